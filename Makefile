@@ -1,0 +1,39 @@
+# make run    the notebooks, top to bottom, on the embedded data
+# make test   lint, types, unit tests, and the notebooks in their quick profile
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+READY  := $(VENV)/ready
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lab bench release clean
+
+help: ## list these targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+run: $(READY) ## execute all notebooks in order (full profile); results go below _full/ folders
+	$(BIN)/python notebooks/execute.py
+
+test: $(READY) ## lint, types, unit tests, and every notebook in the quick profile
+	$(BIN)/ruff check . && $(BIN)/ruff format --check mnistviz tests benchmarks notebooks/execute.py && $(BIN)/mypy
+	$(BIN)/python -m pytest -q tests
+	MNISTVIZ_PROFILE=quick $(BIN)/python -m pytest -q --nbmake --nbmake-kernel=python3 --nbmake-timeout=120 --durations=0 notebooks
+
+lab: $(READY) ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab notebooks
+
+bench: $(READY) ## measure speed and accuracy as ratios; writes benchmarks/results.md
+	$(BIN)/python benchmarks/run.py
+
+release: $(READY) ## execute in place: refresh the shipped notebooks, models, figures and animations
+	MNISTVIZ_RELEASE=1 $(BIN)/python notebooks/execute.py --in-place
+
+clean: ## remove the environment, caches and everything runs have written
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache *.egg-info
+	rm -rf notebooks/_* models/_* visualizations/_* animations/_*
+
+# made once, and again only when what it installs has changed
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[notebooks,dev,bench]"
+	@touch $@

@@ -1,0 +1,55 @@
+"""Where the arithmetic runs, and at which precision it trains fastest there."""
+
+from typing import NamedTuple
+
+import torch
+
+from mnistviz.errors import MnistvizError
+
+
+def pick_device(name: str | torch.device | None = None) -> torch.device:
+    """`pick_device()` is cuda, else mps, else cpu; `pick_device("cpu")` insists."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name is None:
+        return torch.device(next(kind for kind, available in there.items() if available))
+    try:
+        device = torch.device(name)
+        if not there.get(device.type, False):
+            raise RuntimeError
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            raise RuntimeError
+    except RuntimeError:
+        raise MnistvizError(
+            "this device is not available here",
+            given=str(name),
+            allowed=[kind for kind, available in there.items() if available],
+            fix="leave the device out and the best one is chosen",
+        ) from None
+    return device
+
+
+class Precision(NamedTuple):
+    """How training steps are computed: autocast type (None is plain float32) and memory format."""
+
+    autocast: torch.dtype | None
+    memory_format: torch.memory_format
+
+    def __str__(self) -> str:
+        number = "bfloat16 autocast" if self.autocast else "float32"
+        return f"{number}, {str(self.memory_format).removeprefix('torch.')}"
+
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+def pick_precision(name: str, device: torch.device) -> Precision:
+    """`pick_precision("auto", cpu)`: bfloat16 where the hardware multiplies it natively, else float32."""
+    if name not in PRECISIONS:
+        raise MnistvizError("unknown precision", given=name, allowed=PRECISIONS)
+    native = {
+        "cuda": lambda: torch.cuda.is_bf16_supported(including_emulation=False),
+        "cpu": lambda: torch.cpu.get_capabilities().get("avx512_bf16", False),  # elsewhere it is emulated
+    }.get(device.type, lambda: False)
+    if name == "bfloat16" or (name == "auto" and native()):
+        return Precision(torch.bfloat16, torch.channels_last)
+    return Precision(None, torch.contiguous_format)

@@ -1,0 +1,45 @@
+"""One exception for everything a reader can put right."""
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class MnistvizError(ValueError):
+    """`raise MnistvizError("unknown model", given="depp", allowed=["deep", "light"], fix="…")`
+
+    The message names the thing, the value given, the values allowed and the way out, a line each.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        given: object = None,
+        allowed: str | Iterable[object] | None = None,
+        fix: str | None = None,
+    ) -> None:
+        lines = [what]
+        if given is not None:
+            lines.append(f"  given:   {given!r}" if isinstance(given, str) else f"  given:   {given}")
+        if allowed is not None:
+            text = allowed if isinstance(allowed, str) else ", ".join(map(str, allowed))
+            lines.append(f"  allowed: {text}")
+        if fix:
+            lines.append(f"  fix:     {fix}")
+        super().__init__("\n".join(lines))
+
+
+def choose(kind: str, name: str, table: Mapping[str, T]) -> T:
+    """`choose("model", "deep", MODELS)` is `MODELS["deep"]`, or an error that lists what there is."""
+    if name in table:
+        return table[name]
+    near = get_close_matches(str(name), table, n=1)
+    raise MnistvizError(
+        f"unknown {kind}",
+        given=name,
+        allowed=list(table),
+        fix=f"did you mean {near[0]!r}?" if near else f"choose one of the {kind}s listed above",
+    )

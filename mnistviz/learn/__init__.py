@@ -1,0 +1,1 @@
+"""A digit goes in, a trained model comes out."""

@@ -1,0 +1,134 @@
+"""Batched augmentation: one independent draw per image, one resampling for every geometric part."""
+
+import math
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mnistviz.errors import MnistvizError
+
+
+@dataclass(frozen=True)
+class Augment:
+    """`x, y = Augment(rotation=10, shift=0.1)(x, y, generator)` — x: (N, 1, 28, 28) in [0, 1].
+
+    Each field is a size or a strength; zero turns it off. Rotation, zoom, shift, crop and elastic
+    distortion are combined into one sampling grid, so a pixel is interpolated once, not five times.
+    Pixels that come from outside the picture are black.
+    """
+
+    rotation: float = 0.0  # degrees, uniform in ±rotation
+    shift: float = 0.0  # fraction of the picture, uniform in ±shift, each axis its own
+    zoom: float = 0.0  # uniform in 1 ± zoom, larger is nearer
+    crop: tuple[int, float] = (28, 0.0)  # (side, probability): cut the centre, resize it back
+    elastic: tuple[float, float] = (0.0, 4.0)  # (typical displacement, smoothness), both in pixels
+    cutout: tuple[int, float] = (0, 0.0)  # (side, probability): one black square
+    mixup: float = 0.0  # alpha of Beta(alpha, alpha); labels become ten probabilities
+
+    def __post_init__(self) -> None:
+        checks = {
+            "rotation": (self.rotation, 0 <= self.rotation <= 180, "0 to 180 degrees"),
+            "shift": (self.shift, 0 <= self.shift <= 1, "0 to 1, a fraction of the picture"),
+            "zoom": (self.zoom, 0 <= self.zoom < 1, "0 up to but not including 1"),
+            "crop": (self.crop, self.crop[0] >= 1 and 0 <= self.crop[1] <= 1, "(side ≥ 1, probability)"),
+            "elastic": (
+                self.elastic,
+                self.elastic[0] >= 0 and self.elastic[1] > 0,
+                "(pixels ≥ 0, smoothness > 0)",
+            ),
+            "cutout": (
+                self.cutout,
+                self.cutout[0] >= 0 and 0 <= self.cutout[1] <= 1,
+                "(side ≥ 0, probability)",
+            ),
+            "mixup": (self.mixup, self.mixup >= 0, "0 or more"),
+        }
+        for name, (value, fine, allowed) in checks.items():
+            if not fine:
+                raise MnistvizError(f"augmentation setting {name!r} is out of range", given=value, allowed=allowed)
+
+    def __call__(self, x: Tensor, y: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        grid = self._grid(x, generator)
+        if grid is not None:
+            x = F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        if self.cutout[0] and self.cutout[1]:
+            x = x * self._holes(x, generator)
+        if self.mixup:
+            x, y = self._mix(x, y, generator)
+        return x, y
+
+    def _grid(self, x: Tensor, generator: torch.Generator | None) -> Tensor | None:
+        """Where each output pixel looks in its input: (N, H, W, 2) in [-1, 1], or None for nowhere new."""
+        n, _, h, w = x.shape
+        affine = self.rotation or self.shift or self.zoom or self.crop[1]
+        if not affine and not self.elastic[0]:
+            return None
+
+        draw = torch.rand(5, n, generator=generator, device=x.device) * 2 - 1  # uniform in ±1
+        angle = draw[0] * math.radians(self.rotation)
+        scale = 1 / (1 + draw[1] * self.zoom)  # looking at a larger field makes the digit smaller
+        if self.crop[1]:
+            cropped = (draw[4] + 1) / 2 < self.crop[1]
+            scale = torch.where(cropped, scale * self.crop[0] / w, scale)
+        cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
+        rows = torch.stack(  # two rows of the inverse map per image: first x, then y
+            [torch.stack([cos, -sin, draw[2] * 2 * self.shift]), torch.stack([sin, cos, draw[3] * 2 * self.shift])]
+        )  # (2, 3, N)
+        where = rows.permute(2, 0, 1).reshape(2 * n, 3) @ _plane(h, w, x.device)
+        where = where.view(n, 2, h, w)
+        if self.elastic[0]:
+            where = where + self._elastic_field(n, h, w, x.device, generator)
+        return where.permute(0, 2, 3, 1)
+
+    def _elastic_field(self, n: int, h: int, w: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
+        """A smooth random displacement, (N, 2, H, W): white noise through a Gaussian, rescaled to `pixels`."""
+        pixels, sigma = self.elastic
+        noise = torch.randn(n * 2, 1, h, w, generator=generator, device=device)
+        radius = math.ceil(3 * sigma)
+        t = torch.arange(-radius, radius + 1, device=device, dtype=torch.float32)
+        kernel = torch.exp(-0.5 * (t / sigma) ** 2)
+        kernel = kernel / kernel.square().sum().sqrt()  # unit energy: the blurred noise keeps sd 1
+        for shape in ((1, 1, 1, -1), (1, 1, -1, 1)):
+            noise = F.conv2d(noise, kernel.view(shape), padding="same")
+        per_pixel = torch.tensor([2 / w, 2 / h], device=device).view(1, 2, 1, 1)
+        return noise.view(n, 2, h, w) * pixels * per_pixel
+
+    def _holes(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        """One where the picture stays, zero in each image's square: (N, 1, H, W)."""
+        n, _, h, w = x.shape
+        side, probability = self.cutout
+        draw = torch.rand(3, n, generator=generator, device=x.device)
+        top = (draw[0] * (h + 1 - side)).floor().view(n, 1, 1)
+        left = (draw[1] * (w + 1 - side)).floor().view(n, 1, 1)
+        row = torch.arange(h, device=x.device).view(1, h, 1)
+        column = torch.arange(w, device=x.device).view(1, 1, w)
+        hole = (row >= top) & (row < top + side) & (column >= left) & (column < left + side)
+        hole &= (draw[2] < probability).view(n, 1, 1)
+        return (~hole).unsqueeze(1).to(x.dtype)
+
+    def _mix(self, x: Tensor, y: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Blend each image and label with another of the batch; the share comes from Beta(alpha, alpha)."""
+        n = len(x)
+        alpha = torch.full((n,), self.mixup, device=x.device)
+        a = torch._standard_gamma(alpha, generator=generator)
+        b = torch._standard_gamma(alpha, generator=generator)
+        share = (a / (a + b)).nan_to_num(0.5)  # both gammas can underflow when alpha is tiny
+        partner = torch.randperm(n, generator=generator, device=x.device)
+        onehot = F.one_hot(y, 10).to(x.dtype)
+        image_share = share.view(n, 1, 1, 1)
+        return (
+            image_share * x + (1 - image_share) * x[partner],
+            share.view(n, 1) * onehot + (1 - share.view(n, 1)) * onehot[partner],
+        )
+
+
+@cache
+def _plane(h: int, w: int, device: torch.device) -> Tensor:
+    """Homogeneous coordinates of every pixel centre in [-1, 1]: (3, H·W), rows x, y, 1."""
+    ys = (torch.arange(h, device=device) * 2 + 1) / h - 1
+    xs = (torch.arange(w, device=device) * 2 + 1) / w - 1
+    y, x = torch.meshgrid(ys, xs, indexing="ij")
+    return torch.stack([x.flatten(), y.flatten(), torch.ones(h * w, device=device)])

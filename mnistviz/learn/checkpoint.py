@@ -1,0 +1,252 @@
+"""Weights on disk: a state dict beside a JSON card, and the file from which a killed run goes on."""
+
+import hashlib
+import io
+import json
+import pickle
+import platform
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from mnistviz import project
+from mnistviz.errors import MnistvizError
+from mnistviz.learn import models
+from mnistviz.learn.data import Digits
+
+if TYPE_CHECKING:
+    from mnistviz.learn.train import Fit
+
+BEST, FINAL, RESUME = "best_mnist_model.pth", "final_mnist_model.pth", "resume.pt"
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of the state dict on the CPU, laid out plainly: what is saved is the same for every device."""
+    return {
+        name: value.detach().cpu().contiguous(memory_format=torch.contiguous_format).clone()
+        for name, value in model.state_dict().items()
+    }
+
+
+def save_model(path: str | Path, state: dict[str, Tensor], card: dict[str, Any]) -> dict[str, Any]:
+    """`save_model("models/mine/a.pth", weights(model), {"architecture": "deep"})` writes a.pth and a.json."""
+    path = Path(path)
+    content = _to_bytes(state)
+    card = {
+        **card,
+        "parameters": sum(v.numel() for k, v in state.items() if not _is_buffer(k)),
+        "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "versions": versions(),
+        "saved": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    project.write_bytes(path, content)
+    project.write_bytes(path.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
+    return card
+
+
+def load_model(name: str | Path, device: str | torch.device = "cpu") -> nn.Sequential:
+    """`load_model("deep")` is the reference under `models/deep/`; a path loads that checkpoint.
+
+    The model comes in evaluation mode. Only tensors are read: a file with anything else is refused.
+    """
+    path = _find(name)
+    card = read_card(path)
+    model = models.build(card["architecture"])
+    load_weights(model, path)
+    return model.to(device).eval()
+
+
+def load_weights(model: nn.Module, path: str | Path) -> None:
+    """Put a checkpoint's weights into your own model; one that does not fit raises and changes nothing."""
+    path = Path(path)
+    content = _read(path)
+    card_path = path.with_suffix(".json")
+    if card_path.exists():
+        expected = read_card(path).get("sha256")
+        found = hashlib.sha256(content).hexdigest()
+        if expected != found:
+            raise MnistvizError(
+                f"{project.shown(path)} is not the file its card describes (damaged, truncated or replaced)",
+                given=f"sha256 {found[:16]}…, {len(content):,} bytes",
+                allowed=f"sha256 {str(expected)[:16]}…",
+                fix="restore both files together, or train again",
+            )
+    state = _from_bytes(content, path)
+    own = model.state_dict()
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise MnistvizError(f"{project.shown(path)} does not hold a state dict", given=type(state).__name__)
+    wrong = [k for k in own.keys() | state.keys() if k not in own or k not in state or own[k].shape != state[k].shape]
+    if wrong:
+        key = sorted(wrong)[0]
+        shape = {True: lambda d: tuple(d[key].shape), False: lambda d: "nothing"}
+        raise MnistvizError(
+            f"{project.shown(path)} belongs to another architecture ({len(wrong)} tensors differ)",
+            given=f"{key}: {shape[key in state](state)}",
+            allowed=f"{key}: {shape[key in own](own)}",
+            fix="load it with load_model, which reads the architecture from the card",
+        )
+    model.load_state_dict(state)
+
+
+def read_card(path: str | Path) -> dict[str, Any]:
+    """The JSON card beside a `.pth` file: architecture, recipe, data, metrics, versions, sha256."""
+    path = Path(path).with_suffix(".json")
+    try:
+        card = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise MnistvizError(
+            f"{project.shown(path)} is missing",
+            fix="a checkpoint needs its card; to use bare weights, build the model and call load_weights(model, path)",
+        ) from None
+    except (OSError, ValueError) as error:
+        raise MnistvizError(f"{project.shown(path)} is not a readable card: {error}") from error
+    if not isinstance(card, dict) or "architecture" not in card:
+        raise MnistvizError(f"{project.shown(path)} names no architecture", fix="restore the card that was saved")
+    return card
+
+
+def versions() -> dict[str, str]:
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "numpy": np.__version__,
+    }
+
+
+class Store:
+    """Where one `fit` keeps itself: best and final weights, the history, and a file to go on from."""
+
+    def __init__(self, folder: str | Path, state: "Fit", train: Digits, val: Digits | None) -> None:
+        self.folder = Path(folder)
+        self.state = state
+        self.sources = {"train": train, "validation": val}
+
+    def begin(self, resume: bool) -> None:
+        for stale in self.folder.glob(".*.part"):  # left by a killed process
+            stale.unlink(missing_ok=True)
+        path = self.folder / RESUME
+        if not resume:
+            project.write_bytes(path, b"")  # find out before the first epoch that this can be written
+            path.unlink()
+            return
+        if not path.exists():
+            return
+        kept = _from_bytes(_read(path), path)
+        if kept["contract"] != self._contract():
+            changed = [k for k, v in self._contract().items() if kept["contract"].get(k) != v]
+            raise MnistvizError(
+                f"{project.shown(path)} is from a different training",
+                given=f"another {' and '.join(changed)}",
+                fix="resume with the same recipe and data, or start afresh with resume=False",
+            )
+        state, history = self.state, self.state.history
+        state.model.load_state_dict(kept["model"])
+        state.optimiser.load_state_dict(kept["optimiser"])
+        if state.schedule is not None:
+            state.schedule.load_state_dict(kept["schedule"])
+        if state.averaged is not None:
+            state.averaged.load_state_dict(kept["averaged"])
+        history.rows, history.best = kept["rows"], kept["best"]
+        history.best_epoch, history.best_value = kept["best_epoch"], kept["best_value"]
+
+    def save(self, improved: bool) -> None:
+        """After each epoch: the best so far, the final so far, the history, and the way on — in that order."""
+        state, history = self.state, self.state.history
+        if improved:
+            save_model(self.folder / BEST, history.best, self._card(history.best_epoch))
+        history.save(self.folder / "history.csv")
+        content = {
+            "contract": self._contract(),
+            "model": state.model.state_dict(),
+            "optimiser": state.optimiser.state_dict(),
+            "schedule": None if state.schedule is None else state.schedule.state_dict(),
+            "averaged": None if state.averaged is None else state.averaged.state_dict(),
+            "rows": history.rows,
+            "best": history.best,
+            "best_epoch": history.best_epoch,
+            "best_value": history.best_value,
+        }
+        project.write_bytes(self.folder / RESUME, _to_bytes(content))
+
+    def finish(self) -> None:
+        """The last weights and the best, once more, and no way on: this training is complete."""
+        history = self.state.history
+        save_model(self.folder / BEST, history.best, self._card(history.best_epoch))
+        save_model(self.folder / FINAL, weights(self.state.trained), self._card(len(history.rows)))
+        history.save(self.folder / "history.csv")
+        (self.folder / RESUME).unlink(missing_ok=True)
+
+    def _contract(self) -> dict[str, str]:
+        """What must be the same for a resumed run to end where an unbroken one would."""
+        data = {name: digits.fingerprint() if digits is not None else None for name, digits in self.sources.items()}
+        return {"recipe": json.dumps(asdict(self.state.recipe)), "data": json.dumps(data)}
+
+    def _card(self, epoch: int) -> dict[str, Any]:
+        row = self.state.history.rows[epoch - 1]
+        return {
+            "architecture": self.state.recipe.model,
+            "epoch": epoch,
+            "metrics": {k: row[k] for k in ("loss", "accuracy", "val_loss", "val_accuracy") if k in row},
+            "data": {k: f"{len(d):,} images, {d.source}" for k, d in self.sources.items() if d is not None},
+            "seed": self.state.recipe.seed,
+            "recipe": asdict(self.state.recipe),
+            "device": str(next(self.state.model.parameters()).device),
+        }
+
+
+def _find(name: str | Path) -> Path:
+    if isinstance(name, str) and name in models.MODELS:
+        path = project.models_folder() / name / BEST
+        if not path.exists():
+            raise MnistvizError(
+                f"there are no reference weights for {name!r}",
+                allowed=sorted(p.parent.name for p in project.models_folder().glob(f"*/{BEST}")),
+                fix=f"train them: python -m mnistviz train {name}",
+            )
+        return path
+    path = Path(name)
+    if not path.is_file():
+        raise MnistvizError(
+            "no such checkpoint",
+            given=str(name),
+            allowed="a path to a .pth file, or one of " + ", ".join(models.MODELS),
+        )
+    return path
+
+
+def _is_buffer(name: str) -> bool:
+    return name.endswith(("running_mean", "running_var", "num_batches_tracked"))
+
+
+def _to_bytes(content: Any) -> bytes:
+    buffer = io.BytesIO()  # a file would write its own name into the archive, and equal weights differ
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise MnistvizError(f"cannot read {project.shown(path)}: {error.strerror}") from error
+
+
+def _from_bytes(content: bytes, path: Path) -> Any:
+    try:
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise MnistvizError(
+            f"{project.shown(path)} is not a file of tensors: refused",
+            given=f"{len(content):,} bytes; {reason[:120]}",
+            allowed="a state dict saved by torch, whole, with no code in it",
+            fix="get the file again from where it came, or train again",
+        ) from error

@@ -1,0 +1,74 @@
+"""A photograph or drawing of a digit, brought into the form of MNIST."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from mnistviz.errors import MnistvizError
+from mnistviz.learn.data import Digits
+
+BOX, SIDE = 20, 28  # MNIST fits the ink into 20×20 and puts its centre of mass in the middle of 28×28
+
+
+def read_digit(path: str | Path) -> Digits:
+    """`digit = read_digit("seven.png")`: one unlabelled digit, ready for `predict`.
+
+    Any size, colour or grey, dark ink on light paper or light on dark. Paper becomes black, the ink is
+    fitted into 20×20 pixels and its centre of mass put in the middle, as the makers of MNIST did.
+    """
+    path = Path(path)
+    try:
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file).convert("RGBA")
+    except FileNotFoundError:
+        raise MnistvizError("no such picture", given=str(path)) from None
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise MnistvizError(
+            f"{path.name} cannot be read as a picture",
+            given=str(error)[:120],
+            allowed="PNG, JPEG and what else Pillow reads",
+        ) from error
+    paper = Image.new("RGBA", image.size, "white")  # a transparent background is paper
+    grey = np.asarray(Image.alpha_composite(paper, image).convert("L"), dtype=np.float32)
+    return Digits(torch.from_numpy(centre(ink(grey, path.name))).unsqueeze(0), None, path.name)
+
+
+def ink(grey: np.ndarray, name: str = "the picture") -> np.ndarray:
+    """How much ink each pixel holds, 0 to 1: the border is taken for paper, what differs from it for ink."""
+    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    paper = float(np.median(border))
+    away = (paper - grey) if paper > grey.mean() else (grey - paper)
+    strongest = float(np.percentile(away, 99.8)) if away.size >= 500 else float(away.max())
+    strongest = max(strongest, float(away.max()) * 0.5)
+    if strongest < 25:
+        raise MnistvizError(
+            f"no digit found in {name}",
+            given=f"the strongest mark differs from the paper by {max(strongest, 0):.0f} of 255 grey levels",
+            allowed="dark on light or light on dark, a difference of 25 or more",
+        )
+    share = np.clip(away / strongest, 0, 1)
+    return np.where(share < 0.2, 0, share)  # paper grain and shadows
+
+
+def centre(share: np.ndarray) -> np.ndarray:
+    """Ink of any size as MNIST has it: uint8 (28, 28), in a 20×20 box, centre of mass in the middle."""
+    rows, columns = np.flatnonzero((share > 0.3).any(1)), np.flatnonzero((share > 0.3).any(0))
+    cut = share[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    scale = BOX / max(cut.shape)
+    size = (max(1, round(cut.shape[1] * scale)), max(1, round(cut.shape[0] * scale)))
+    small = np.asarray(
+        Image.fromarray(cut.astype(np.float32)).resize(
+            size, Image.Resampling.BOX if scale < 0.5 else Image.Resampling.BILINEAR
+        )
+    )
+    small = small / small.max()
+    h, w = small.shape
+    mass = small.sum()
+    y = round((SIDE - 1) / 2 - float((small.sum(1) * np.arange(h)).sum() / mass))
+    x = round((SIDE - 1) / 2 - float((small.sum(0) * np.arange(w)).sum() / mass))
+    y, x = min(max(y, 0), SIDE - h), min(max(x, 0), SIDE - w)
+    canvas = np.zeros((SIDE, SIDE), np.float32)
+    canvas[y : y + h, x : x + w] = small
+    return np.rint(canvas * 255).astype(np.uint8)

@@ -1,0 +1,165 @@
+"""Kaggle's files: `train.csv` and `test.csv` in, `submission.csv` out."""
+
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mnistviz import project
+from mnistviz.errors import MnistvizError
+
+PIXELS = [f"pixel{i}" for i in range(784)]
+TEST_ROWS = 28_000
+
+
+def read_csv(path: str | Path, *, labelled: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    """`images, labels = read_csv("train.csv", labelled=True)`: uint8 (N, 28, 28) and int64 (N,).
+
+    The first reading is checked value by value and leaves a cache beside the file; the next is served
+    from it as long as the CSV has the same size and time and the cache its own checksum.
+    """
+    path = Path(path)
+    try:
+        stat = path.stat()
+    except OSError:
+        raise MnistvizError(
+            f"{project.shown(path)} does not exist", fix="put Kaggle's train.csv and test.csv in digit-recognizer/"
+        ) from None
+    stamp = np.array([stat.st_size, stat.st_mtime_ns, labelled])
+    cache = path.with_name(f".{path.name}.cache.npz")
+    kept = _read_cache(cache, stamp)
+    if kept is not None:
+        return kept
+
+    table = _parse(path, [*(["label"] if labelled else []), *PIXELS])
+    values = np.stack([column.to_numpy() for column in table.columns], axis=1)  # (N, 784 or 785)
+    labels = values[:, 0].astype(np.int64) if labelled else None
+    pixels = values[:, 1:] if labelled else values
+    if labels is not None:
+        _check_range(path, "label", labels[:, None], 9)
+    _check_range(path, "pixel", pixels, 255)
+    images = pixels.astype(np.uint8).reshape(-1, 28, 28)
+    _write_cache(cache, stamp, images, labels)
+    return images, labels
+
+
+def _parse(path: Path, columns: list[str]):  # type: ignore[no-untyped-def]  # pyarrow has no types
+    """The CSV as an Arrow table of whole numbers with exactly these columns, none of them empty."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    name = project.shown(path)
+    with open(path, "rb") as file:
+        header = file.readline(20_000).decode("utf-8-sig", "replace").strip().replace('"', "").split(",")
+    if header != columns:
+        missing = [c for c in columns if c not in header]
+        extra = [c or "(no name)" for c in header if c not in columns]
+        hint = "compare the first line of the file with Kaggle's"
+        if missing == ["label"] and not extra:
+            hint = "this looks like test.csv; train.csv has a label column"
+        elif extra == ["label"] and not missing:
+            hint = "this looks like train.csv; test.csv has no label column"
+        parts = [f"missing {_few(missing)}" if missing else "", f"unexpected {_few(extra)}" if extra else ""]
+        raise MnistvizError(
+            f"{name} does not have Kaggle's columns",
+            given="; ".join(p for p in parts if p) or "the right names in another order",
+            allowed=f"{columns[0]}, {columns[1]} … pixel783 ({len(columns)} columns)",
+            fix=hint,
+        )
+    try:
+        table = csv.read_csv(path, convert_options=csv.ConvertOptions(column_types={c: pa.int16() for c in columns}))
+    except pa.ArrowInvalid as error:
+        raise MnistvizError(
+            f"{name} has a row that cannot be read: {error}",
+            allowed=f"{len(columns)} whole numbers in every row",
+            fix="download the file again, or mend that row",
+        ) from error
+    if table.num_rows == 0:
+        raise MnistvizError(f"{name} has a header and no rows", fix="download the file again")
+    for column in columns:
+        if table[column].null_count:
+            row = int(np.argmax(table[column].is_null().to_numpy()))
+            raise MnistvizError(
+                f"{name} has an empty value", given=f"row {row + 1}, column {column}", allowed="a whole number"
+            )
+    return table
+
+
+def _check_range(path: Path, kind: str, values: np.ndarray, top: int) -> None:
+    if values.min() < 0 or values.max() > top:
+        row, column = np.argwhere((values < 0) | (values > top))[0]
+        raise MnistvizError(
+            f"{project.shown(path)} has a {kind} out of range",
+            given=f"{values[row, column]} in row {row + 1}" + (f", pixel{column}" if kind == "pixel" else ""),
+            allowed=f"0 to {top}",
+        )
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" … ({len(names)} in all)" if len(names) > 3 else "")
+
+
+def _read_cache(cache: Path, stamp: np.ndarray) -> tuple[np.ndarray, np.ndarray | None] | None:
+    """The cached arrays if they belong to this CSV and are whole, else None."""
+    try:
+        with np.load(cache) as kept:  # zip members carry a checksum that reading verifies
+            if not np.array_equal(kept["stamp"], stamp):
+                return None
+            return kept["images"], kept["labels"] if stamp[2] else None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def _write_cache(cache: Path, stamp: np.ndarray, images: np.ndarray, labels: np.ndarray | None) -> None:
+    try:
+        with project.atomic(cache) as part, open(part, "wb") as file:
+            np.savez(file, stamp=stamp, images=images, labels=np.array([]) if labels is None else labels)
+    except MnistvizError:
+        pass  # a folder one may only read from still serves its CSV, only not as fast
+
+
+def write_csv(path: str | Path, images: np.ndarray, labels: np.ndarray | None = None) -> None:
+    """Write images in Kaggle's form: a `label` column if there are labels, then pixel0 … pixel783."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    columns: dict[str, np.ndarray] = {} if labels is None else {"label": labels}
+    flat = images.reshape(len(images), 784)
+    columns |= {name: flat[:, i] for i, name in enumerate(PIXELS)}
+    with project.atomic(path) as part:
+        csv.write_csv(pa.table(columns), part, csv.WriteOptions(quoting_style="none"))
+
+
+def write_submission(path: str | Path, predictions: np.ndarray, *, rows: int = TEST_ROWS) -> pd.DataFrame:
+    """`write_submission("submission.csv", predictions)`: `ImageId,Label`, 28,000 rows counted from 1.
+
+    The file is read back and compared before this returns; the table is what it holds.
+    """
+    predictions = np.asarray(predictions)
+    if predictions.shape != (rows,) or not np.isin(predictions, np.arange(10)).all():
+        raise MnistvizError(
+            "these are not predictions for Kaggle's test set",
+            given=f"{predictions.dtype} of shape {predictions.shape}",
+            allowed=f"{rows:,} whole numbers from 0 to 9, in test order",
+            fix="predict the whole of digits.test, unshuffled",
+        )
+    table = pd.DataFrame({"ImageId": np.arange(1, rows + 1), "Label": predictions.astype(np.int64)})
+    with project.atomic(path) as part:
+        table.to_csv(part, index=False, lineterminator="\n")
+        validate_submission(part, predictions)
+    return table
+
+
+def validate_submission(path: str | os.PathLike[str], predictions: np.ndarray) -> None:
+    """Read a submission back as Kaggle would and compare it with the predictions, line by line."""
+    lines = Path(path).read_text().split("\n")
+    expected = ["ImageId,Label", *(f"{i},{label}" for i, label in enumerate(predictions, 1)), ""]
+    if lines != expected:
+        at = next(i for i, (a, b) in enumerate(zip([*lines, ""], [*expected, ""], strict=False)) if a != b)
+        raise MnistvizError(
+            f"{Path(path).name} does not hold these predictions",
+            given=f"line {at + 1}: {lines[at] if at < len(lines) else 'missing'!r}",
+            allowed=repr(expected[at]) if at < len(expected) else "the end of the file",
+        )

@@ -1,0 +1,193 @@
+"""The published architectures, each a flat `nn.Sequential` whose layers have the names used everywhere.
+
+Every model takes float images in [0, 1] of shape (N, 1, 28, 28): black is 0, ink is 1. Where a system
+standardises its pixels, that is the model's first layer, `normalise`, so weights can never meet
+pixels on another scale.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torchinfo import ModelStatistics, summary
+
+from mnistviz.errors import choose
+
+MEAN, SD = 0.1307, 0.3081  # of the 60,000 training images, pixels in [0, 1]
+
+
+class Normalise(nn.Module):
+    """`Normalise(0.1307, 0.3081)(x)` is `(x - 0.1307) / 0.3081`; black becomes -0.42."""
+
+    def __init__(self, mean: float = MEAN, sd: float = SD) -> None:
+        super().__init__()
+        self.mean, self.sd = mean, sd
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.sd
+
+    def extra_repr(self) -> str:
+        return f"mean={self.mean}, sd={self.sd}"
+
+
+def _sequential(*layers: tuple[str, nn.Module]) -> nn.Sequential:
+    return nn.Sequential(OrderedDict(layers))
+
+
+def simple() -> nn.Sequential:
+    """System A: two unpadded 3×3 convolutions, two pools, two linear layers. 225,034 parameters."""
+    return _sequential(
+        ("normalise", Normalise()),
+        ("conv1", nn.Conv2d(1, 32, 3)),  # 28 → 26
+        ("relu1", nn.ReLU()),
+        ("pool1", nn.MaxPool2d(2)),  # 26 → 13
+        ("conv2", nn.Conv2d(32, 64, 3)),  # 13 → 11
+        ("relu2", nn.ReLU()),
+        ("pool2", nn.MaxPool2d(2)),  # 11 → 5
+        ("flatten", nn.Flatten()),  # 64 × 5 × 5 = 1600
+        ("fc1", nn.Linear(1600, 128)),
+        ("relu3", nn.ReLU()),
+        ("fc2", nn.Linear(128, 10)),
+    )
+
+
+def light() -> nn.Sequential:
+    """System B: 3×3 convolutions mixed by 1×1 convolutions, log-probabilities out. 24,210 parameters."""
+    return _sequential(
+        ("normalise", Normalise()),
+        ("conv1", nn.Conv2d(1, 8, 3, padding=1)),
+        ("relu1", nn.ReLU()),
+        ("pool1", nn.MaxPool2d(2)),  # 28 → 14
+        ("conv2", nn.Conv2d(8, 16, 3, padding=1)),
+        ("relu2", nn.ReLU()),
+        ("pool2", nn.MaxPool2d(2)),  # 14 → 7
+        ("mix1", nn.Conv2d(16, 8, 1)),
+        ("conv3", nn.Conv2d(8, 16, 3, padding=1)),
+        ("relu3", nn.ReLU()),
+        ("mix2", nn.Conv2d(16, 16, 1)),
+        ("conv4", nn.Conv2d(16, 32, 3, padding=1)),
+        ("relu4", nn.ReLU()),
+        ("mix3", nn.Conv2d(32, 32, 1)),
+        ("flatten", nn.Flatten()),  # 32 × 7 × 7 = 1568
+        ("fc1", nn.Linear(1568, 10)),
+        ("logsoftmax", nn.LogSoftmax(dim=1)),
+    )
+
+
+def deep() -> nn.Sequential:
+    """System C: five 3×3 convolutions with batch norm, pixels in [0, 1] as they are. 437,738 parameters."""
+
+    def conv(i: int, c_in: int, c_out: int) -> list[tuple[str, nn.Module]]:
+        return [
+            (f"conv{i}", nn.Conv2d(c_in, c_out, 3, padding=1)),
+            (f"bn{i}", nn.BatchNorm2d(c_out)),
+            (f"relu{i}", nn.ReLU()),
+        ]
+
+    def pool(i: int) -> list[tuple[str, nn.Module]]:
+        return [(f"pool{i}", nn.MaxPool2d(2)), (f"drop{i}", nn.Dropout(0.25))]
+
+    return _sequential(
+        *conv(1, 1, 32), *conv(2, 32, 32), *pool(1),  # 28 → 14
+        *conv(3, 32, 64), *conv(4, 64, 64), *pool(2),  # 14 → 7
+        *conv(5, 64, 128), *pool(3),  # 7 → 3
+        ("flatten", nn.Flatten()),  # 128 × 3 × 3 = 1152
+        ("fc1", nn.Linear(1152, 256)),
+        ("bn6", nn.BatchNorm1d(256)),
+        ("relu6", nn.ReLU()),
+        ("drop4", nn.Dropout(0.5)),
+        ("fc2", nn.Linear(256, 10)),
+    )  # fmt: skip
+
+
+def compact() -> nn.Sequential:
+    """System D: two 5×5 convolutions, pooled before the ReLU, with channel dropout. 21,840 parameters."""
+    return _sequential(
+        ("normalise", Normalise()),
+        ("conv1", nn.Conv2d(1, 10, 5)),  # 28 → 24
+        ("pool1", nn.MaxPool2d(2)),  # 24 → 12
+        ("relu1", nn.ReLU()),
+        ("conv2", nn.Conv2d(10, 20, 5)),  # 12 → 8
+        ("pool2", nn.MaxPool2d(2)),  # 8 → 4
+        ("relu2", nn.ReLU()),
+        ("drop1", nn.Dropout2d(0.5)),
+        ("flatten", nn.Flatten()),  # 20 × 4 × 4 = 320
+        ("fc1", nn.Linear(320, 50)),
+        ("relu3", nn.ReLU()),
+        ("drop2", nn.Dropout(0.3)),
+        ("fc2", nn.Linear(50, 10)),
+    )
+
+
+def pooled() -> nn.Sequential:
+    """System E: three pooled blocks, then each channel averaged to one number. 165,322 parameters.
+
+    Widths and dropout rates are open in the publication; chosen here: 32-64-128, 0.25 and 0.5.
+    """
+
+    def block(i: int, c_in: int, c_out: int) -> list[tuple[str, nn.Module]]:
+        return [
+            (f"conv{i}", nn.Conv2d(c_in, c_out, 3, padding=1)),
+            (f"bn{i}", nn.BatchNorm2d(c_out)),
+            (f"relu{i}", nn.ReLU()),
+            (f"pool{i}", nn.MaxPool2d(2)),
+            (f"drop{i}", nn.Dropout(0.25)),
+        ]
+
+    return _sequential(
+        ("normalise", Normalise()),
+        *block(1, 1, 32),  # 28 → 14
+        *block(2, 32, 64),  # 14 → 7
+        *block(3, 64, 128),  # 7 → 3
+        ("average", nn.AdaptiveAvgPool2d(1)),  # 3 → 1
+        ("flatten", nn.Flatten()),
+        ("fc1", nn.Linear(128, 512)),
+        ("bn4", nn.BatchNorm1d(512)),
+        ("relu4", nn.ReLU()),
+        ("drop4", nn.Dropout(0.5)),
+        ("fc2", nn.Linear(512, 10)),
+    )
+
+
+def sprint() -> nn.Sequential:
+    """Ours: small early maps and pooling before ReLU, made only to reach 99 % quickly."""
+    return _sequential(
+        ("normalise", Normalise()),
+        ("conv1", nn.Conv2d(1, 24, 5)),  # 28 → 24
+        ("pool1", nn.MaxPool2d(2)),  # 24 → 12
+        ("relu1", nn.ReLU()),
+        ("conv2", nn.Conv2d(24, 32, 3)),  # 12 → 10
+        ("pool2", nn.MaxPool2d(2)),  # 10 → 5
+        ("relu2", nn.ReLU()),
+        ("flatten", nn.Flatten()),  # 32 × 5 × 5 = 800
+        ("fc1", nn.Linear(800, 256)),
+        ("relu3", nn.ReLU()),
+        ("fc2", nn.Linear(256, 10)),
+    )
+
+
+MODELS: dict[str, Callable[[], nn.Sequential]] = {f.__name__: f for f in (simple, light, deep, compact, pooled, sprint)}
+
+
+def build(name: str) -> nn.Sequential:
+    """`build("deep")` is a fresh `deep()`; an unknown name raises and lists the six there are."""
+    return choose("model", name, MODELS)()
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Trainable numbers in a model: `count_parameters(light())` is 24210."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def layer_table(model: nn.Module, batch: int = 1) -> ModelStatistics:
+    """The layers of a model with output shapes, kernels, parameters and sizes in MB, by torchinfo."""
+    device = next(model.parameters()).device
+    return summary(
+        model,
+        input_data=torch.zeros(batch, 1, 28, 28, device=device),
+        col_names=("output_size", "kernel_size", "num_params", "mult_adds"),
+        row_settings=("var_names",),
+        col_width=18,
+        verbose=0,
+    )

@@ -1,0 +1,70 @@
+"""A log with one live line: it moves while you watch, and only the finished lines are kept."""
+
+import sys
+from typing import Any
+
+
+class Log:
+    """`log.live("40 %")` replaces itself; `log.line("epoch 1 …")` stays.
+
+    In a terminal the live line is redrawn in place on standard error. In Jupyter the whole log is one
+    updating output, so what a saved notebook holds is the finished lines and nothing else.
+    """
+
+    def __init__(self, shown: bool = True) -> None:
+        self.lines: list[str] = []
+        self._shown = shown
+        self._live = ""
+        self._handle: Any = None
+        self._jupyter = shown and _in_jupyter()
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+        self._live, width = "", len(self._live)
+        if self._jupyter:
+            self._update()
+        elif self._shown:
+            self._erase(width)
+            print(text, flush=True)
+
+    def live(self, text: str) -> None:
+        width = len(self._live)
+        if self._jupyter:
+            self._live = text
+            self._update()
+        elif self._shown and sys.stderr.isatty():
+            self._live = text
+            sys.stderr.write("\r" + text.ljust(width))
+            sys.stderr.flush()
+
+    def close(self) -> None:
+        """Take the live line away."""
+        width, self._live = len(self._live), ""
+        if self._jupyter:
+            self._update()
+        elif self._shown:
+            self._erase(width)
+
+    def _erase(self, width: int) -> None:
+        if width and sys.stderr.isatty():
+            sys.stderr.write("\r" + " " * width + "\r")
+            sys.stderr.flush()
+
+    def _update(self) -> None:
+        from IPython.display import display
+
+        text = "\n".join([*self.lines, self._live] if self._live else self.lines)
+        bundle = {"text/plain": text}
+        if self._handle is None:
+            self._handle = display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+        else:
+            self._handle.update(bundle, raw=True)
+
+
+def _in_jupyter() -> bool:
+    """True in a notebook kernel, False in a script or a terminal IPython."""
+    if "IPython" not in sys.modules:
+        return False
+    from IPython import get_ipython
+
+    return type(get_ipython()).__name__ == "ZMQInteractiveShell"  # type: ignore[no-untyped-call]

@@ -1,0 +1,93 @@
+"""`start()`: the first line of every notebook. It fixes what a run depends on and says so."""
+
+import os
+import platform
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+
+from mnistviz import project
+from mnistviz.device import pick_device, pick_precision
+from mnistviz.errors import choose
+
+VARIABLE = "MNISTVIZ_PROFILE"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Sizes, and nothing but sizes: the code that runs is the same."""
+
+    name: str
+    images: int | None  # training images taken; None takes them all
+    epochs: int | None  # at most so many, whatever the recipe says; None leaves it to the recipe
+    floor: float  # validation accuracy that a training must reach here
+    dpi: int
+
+
+PROFILES = {
+    "quick": Profile("quick", images=6_000, epochs=2, floor=0.93, dpi=60),
+    "full": Profile("full", images=None, epochs=None, floor=0.994, dpi=110),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What `start` settled: sizes, seed, device, and the folders this run writes to."""
+
+    profile: Profile
+    seed: int
+    device: torch.device
+    models: Path
+    visualizations: Path
+    animations: Path
+
+    @property
+    def images(self) -> int | None:
+        return self.profile.images
+
+    @property
+    def epochs(self) -> int | None:
+        return self.profile.epochs
+
+    @property
+    def floor(self) -> float:
+        return self.profile.floor
+
+    def __repr__(self) -> str:
+        precision = pick_precision("auto", self.device)
+        kaggle = all((project.data_folder() / name).exists() for name in ("train.csv", "test.csv"))
+        embedded = any(project.data_folder().glob("*-ubyte.gz"))
+        folders = [project.shown(f) for f in (self.models, self.visualizations, self.animations)]
+        rows = {
+            "profile": f"{self.profile.name} ({VARIABLE}=quick|full chooses)",
+            "seed": str(self.seed),
+            "device": f"{self.device}, trains in {precision}",
+            "versions": f"python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}",
+            "data": f"MNIST {'embedded' if embedded else 'to be downloaded'}, "
+            f"Kaggle {'your train.csv and test.csv' if kaggle else 'stand-in'}",
+            "writes to": ", ".join(folders),
+        }
+        return "\n".join(f"{name:<10}{text}" for name, text in rows.items())
+
+
+def start(profile: str | None = None, seed: int = 0, device: str | None = None) -> Run:
+    """`run = mv.start(PROFILE, seed=SEED)` seeds everything, chooses device and sizes, and prints them.
+
+    The profile is the argument, else `$MNISTVIZ_PROFILE`, else "full". A run writes below folders with
+    the profile's name (`models/_full/` …), so it can never overwrite a shipped model or picture; only
+    `make release`, which sets `$MNISTVIZ_RELEASE`, writes the shipped ones.
+    """
+    chosen = choose("profile", profile or os.environ.get(VARIABLE) or "full", PROFILES)
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    matplotlib.rcParams["figure.dpi"] = chosen.dpi
+    below = "." if chosen.name == "full" and os.environ.get("MNISTVIZ_RELEASE") else f"_{chosen.name}"
+    folders = [project.root() / name / below for name in ("models", "visualizations", "animations")]
+    run = Run(chosen, seed, pick_device(device), *folders)
+    print(run)
+    return run

@@ -1,0 +1,350 @@
+"""Every static figure: a record comes in, a `Picture` with alt text comes out."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from torch import Tensor
+
+from mnistviz.errors import MnistvizError
+from mnistviz.learn.data import Digits
+from mnistviz.learn.evaluate import Report
+from mnistviz.learn.train import History
+from mnistviz.show.picture import (
+    BLUE,
+    FAINT,
+    GREEN,
+    INK,
+    ORANGE,
+    RIGHT,
+    RULE,
+    WRONG,
+    Picture,
+    bare,
+    caption,
+    page,
+    styled,
+)
+
+GREY = "gray"  # 0 is black paper, 255 is white ink, as the numbers say
+PAPER = "grey levels: 0 black, 255 white, one scale for all"
+
+
+@styled
+def sample_grid(digits: Digits, each: int = 12) -> Picture:
+    """`sample_grid(train)`: the first dozen of every digit, a row per digit."""
+    labels = digits.known_labels().cpu().numpy()
+    rows = [np.flatnonzero(labels == d)[:each] for d in range(10)]
+    images = [[digits.images[int(i)].cpu().numpy() for i in row] for row in rows]
+    picture, axes = page(each * 0.62 + 0.7, 6.9)
+    bare(axes).imshow(_mosaic(images, each), cmap=GREY, vmin=0, vmax=255, interpolation="nearest")
+    axes.set_yticks([14 + 30 * d for d in range(10)], [str(d) for d in range(10)])
+    axes.tick_params(length=0, labelsize=13)
+    caption(picture, f"The first {each} of each digit in {digits.source}. {PAPER.capitalize()}.")
+    picture.alt = f"Ten rows of {each} handwritten digits each, one row per digit from 0 to 9, white on black."
+    return picture
+
+
+@styled
+def class_balance(parts: Mapping[str, Digits]) -> Picture:
+    """`class_balance({"train": train, "validation": val})`: what share of each part every digit has."""
+    picture, axes = page(8.6, 3.6)
+    width = 0.8 / len(parts)
+    colours = (BLUE, ORANGE, GREEN, FAINT)
+    for i, (name, digits) in enumerate(parts.items()):
+        counts = np.bincount(digits.known_labels().cpu().numpy(), minlength=10)
+        at = np.arange(10) + (i - (len(parts) - 1) / 2) * width
+        axes.bar(at, counts / len(digits), width * 0.92, color=colours[i % 4], hatch=("", "//", "..", "xx")[i % 4],
+                 edgecolor="white", linewidth=0, label=f"{name}: {len(digits):,}")  # fmt: skip
+        if len(parts) == 1:
+            for digit, count in enumerate(counts):
+                axes.text(digit, count / len(digits), f"{count:,}", ha="center", va="bottom", fontsize=9)
+    axes.axhline(0.1, color=INK, linewidth=1, linestyle=":", label="one in ten")
+    axes.set(title="Share of each digit", xlabel="digit", xticks=range(10), ylim=(0, 0.135))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.grid(visible=False, axis="x")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=len(parts) + 1)
+    picture.alt = f"Bars: the share of each digit in {', '.join(parts)}; all lie near one in ten."
+    return picture
+
+
+@styled
+def mean_and_spread(digits: Digits) -> Picture:
+    """`mean_and_spread(train)`: the average picture of each digit, and where its writers disagree."""
+    labels = digits.known_labels()
+    pixels = digits.images.float() / 255
+    groups = [pixels[labels == d] for d in range(10)]
+    empty = [d for d, group in enumerate(groups) if not len(group)]
+    if empty:
+        raise MnistvizError("some digits never occur here", given=empty, fix="take a larger or stratified sample")
+    means = np.stack([g.mean(0).cpu().numpy() for g in groups])
+    variances = np.stack([g.var(0, correction=0).cpu().numpy() for g in groups])
+    picture, axes = page(10, 2.9, rows=2)
+    for ax, values, name, colours, top in (
+        (axes[0], means, "mean", GREY, 1.0),
+        (axes[1], variances, "variance", "magma", float(variances.max())),
+    ):
+        drawn = bare(ax).imshow(_mosaic([list(values)], 10, 0), cmap=colours, vmin=0, vmax=top, interpolation="nearest")
+        ax.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=11)
+        bar = picture.colorbar(drawn, ax=ax, fraction=0.02, pad=0.01, shrink=0.75, ticks=[0, top], format="%.2g")
+        bar.outline.set_visible(False)
+    caption(
+        picture,
+        f"{len(digits):,} digits of {digits.source}, pixels in [0, 1]. One scale per row, shared by its ten maps.",
+    )
+    picture.alt = (
+        "Two rows of ten maps. Above, the mean picture of each digit, a soft digit. Below, the variance of "
+        "each pixel: bright along the edges of the strokes, where writers differ most."
+    )
+    return picture
+
+
+@styled
+def ink_by_digit(digits: Digits) -> Picture:
+    """`ink_by_digit(train)`: how much of the paper each digit covers, writer by writer."""
+    table = pd.DataFrame(
+        {
+            "digit": digits.known_labels().cpu().numpy(),
+            "ink": digits.images.float().mean((1, 2)).cpu().numpy() / 255,
+        }
+    )
+    picture, axes = page(8.6, 3.4)
+    sns.boxplot(table, x="digit", y="ink", ax=axes, color="#9cc3e0", fliersize=1.2, linewidth=1, width=0.6)
+    axes.set(title="Ink per picture", xlabel="digit", ylabel="mean pixel, 0 to 1")
+    axes.grid(visible=False, axis="x")
+    medians = table.groupby("digit")["ink"].median()
+    picture.alt = (
+        f"A box per digit of the mean pixel value. Digit {medians.idxmin()} uses least ink "
+        f"(median {medians.min():.2f}) and digit {medians.idxmax()} most ({medians.max():.2f})."
+    )
+    return picture
+
+
+@styled
+def pixel_histogram(digits: Digits) -> Picture:
+    """`pixel_histogram(train)`: how many pixels have each grey level, counted on a logarithmic scale."""
+    counts = np.bincount(digits.images.cpu().numpy().ravel(), minlength=256)
+    picture, axes = page(8.6, 3.0)
+    axes.bar(np.arange(256), counts, width=1, color=BLUE)
+    axes.set(
+        title="Grey levels", xlabel="pixel value (0 black, 255 white)", ylabel="pixels", yscale="log", xlim=(-2, 257)
+    )
+    share = counts[0] / counts.sum()
+    axes.annotate(f"{share:.0%} of all pixels are 0", (0, counts[0]), (14, counts[0]), va="center", color=INK)
+    picture.alt = f"Histogram of the 256 grey levels on a log scale; {share:.0%} of pixels are exactly black."
+    return picture
+
+
+@styled
+def image_rows(rows: Mapping[str, Tensor], note: str = "") -> Picture:
+    """`image_rows({"original": x, "rotated": y})`: named rows of pictures, values in [0, 1], one grey scale."""
+    images = {name: x.detach().cpu().reshape(-1, 28, 28).numpy() for name, x in rows.items()}
+    columns = max(len(x) for x in images.values())
+    picture, axes = page(columns * 0.72 + 1.4, len(rows) * 0.74 + 0.5)
+    mosaic = _mosaic([list(x) for x in images.values()], columns, paper=1.0)
+    bare(axes).imshow(mosaic, cmap=GREY, vmin=0, vmax=1, interpolation="nearest")
+    axes.set_yticks([14 + 30 * i for i in range(len(rows))], list(images))
+    axes.tick_params(length=0, labelsize=11)
+    caption(picture, f"{note} Grey levels: 0 black, 1 white, one scale for all.".strip())
+    picture.alt = f"Rows of handwritten digits: {', '.join(images)}."
+    return picture
+
+
+@styled
+def training_history(history: History) -> Picture:
+    """`training_history(history)`: loss and accuracy of every epoch, training and validation."""
+    table = history.table
+    if table.empty:
+        raise MnistvizError("this history has no epochs to draw", given=history, fix="train for at least one epoch")
+    picture, axes = page(10, 3.7, columns=2)
+    for ax, measure in zip(axes, ("loss", "accuracy"), strict=True):
+        ax.plot(table.index, table[measure], color=FAINT, linestyle="--", marker="s", markersize=4, label="training")
+        if f"val_{measure}" in table:
+            ax.plot(table.index, table[f"val_{measure}"], color=BLUE, marker="o", markersize=5, label="validation")
+        ax.set(title=measure.capitalize(), xlabel="epoch")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes[0].set_ylabel("cross-entropy, nats")
+    axes[1].yaxis.set_major_formatter(PercentFormatter(1))
+    said = ""
+    if f"val_{history.recipe.keep}" in table:
+        ax = axes[0] if history.recipe.keep == "loss" else axes[1]
+        shown = f"{history.best_value:.2%}" if ax is axes[1] else f"{history.best_value:.4f}"
+        said = f"best validation {history.recipe.keep} {shown} in epoch {history.best_epoch}"
+        ax.plot(history.best_epoch, history.best_value, marker="o", markersize=12, fillstyle="none",
+                markeredgewidth=1.8, color=ORANGE, linestyle="", label=said)  # fmt: skip
+    for ax in axes:
+        ax.legend(loc="best", fontsize=9.5)
+    recipe = history.recipe
+    averaged = "; validation is of the averaged weights" if recipe.average else ""
+    where = (
+        "; training is measured while the weights still move, with dropout and augmentation on"
+        if recipe.augment
+        else ""
+    )
+    caption(picture, f"{recipe.model or 'model'}, {len(table)} epochs{averaged}{where}.")
+    picture.alt = (
+        f"Two curves over {len(table)} epochs, loss falling and accuracy rising; {said or 'no validation set'}."
+    )
+    return picture
+
+
+@styled
+def confusion(report: Report) -> Picture:
+    """`confusion(report)`: counts in every cell, mistakes coloured by their share of the true digit."""
+    counts, rates = report.confusion, report.confusion_rates * 100
+    off = ~np.eye(10, dtype=bool)
+    top = max(float(rates[off].max()), 0.01)
+    picture, axes = page(7.6, 6.4)
+    sns.heatmap(
+        np.where(off, rates, 0), mask=~off, ax=axes, annot=np.where(counts > 0, counts.astype(str), ""), fmt="",
+        cmap="Blues", vmin=0, vmax=top, linewidths=1, linecolor="white", square=True,
+        cbar_kws={"label": "share of the true digit's row, %", "shrink": 0.8},
+    )  # fmt: skip
+    for d in range(10):
+        recall = f"{rates[d, d]:.1f} %" if counts[d].sum() else "none"
+        axes.text(d + 0.5, d + 0.42, f"{counts[d, d]:,}", ha="center", va="center", fontsize=9, color=INK)
+        axes.text(d + 0.5, d + 0.74, recall, ha="center", va="center", fontsize=6.5, color=FAINT)
+    low, high = report.interval
+    wrong = len(report.labels) - report.correct
+    axes.set_title(f"{report.accuracy:.2%} right, {wrong:,} of {len(report.labels):,} wrong", pad=10)
+    axes.set(xlabel="answer of the network", ylabel="true digit")
+    axes.tick_params(length=0, rotation=0)
+    axes.grid(visible=False)
+    caption(
+        picture,
+        f"{report.digits.source}. Interval {low:.2%} to {high:.2%} (95 %). One scale for all off-diagonal cells.",
+    )
+    if wrong:
+        true, answer = np.unravel_index(np.argmax(np.where(off, counts, -1)), counts.shape)
+        said = f"the most frequent mistake is {true} read as {answer}, {counts[true, answer]} times"
+    else:
+        said = "there are no mistakes"
+    picture.alt = f"Confusion matrix of ten digits: {report.accuracy:.2%} on the diagonal; {said}."
+    return picture
+
+
+@styled
+def predictions(report: Report, rows: Sequence[int] | np.ndarray, columns: int = 8) -> Picture:
+    """`predictions(report, range(24))`: those digits with the answer, its probability, and ✓ or ✗."""
+    chosen = [int(i) for i in rows]
+    if not chosen:
+        return _notice("No digits to show: the list of rows is empty.")
+    outside = [i for i in chosen if not 0 <= i < len(report.labels)]
+    if outside:
+        raise MnistvizError("no such row in this report", given=outside[:5], allowed=f"0 to {len(report.labels) - 1}")
+    columns = min(columns, len(chosen))
+    lines = -(-len(chosen) // columns)
+    picture, axes = page(max(columns * 1.22, 4.0), lines * 1.62 + 0.3, rows=lines, columns=columns, squeeze=False)
+    for ax in axes.flat:
+        bare(ax)
+    for ax, i in zip(axes.flat, chosen, strict=False):
+        answer, truth = int(report.predictions[i]), int(report.labels[i])
+        mark, colour = RIGHT if answer == truth else WRONG
+        ax.imshow(report.digits.images[i].cpu().numpy(), cmap=GREY, vmin=0, vmax=255, interpolation="nearest")
+        said = f"{mark} {answer}  {_percent(report.probabilities[i, answer])}"
+        ax.set_title(said, color=colour, fontsize=10.5, pad=3, loc="center")
+        ax.set_xlabel(f"row {i}" + (f", is {truth}" if answer != truth else ""), fontsize=8.5, color=INK, labelpad=2)
+    caption(picture, f"✓ right, ✗ wrong; answer and its probability above. {PAPER.capitalize()}.")
+    wrong = int(sum(report.predictions[i] != report.labels[i] for i in chosen))
+    picture.alt = f"{len(chosen)} digits with the network's answers: {len(chosen) - wrong} right, {wrong} wrong."
+    return picture
+
+
+@styled
+def mistakes(report: Report, count: int = 24) -> Picture:
+    """`mistakes(report)`: the wrong answers the model was surest of; a perfect model gets a page that says so."""
+    rows = report.mistakes["row"].to_numpy()[:count]
+    if not len(rows):
+        return _notice(f"No mistakes: all {len(report.labels):,} digits of {report.digits.source} are read right.")
+    return predictions(report, rows)
+
+
+@styled
+def one_prediction(digit: Digits, probabilities: np.ndarray) -> Picture:
+    """`one_prediction(test[7], predict(model, test[7]))`: a digit and its ten probabilities."""
+    if len(digit) != 1 or np.shape(probabilities) not in ((10,), (1, 10)):
+        raise MnistvizError(
+            "this figure shows one digit",
+            given=f"{len(digit)} digits, probabilities {np.shape(probabilities)}",
+            allowed="one digit and its ten probabilities",
+            fix="take one: digits[7]",
+        )
+    shares = np.asarray(probabilities, float).reshape(10)
+    answer = int(shares.argmax())
+    truth = None if digit.labels is None else int(digit.labels[0])
+    mark, colour = ("", BLUE) if truth is None else RIGHT if truth == answer else WRONG
+    picture, (left, right) = page(8.2, 3.3, columns=2, width_ratios=[1, 1.75])
+    bare(left).imshow(digit.images[0].cpu().numpy(), cmap=GREY, vmin=0, vmax=255, interpolation="nearest")
+    left.set_title("what goes in" + ("" if truth is None else f": a {truth}"))
+    bars = right.barh(range(10), shares, color=[colour if d == answer else "#b9c2d0" for d in range(10)], height=0.72)
+    right.bar_label(bars, [_percent(p) for p in shares], padding=4, fontsize=9, color=INK)
+    right.set(xlim=(0, 1.16), yticks=range(10), title=f"what comes out: {mark} {answer}".replace("  ", " "))
+    right.set_xticks([0, 0.25, 0.5, 0.75, 1])
+    right.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    right.invert_yaxis()
+    right.grid(visible=False, axis="y")
+    right.tick_params(axis="y", length=0, labelsize=11)
+    caption(picture, "28×28 grey levels, 0 black to 255 white; the ten probabilities sum to 100 %.")
+    known = "" if truth is None else f" It is a {truth}."
+    picture.alt = (
+        f"A handwritten digit and ten probability bars; the answer is {answer} with {_percent(shares[answer])}.{known}"
+    )
+    return picture
+
+
+@styled
+def prediction_distribution(predictions: np.ndarray, expected: Digits) -> Picture:
+    """`prediction_distribution(answers, train)`: how often each digit was answered, beside its training share."""
+    answers = np.asarray(predictions)
+    counts = np.bincount(answers, minlength=10)
+    share = np.bincount(expected.known_labels().cpu().numpy(), minlength=10) / len(expected) * len(answers)
+    picture, axes = page(8.6, 3.5)
+    axes.bar(range(10), counts, color=BLUE, width=0.66, label="answers")
+    for digit, (count, due) in enumerate(zip(counts, share, strict=True)):
+        axes.annotate(
+            f"{count:,}", (digit, max(count, due)), (0, 4), textcoords="offset points", ha="center", fontsize=9
+        )
+    axes.plot(range(10), share, linestyle="", marker="_", markersize=34, markeredgewidth=2.2, color=ORANGE,
+              label=f"expected from {expected.source}")  # fmt: skip
+    axes.set(
+        title=f"{len(answers):,} answers",
+        xlabel="digit",
+        xticks=range(10),
+        ylim=(0, max(counts.max(), share.max()) * 1.16),
+    )
+    axes.grid(visible=False, axis="x")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2)
+    worst = int(np.abs(counts - share).argmax())
+    picture.alt = (
+        f"Bars of how often each digit was answered, with a tick at the number expected; the largest difference "
+        f"is {counts[worst] - share[worst]:+.0f}, at digit {worst}."
+    )
+    return picture
+
+
+def _mosaic(rows: Sequence[Sequence[np.ndarray]], columns: int, gap: int = 2, paper: float = 255.0) -> np.ndarray:
+    """Rows of 28×28 pictures as one array, `gap` pixels of white between them; short rows end in white."""
+    side = 28 + gap
+    canvas = np.full((len(rows) * side - gap, columns * side - gap), paper, dtype=np.float32)
+    for r, row in enumerate(rows):
+        for c, image in enumerate(row):
+            canvas[r * side : r * side + 28, c * side : c * side + 28] = image
+    return canvas
+
+
+def _percent(share: float) -> str:
+    """Never rounds a doubt away: 99.97 % is not 100 %."""
+    if share >= 0.9995:
+        return ">99.9 %"
+    return "<0.1 %" if share < 0.001 else f"{share:.1%}".replace("%", " %")
+
+
+def _notice(text: str) -> Picture:
+    """A page that says in words that there is nothing to draw."""
+    picture, axes = page(6.4, 1.2)
+    bare(axes).text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes)
+    axes.set_facecolor(RULE)
+    picture.alt = text
+    return picture

@@ -1,0 +1,101 @@
+"""The page every figure is drawn on: its type, its colours, its alt text, its file."""
+
+import io
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mnistviz import project
+
+P = ParamSpec("P")
+
+INK, FAINT, RULE = "#1d2433", "#667085", "#d8dce4"
+BLUE, ORANGE, GREEN, RED = "#0065a3", "#d55e00", "#00795a", "#c22f1d"
+RIGHT, WRONG = ("✓", GREEN), ("✗", RED)  # told by mark as well as colour
+
+STYLE: Any = {
+    "font.family": "DejaVu Sans",  # ships with matplotlib: the same page everywhere
+    "font.size": 10.5,
+    "text.color": INK,
+    "axes.titlesize": 11.5,
+    "axes.titlecolor": INK,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.labelcolor": INK,
+    "axes.edgecolor": RULE,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": "#eaecf1",
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "legend.frameon": False,
+    "lines.linewidth": 1.9,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+}
+
+
+class Picture(Figure):
+    """A figure that knows what it shows: `picture.alt`, and `picture.save("confusion_matrix.png")`.
+
+    It is made without pyplot, so it is never in `plt.get_fignums()` and needs no closing. In a
+    notebook it displays as a PNG that carries its alt text.
+    """
+
+    alt: str = ""
+
+    def save(self, path: str | Path) -> Path:
+        """Write a PNG, whole or not at all; the alt text is kept inside the file too."""
+        project.write_bytes(path, self._png())
+        return Path(path)
+
+    def _png(self) -> bytes:
+        buffer = io.BytesIO()
+        about = {"Description": self.alt, "Software": None}  # no version: equal pictures are equal bytes
+        self.savefig(buffer, format="png", dpi=self.dpi, metadata=about)
+        return buffer.getvalue()
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        width, height = self.get_size_inches() * 72
+        about = {"alt": self.alt, "width": round(width), "height": round(height)}
+        return {"image/png": self._png(), "text/plain": f"Picture: {self.alt}"}, {"image/png": about}
+
+
+def styled(draw: Callable[P, Picture]) -> Callable[P, Picture]:
+    """`@styled` on a figure function: it draws in the house style and leaves everybody else's alone."""
+
+    @wraps(draw)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> Picture:
+        with mpl.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return wrapped
+
+
+def page(width: float, height: float, rows: int = 1, columns: int = 1, **grid: Any) -> tuple[Picture, Any]:
+    """`picture, axes = page(8, 3, columns=2)`: an empty page, sizes in inches."""
+    picture = Picture(figsize=(width, height), layout="constrained")
+    return picture, picture.subplots(rows, columns, **grid)
+
+
+def bare(axes: Axes) -> Axes:
+    """An axes that carries only a picture: no ticks, no frame, no grid."""
+    axes.set(xticks=[], yticks=[])
+    axes.grid(visible=False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return axes
+
+
+def caption(picture: Picture, text: str) -> None:
+    """One line under the whole page: what the colours mean and over what they are scaled."""
+    picture.supxlabel(text, x=0.01, ha="left", fontsize=9, color=FAINT)

@@ -1,0 +1,102 @@
+"""Execute the notebooks in order, showing where they are; `make run` and `make release` call this.
+
+Executed copies go to `notebooks/_full/` (or `_quick/`); with --in-place they replace the notebooks.
+"""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+from mnistviz import project
+
+HERE = Path(__file__).resolve().parent
+
+
+class Visible(NotebookClient):
+    """A client that shows what a cell prints while it runs."""
+
+    def process_message(self, msg, cell, cell_index):  # type: ignore[no-untyped-def]
+        content = msg["content"]
+        if msg["msg_type"] == "stream":
+            say(content["text"])
+        elif "text/plain" in content.get("data", {}) and "transient" in content and content["transient"]:
+            lines = content["data"]["text/plain"].splitlines()  # an updating log: show its last line
+            live(lines[-1] if lines else "")
+        return super().process_message(msg, cell, cell_index)
+
+
+def say(text: str) -> None:
+    live("")
+    for line in text.splitlines():
+        print(f"    {line}", flush=True)
+
+
+def live(text: str) -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\033[K" + (f"    {text}" if text else ""))
+        sys.stderr.flush()
+
+
+def execute(path: Path, target: Path) -> float:
+    """Run one notebook top to bottom and write it to `target`; the seconds it took."""
+    book = nbformat.read(path, as_version=4)
+    codes = [i for i, cell in enumerate(book.cells) if cell.cell_type == "code"]
+
+    def started(cell, cell_index, **_):  # type: ignore[no-untyped-def]
+        if cell.cell_type == "code":
+            live(f"cell {codes.index(cell_index) + 1} of {len(codes)}")
+
+    start = time.perf_counter()
+    client = Visible(book, timeout=None, kernel_name="python3", on_cell_start=started,
+                     resources={"metadata": {"path": str(path.parent)}})  # fmt: skip
+    client.execute()
+    live("")
+    tidy(book)
+    with project.atomic(target) as part:
+        nbformat.write(book, part)
+    return time.perf_counter() - start
+
+
+def tidy(book: nbformat.NotebookNode) -> None:
+    """Leave out what differs from run to run without meaning anything."""
+    book.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    for cell in book.cells:
+        cell.metadata.pop("execution", None)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("notebooks", nargs="*", help="names or numbers, such as 03; default: all, in order")
+    parser.add_argument("--in-place", action="store_true", help="replace the notebooks by their executed selves")
+    options = parser.parse_args()
+    os.environ.setdefault("MNISTVIZ_PROFILE", "full")
+    profile = os.environ["MNISTVIZ_PROFILE"]
+
+    books = sorted(p for p in HERE.glob("**/*.ipynb") if not any(x.startswith((".", "_")) for x in p.parts))
+    chosen = [p for p in books if not options.notebooks or any(p.name.startswith(n) for n in options.notebooks)]
+    if not chosen:
+        print(f"no notebook matches {options.notebooks}; there are: {', '.join(p.stem for p in books)}")
+        return 2
+    for i, path in enumerate(chosen, 1):
+        target = path if options.in_place else HERE / f"_{profile}" / path.relative_to(HERE)
+        print(f"[{i}/{len(chosen)}] {path.relative_to(HERE)}", flush=True)
+        try:
+            seconds = execute(path, target)
+        except CellExecutionError as error:
+            print(f"{error}\n{path.name} stopped here; the notebooks after it were not run")
+            return 1
+        print(f"    done in {seconds:.0f} s, written to {project.shown(target)}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
