@@ -23,7 +23,7 @@ lab: $(READY) ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
 bench: $(READY) ## measure speed and accuracy as ratios; writes benchmarks/results.md
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python -m benchmarks.run
 
 release: $(READY) ## execute in place: refresh the shipped notebooks, models, figures and animations
 	MNISTVIZ_RELEASE=1 $(BIN)/python notebooks/execute.py --in-place

@@ -69,11 +69,10 @@ def data(options: argparse.Namespace) -> None:
 
 def models(options: argparse.Namespace) -> None:
     if options.model:
-        print(mv.models.layer_table(mv.models.build(options.model)))
+        print(mv.models.layer_table(mv.models.build(options.model)).to_string(float_format="{:,.1f}".format))
         return
     for name, make in mv.models.MODELS.items():
-        about = (make.__doc__ or "").splitlines()[0]
-        print(f"{name:<8} {mv.models.count_parameters(make()):>8,} parameters   {about}")
+        print(f"{name:<9}{(make.__doc__ or '').splitlines()[0]}")
 
 
 def _test_set(name: str) -> Digits:

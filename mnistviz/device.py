@@ -48,8 +48,14 @@ def pick_precision(name: str, device: torch.device) -> Precision:
         raise MnistvizError("unknown precision", given=name, allowed=PRECISIONS)
     native = {
         "cuda": lambda: torch.cuda.is_bf16_supported(including_emulation=False),
-        "cpu": lambda: torch.cpu.get_capabilities().get("avx512_bf16", False),  # elsewhere it is emulated
+        "cpu": _cpu_has_bf16,
     }.get(device.type, lambda: False)
     if name == "bfloat16" or (name == "auto" and native()):
         return Precision(torch.bfloat16, torch.channels_last)
     return Precision(None, torch.contiguous_format)
+
+
+def _cpu_has_bf16() -> bool:
+    """Elsewhere bfloat16 is emulated, and slower than float32. An older torch cannot tell: then no."""
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("avx512_bf16"))

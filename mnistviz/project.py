@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import get_ident
 
 from mnistviz.errors import MnistvizError
 
@@ -42,7 +43,7 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     The text goes to a hidden neighbour that replaces the target in one step; an error removes it.
     """
     path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{os.getpid()}-{get_ident()}.part")  # no two writers share one
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part

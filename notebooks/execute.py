@@ -21,14 +21,25 @@ HERE = Path(__file__).resolve().parent
 class Visible(NotebookClient):
     """A client that shows what a cell prints while it runs."""
 
+    printed = 0  # lines of the cell's updating log that stand for good
+    last = ""  # its last line, which may still be replaced
+
     def process_message(self, msg, cell, cell_index):  # type: ignore[no-untyped-def]
         content = msg["content"]
         if msg["msg_type"] == "stream":
             say(content["text"])
         elif "text/plain" in content.get("data", {}) and "transient" in content and content["transient"]:
-            lines = content["data"]["text/plain"].splitlines()  # an updating log: show its last line
-            live(lines[-1] if lines else "")
+            lines = content["data"]["text/plain"].splitlines()
+            for line in lines[self.printed : -1]:
+                say(line)
+            self.printed, self.last = max(self.printed, len(lines) - 1), lines[-1] if lines else ""
+            live(self.last)
         return super().process_message(msg, cell, cell_index)
+
+    def cell_done(self, **_):  # type: ignore[no-untyped-def]
+        if self.last:
+            say(self.last)
+        self.printed, self.last = 0, ""
 
 
 def say(text: str) -> None:
@@ -53,8 +64,10 @@ def execute(path: Path, target: Path) -> float:
             live(f"cell {codes.index(cell_index) + 1} of {len(codes)}")
 
     start = time.perf_counter()
-    client = Visible(book, timeout=None, kernel_name="python3", on_cell_start=started,
-                     resources={"metadata": {"path": str(path.parent)}})  # fmt: skip
+    where = {"metadata": {"path": str(path.parent)}}
+    client = Visible(book, timeout=None, kernel_name="python3", resources=where, extra_arguments=["--log-level=ERROR"])
+    client.on_cell_start = started
+    client.on_cell_executed = client.cell_done
     client.execute()
     live("")
     tidy(book)

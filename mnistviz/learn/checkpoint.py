@@ -3,8 +3,8 @@
 import hashlib
 import io
 import json
-import pickle
 import platform
+import zipfile
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -84,7 +84,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         raise MnistvizError(f"{project.shown(path)} does not hold a state dict", given=type(state).__name__)
     wrong = [k for k in own.keys() | state.keys() if k not in own or k not in state or own[k].shape != state[k].shape]
     if wrong:
-        key = sorted(wrong)[0]
+        key = min(wrong, key=str)
         shape = {True: lambda d: tuple(d[key].shape), False: lambda d: "nothing"}
         raise MnistvizError(
             f"{project.shown(path)} belongs to another architecture ({len(wrong)} tensors differ)",
@@ -95,9 +95,9 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     model.load_state_dict(state)
 
 
-def read_card(path: str | Path) -> dict[str, Any]:
-    """The JSON card beside a `.pth` file: architecture, recipe, data, metrics, versions, sha256."""
-    path = Path(path).with_suffix(".json")
+def read_card(name: str | Path) -> dict[str, Any]:
+    """`read_card("deep")`, or the path of a `.pth`: architecture, recipe, data, metrics, versions, sha256."""
+    path = Path(_find(name) if name in models.MODELS else name).with_suffix(".json")
     try:
         card = json.loads(path.read_text())
     except FileNotFoundError:
@@ -107,7 +107,7 @@ def read_card(path: str | Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError) as error:
         raise MnistvizError(f"{project.shown(path)} is not a readable card: {error}") from error
-    if not isinstance(card, dict) or "architecture" not in card:
+    if not isinstance(card, dict) or not isinstance(card.get("architecture"), str):
         raise MnistvizError(f"{project.shown(path)} names no architecture", fix="restore the card that was saved")
     return card
 
@@ -130,13 +130,12 @@ class Store:
         self.sources = {"train": train, "validation": val}
 
     def begin(self, resume: bool) -> None:
-        for stale in self.folder.glob(".*.part"):  # left by a killed process
+        project.write_bytes(self.folder / ".probe.part", b"")  # find out now, not after the first epoch
+        for stale in self.folder.glob(".*.part"):  # the probe, and what a killed process left
             stale.unlink(missing_ok=True)
         path = self.folder / RESUME
         if not resume:
-            project.write_bytes(path, b"")  # find out before the first epoch that this can be written
-            path.unlink()
-            return
+            path.unlink(missing_ok=True)
         if not path.exists():
             return
         kept = _from_bytes(_read(path), path)
@@ -241,8 +240,11 @@ def _read(path: Path) -> bytes:
 
 def _from_bytes(content: bytes, path: Path) -> Any:
     try:
+        file = io.BytesIO(content)
+        if zipfile.is_zipfile(file) and (bad := zipfile.ZipFile(file).testzip()):  # torch reads over this
+            raise zipfile.BadZipFile(f"{bad} does not match its checksum")
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+    except Exception as error:  # a damaged file can make the reader raise anything
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise MnistvizError(
             f"{project.shown(path)} is not a file of tensors: refused",

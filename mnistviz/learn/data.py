@@ -56,12 +56,15 @@ class Digits:
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int | slice | list[int] | np.ndarray | Tensor) -> "Digits":
+    def __iter__(self) -> "Iterator[Digits]":
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, index: int | np.integer | slice | list[int] | np.ndarray | Tensor) -> "Digits":
         """Always Digits again, also for a single index: `digits[7].pixels` is (1, 1, 28, 28)."""
-        if isinstance(index, int):
+        if isinstance(index, (int, np.integer)):
             if not -len(self) <= index < len(self):
                 raise MnistvizError("no such digit", given=index, allowed=f"0 to {len(self) - 1}")
-            index = [index]
+            index = [int(index)]
         keep = index if isinstance(index, slice) else torch.as_tensor(index, device=self.images.device)
         return Digits(self.images[keep], None if self.labels is None else self.labels[keep], self.source)
 

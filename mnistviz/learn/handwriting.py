@@ -21,7 +21,10 @@ def read_digit(path: str | Path) -> Digits:
     path = Path(path)
     try:
         with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file).convert("RGBA")
+            image = ImageOps.exif_transpose(file)
+        if image.mode[0] == "I":  # 16-bit grey, which Pillow would cut off at 255
+            image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+        image = image.convert("RGBA")
     except FileNotFoundError:
         raise MnistvizError("no such picture", given=str(path)) from None
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:

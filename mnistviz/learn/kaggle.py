@@ -1,7 +1,7 @@
 """Kaggle's files: `train.csv` and `test.csv` in, `submission.csv` out."""
 
 import os
-import zipfile
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -51,8 +51,11 @@ def _parse(path: Path, columns: list[str]):  # type: ignore[no-untyped-def]  # p
     from pyarrow import csv
 
     name = project.shown(path)
-    with open(path, "rb") as file:
-        header = file.readline(20_000).decode("utf-8-sig", "replace").strip().replace('"', "").split(",")
+    try:
+        with open(path, "rb") as file:
+            header = file.readline(20_000).decode("utf-8-sig", "replace").strip().replace('"', "").split(",")
+    except OSError as error:
+        raise MnistvizError(f"{name} cannot be read: {error.strerror or error}") from error
     if header != columns:
         missing = [c for c in columns if c not in header]
         extra = [c or "(no name)" for c in header if c not in columns]
@@ -69,7 +72,11 @@ def _parse(path: Path, columns: list[str]):  # type: ignore[no-untyped-def]  # p
             fix=hint,
         )
     try:
-        table = csv.read_csv(path, convert_options=csv.ConvertOptions(column_types={c: pa.int16() for c in columns}))
+        table = csv.read_csv(
+            path,
+            csv.ReadOptions(column_names=columns, skip_rows=1),  # the header is checked above
+            convert_options=csv.ConvertOptions(column_types={c: pa.int16() for c in columns}),
+        )
     except pa.ArrowInvalid as error:
         raise MnistvizError(
             f"{name} has a row that cannot be read: {error}",
@@ -104,11 +111,11 @@ def _few(names: list[str]) -> str:
 def _read_cache(cache: Path, stamp: np.ndarray) -> tuple[np.ndarray, np.ndarray | None] | None:
     """The cached arrays if they belong to this CSV and are whole, else None."""
     try:
-        with np.load(cache) as kept:  # zip members carry a checksum that reading verifies
-            if not np.array_equal(kept["stamp"], stamp):
+        with np.load(cache) as kept:  # testzip: every member against its checksum
+            if not np.array_equal(kept["stamp"], stamp) or kept.zip.testzip() is not None:
                 return None
             return kept["images"], kept["labels"] if stamp[2] else None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except Exception:  # a damaged zip raises nearly anything, and the CSV is still there
         return None
 
 
@@ -128,8 +135,9 @@ def write_csv(path: str | Path, images: np.ndarray, labels: np.ndarray | None = 
     columns: dict[str, np.ndarray] = {} if labels is None else {"label": labels}
     flat = images.reshape(len(images), 784)
     columns |= {name: flat[:, i] for i, name in enumerate(PIXELS)}
-    with project.atomic(path) as part:
-        csv.write_csv(pa.table(columns), part, csv.WriteOptions(quoting_style="none"))
+    with project.atomic(path) as part, open(part, "wb") as file:
+        file.write(f"{','.join(columns)}\n".encode())  # pyarrow would put the names in quotes
+        csv.write_csv(pa.table(columns), file, csv.WriteOptions(include_header=False))
 
 
 def write_submission(path: str | Path, predictions: np.ndarray, *, rows: int = TEST_ROWS) -> pd.DataFrame:
@@ -138,7 +146,8 @@ def write_submission(path: str | Path, predictions: np.ndarray, *, rows: int = T
     The file is read back and compared before this returns; the table is what it holds.
     """
     predictions = np.asarray(predictions)
-    if predictions.shape != (rows,) or not np.isin(predictions, np.arange(10)).all():
+    whole = predictions.dtype.kind in "iu"
+    if predictions.shape != (rows,) or not whole or not np.isin(predictions, np.arange(10)).all():
         raise MnistvizError(
             "these are not predictions for Kaggle's test set",
             given=f"{predictions.dtype} of shape {predictions.shape}",
@@ -157,7 +166,7 @@ def validate_submission(path: str | os.PathLike[str], predictions: np.ndarray) -
     lines = Path(path).read_text().split("\n")
     expected = ["ImageId,Label", *(f"{i},{label}" for i, label in enumerate(predictions, 1)), ""]
     if lines != expected:
-        at = next(i for i, (a, b) in enumerate(zip([*lines, ""], [*expected, ""], strict=False)) if a != b)
+        at = next(i for i, (a, b) in enumerate(zip_longest(lines, expected)) if a != b)
         raise MnistvizError(
             f"{Path(path).name} does not hold these predictions",
             given=f"line {at + 1}: {lines[at] if at < len(lines) else 'missing'!r}",

@@ -6,11 +6,12 @@ pixels on another scale.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
-from torchinfo import ModelStatistics, summary
+from torchinfo import summary
 
 from mnistviz.errors import choose
 
@@ -151,7 +152,7 @@ def pooled() -> nn.Sequential:
 
 
 def sprint() -> nn.Sequential:
-    """Ours: small early maps and pooling before ReLU, made only to reach 99 % quickly."""
+    """Ours: small early maps and pooling before ReLU, made only to reach 99 % quickly. 215,194 parameters."""
     return _sequential(
         ("normalise", Normalise()),
         ("conv1", nn.Conv2d(1, 24, 5)),  # 28 → 24
@@ -180,14 +181,30 @@ def count_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def layer_table(model: nn.Module, batch: int = 1) -> ModelStatistics:
-    """The layers of a model with output shapes, kernels, parameters and sizes in MB, by torchinfo."""
+def layer_table(model: nn.Module) -> pd.DataFrame:
+    """Layer by layer, for one digit: shapes, parameters, multiply-adds and sizes, counted by torchinfo."""
     device = next(model.parameters()).device
-    return summary(
-        model,
-        input_data=torch.zeros(batch, 1, 28, 28, device=device),
-        col_names=("output_size", "kernel_size", "num_params", "mult_adds"),
-        row_settings=("var_names",),
-        col_width=18,
-        verbose=0,
-    )
+    stats = summary(model, input_data=torch.zeros(1, 1, 28, 28, device=device), verbose=0)
+    table = pd.DataFrame(
+        {
+            "layer": info.var_name,
+            "kind": info.class_name,
+            "output": _times(info.output_size[1:]),
+            "kernel": _times(info.kernel_size),
+            "parameters": info.trainable_params,
+            "multiply-adds": info.macs if isinstance(info.module, nn.Conv2d | nn.Linear) else 0,
+            "output kB": info.output_bytes / 1000,
+            "weights kB": info.param_bytes / 1000,
+        }
+        for info in stats.summary_list
+        if info.is_leaf_layer
+    ).set_index("layer")
+    counts = ["parameters", "multiply-adds", "output kB", "weights kB"]
+    total = pd.Series({"kind": "", "output": "", "kernel": "", **table[counts].sum()}, name="total")
+    table = pd.concat([table, total.to_frame().T])
+    return table.astype(dict.fromkeys(counts[:2], int) | dict.fromkeys(counts[2:], float)).rename_axis("layer")
+
+
+def _times(sizes: Sequence[int] | int | None) -> str:
+    """Sizes as one reads them: `32×28×28`; a lone pooling window is a square."""
+    return "×".join(map(str, [sizes] * 2 if isinstance(sizes, int) else sizes or []))

@@ -55,6 +55,13 @@ class Recipe:
             ("epochs", self.epochs >= 1, "1 or more"),
             ("batch", self.batch >= 1, "1 or more"),
             ("lr", self.lr > 0, "more than 0"),
+            ("momentum", 0 <= self.momentum < 1, "0 up to but not including 1"),
+            ("weight_decay", self.weight_decay >= 0, "0 or more"),
+            ("step_every", self.step_every >= 1, "1 or more"),
+            ("factor", 0 < self.factor < 1, "between 0 and 1"),
+            ("plateau_patience", self.plateau_patience >= 0, "0 or more"),
+            ("warm_up", 0 <= self.warm_up <= 1, "0 to 1"),
+            ("stop_after", self.stop_after >= 0, "0 or more"),
             ("average", 0 <= self.average < 1, "0 up to but not including 1"),
             ("label_smoothing", 0 <= self.label_smoothing < 1, "0 up to but not including 1"),
         ):
@@ -84,10 +91,9 @@ class Recipe:
         if self.schedule == "plateau":
             return schedules.ReduceLROnPlateau(optimiser, factor=self.factor, patience=self.plateau_patience)
         if self.schedule == "one-cycle":
-            return schedules.OneCycleLR(
-                optimiser, self.lr, total_steps=self.epochs * steps_per_epoch + 1,
-                pct_start=self.warm_up, cycle_momentum=False,
-            )  # fmt: skip
+            steps = self.epochs * steps_per_epoch + 1
+            rising = max(self.warm_up, 2 / steps)  # one step at least, however short the training
+            return schedules.OneCycleLR(optimiser, self.lr, total_steps=steps, pct_start=rising, cycle_momentum=False)
         return None
 
 
@@ -123,11 +129,14 @@ _SMALL_MOVES = Augment(rotation=10, shift=0.07, zoom=0.1)
 TUNED = {
     "simple": _CYCLE.but(model="simple", epochs=6, batch=128, lr=0.004, augment=_SMALL_MOVES),
     "light": _CYCLE.but(model="light", epochs=10, batch=128, lr=0.01, augment=_SMALL_MOVES),
-    "deep": _CYCLE.but(model="deep", epochs=12, batch=128, lr=0.004, augment=_SMALL_MOVES, average=0.998),
+    "deep": _CYCLE.but(
+        model="deep", epochs=20, batch=128, lr=0.003, average=0.999,
+        augment=Augment(rotation=12, shift=0.08, zoom=0.12),
+    ),
     "compact": _CYCLE.but(model="compact", epochs=10, batch=128, lr=0.005, augment=_SMALL_MOVES),
     "pooled": _CYCLE.but(model="pooled", epochs=10, batch=128, lr=0.005, augment=_SMALL_MOVES),
     "sprint": _CYCLE.but(model="sprint", epochs=1, batch=128, lr=0.006),
-}
+}  # fmt: skip
 
 
 def published(name: str, run: Sized | None = None) -> Recipe:

@@ -103,6 +103,9 @@ def fit(
     listeners = {event: _as_list(functions) for event, functions in (callbacks or {}).items()}
     for event in listeners:
         choose("training event", event, dict.fromkeys(EVENTS))
+    for digits in (train,) if val is None else (train, val):
+        if not len(digits.known_labels()):
+            raise MnistvizError("there are no digits to learn from or to judge by", given=digits)
     log = Log(progress)
 
     model.to(place, memory_format=memory_format)  # type: ignore[call-overload]
@@ -125,17 +128,17 @@ def fit(
         try:
             tell("start")
             for epoch in range(len(state.history.rows) + 1, recipe.epochs + 1):
+                waited = epoch - 1 - state.history.best_epoch
+                if val is not None and recipe.stop_after and waited >= recipe.stop_after:
+                    log.line(f"stopped: no better validation {recipe.keep} for {waited} epochs")
+                    break
                 state.epoch = epoch
-                _train_epoch(state, train, autocast_to, memory_format, tell, log)
-                improved = _judge(state, val)
+                row = _train_epoch(state, train, autocast_to, memory_format, tell, log)
+                improved = _judge(state, row, val)
                 log.line(_epoch_line(state, improved))
                 if store is not None:
                     store.save(improved)
                 tell("epoch")
-                waited = state.epoch - state.history.best_epoch
-                if val is not None and recipe.stop_after and waited >= recipe.stop_after:
-                    log.line(f"stopped: no better validation {recipe.keep} for {waited} epochs")
-                    break
         except KeyboardInterrupt:
             state.history.interrupted = True
             log.line(f"interrupted after {len(state.history.rows)} whole epochs")
@@ -157,7 +160,7 @@ def _train_epoch(
     memory_format: torch.memory_format,
     tell: Callable[[str], None],
     log: Log,
-) -> None:
+) -> dict[str, float]:
     """One pass over the shuffled digits; everything random in it follows from the seed and the epoch."""
     model, recipe, place = state.model, state.recipe, train.images.device
     seed = recipe.seed * 100_003 + state.epoch
@@ -196,21 +199,18 @@ def _train_epoch(
             drawn = now
             log.live(_live_line(state, seen, len(train), now - started))
 
-    state.history.rows.append(
-        {
-            "epoch": state.epoch,
-            "loss": float(losses.sum()) / seen,
-            "accuracy": float(correct) / seen,
-            "lr": state.optimiser.param_groups[0]["lr"],
-            "seconds": time.perf_counter() - started,
-        }
-    )
+    return {
+        "epoch": state.epoch,
+        "loss": float(losses.sum()) / seen,
+        "accuracy": float(correct) / seen,
+        "lr": state.optimiser.param_groups[0]["lr"],
+        "seconds": time.perf_counter() - started,
+    }
 
 
-def _judge(state: Fit, val: Digits | None) -> bool:
+def _judge(state: Fit, row: dict[str, float], val: Digits | None) -> bool:
     """Measure on the validation digits, step an epoch-wise schedule, and say whether this is the best yet."""
-    history, recipe = state.history, state.recipe
-    row, improved = history.rows[-1], True
+    history, recipe, improved = state.history, state.recipe, True
     if val is not None:
         started = time.perf_counter()
         row["val_loss"], row["val_accuracy"] = measure(state.trained, val)
@@ -220,6 +220,7 @@ def _judge(state: Fit, val: Digits | None) -> bool:
             value != history.best_value and better(value, history.best_value) == value
         )
         history.best_value = value if improved else history.best_value
+    history.rows.append(row)  # whole: an interruption before this leaves no half-measured epoch
     if recipe.schedule == "plateau":
         state.schedule.step(row.get("val_loss", row["loss"]))
     elif recipe.schedule in ("step", "milestones"):

@@ -27,6 +27,7 @@ STYLE: Any = {
     "axes.titlelocation": "left",
     "axes.titleweight": "bold",
     "axes.labelcolor": INK,
+    "axes.facecolor": "white",
     "axes.edgecolor": RULE,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -61,7 +62,8 @@ class Picture(Figure):
     def _png(self) -> bytes:
         buffer = io.BytesIO()
         about = {"Description": self.alt, "Software": None}  # no version: equal pictures are equal bytes
-        self.savefig(buffer, format="png", dpi=self.dpi, metadata=about)
+        with mpl.rc_context(STYLE):  # what is made only while drawing belongs to the house as well
+            self.savefig(buffer, format="png", dpi=self.dpi, metadata=about)
         return buffer.getvalue()
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -76,9 +78,18 @@ def styled(draw: Callable[P, Picture]) -> Callable[P, Picture]:
     @wraps(draw)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> Picture:
         with mpl.rc_context(STYLE):
-            return draw(*args, **kwargs)
+            return _settled(draw(*args, **kwargs))
 
     return wrapped
+
+
+def _settled(picture: Picture) -> Picture:
+    """Lay the page out once and for all: matplotlib would move things a little at every drawing."""
+    if picture.get_layout_engine() is not None:
+        for _ in range(2):  # the second pass brings it to rest
+            picture.draw_without_rendering()
+        picture.set_layout_engine("none")
+    return picture
 
 
 def page(width: float, height: float, rows: int = 1, columns: int = 1, **grid: Any) -> tuple[Picture, Any]:

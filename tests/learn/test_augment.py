@@ -1,0 +1,318 @@
+"""Every image has a draw of its own, and moves as an independent computation says."""
+
+import numpy as np
+import pytest
+import torch
+import torchvision.transforms.functional as tv
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage, stats
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+
+import mnistviz as mv
+from mnistviz.learn import augment as module
+
+BILINEAR = InterpolationMode.BILINEAR
+N = 64
+
+
+def apply(augment: mv.Augment, x: Tensor, seed: int = 0) -> Tensor:
+    return augment(x, torch.zeros(len(x), dtype=torch.int64), torch.Generator().manual_seed(seed))[0]
+
+
+def looks_at(augment: mv.Augment, count: int = N, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Where each output pixel looks, measured: (N, 2, 28, 28) as x and y in pixels, and where that is certain.
+
+    A ramp shows the place it was read at; on a white picture only pixels from inside stay white.
+    """
+    ramp = torch.arange(28.0).expand(28, 28)
+    white, x, y = (apply(augment, picture.expand(count, 1, 28, 28), seed) for picture in (torch.ones(1), ramp, ramp.T))
+    return torch.cat([x, y], dim=1), white[:, 0] > 1 - 1e-6
+
+
+def maps(augment: mv.Augment, seed: int = 0) -> np.ndarray:
+    """The affine map behind each image, fitted by least squares: (N, 2, 3), about the centre of the picture."""
+    where, sure = (tensor.numpy() for tensor in looks_at(augment, seed=seed))
+    y, x = np.mgrid[:28, :28] - 13.5
+    fits = []
+    for place, fine in zip(where, sure, strict=True):
+        design = np.stack([x[fine], y[fine], np.ones(fine.sum())], axis=1)
+        fit, *_ = np.linalg.lstsq(design, place[:, fine].T - 13.5, rcond=None)
+        assert np.abs(design @ fit - (place[:, fine].T - 13.5)).max() < 1e-3  # it is affine
+        fits.append(fit.T)
+    return np.stack(fits)
+
+
+@pytest.fixture(scope="module")
+def x(few: mv.Digits) -> Tensor:
+    return few.pixels[:N]
+
+
+# Geometry, against torchvision and scipy
+
+
+@settings(max_examples=8, deadline=None)
+@given(limit=st.floats(1, 90), seed=st.integers(0, 99))
+def test_rotation_turns_about_the_centre_within_its_limit(limit: float, seed: int) -> None:
+    found = maps(mv.Augment(rotation=limit), seed)
+    angle = np.degrees(np.arctan2(found[:, 1, 0], found[:, 0, 0]))
+    assert np.abs(angle).max() <= limit + 1e-2
+    assert angle.max() > limit / 2
+    assert angle.min() < -limit / 2
+    turn = np.radians(angle)
+    expected = np.array([[np.cos(turn), -np.sin(turn), 0 * turn], [np.sin(turn), np.cos(turn), 0 * turn]])
+    assert np.abs(found - expected.transpose(2, 0, 1)).max() < 1e-3
+
+
+@settings(max_examples=8, deadline=None)
+@given(limit=st.floats(0.05, 0.6), seed=st.integers(0, 99))
+def test_zoom_keeps_the_centre_within_its_limit(limit: float, seed: int) -> None:
+    found = maps(mv.Augment(zoom=limit), seed)
+    factor = 1 / found[:, 0, 0]
+    assert np.abs(factor - 1).max() <= limit + 1e-3
+    assert factor.max() > 1 + limit / 2
+    assert factor.min() < 1 - limit / 2
+    assert np.abs(found[:, :, 2]).max() < 1e-3
+    assert np.abs(found[:, :, :2] - np.eye(2) / factor[:, None, None]).max() < 1e-3
+
+
+@settings(max_examples=8, deadline=None)
+@given(limit=st.floats(0.02, 0.4), seed=st.integers(0, 99))
+def test_shift_is_a_fraction_of_the_picture_each_axis_its_own(limit: float, seed: int) -> None:
+    found = maps(mv.Augment(shift=limit), seed)
+    assert np.abs(found[:, :, :2] - np.eye(2)).max() < 1e-3
+    moved = found[:, :, 2]
+    assert np.abs(moved).max() <= 28 * limit + 1e-3
+    assert (moved.max(axis=0) > 14 * limit).all()
+    assert (moved.min(axis=0) < -14 * limit).all()
+    assert abs(np.corrcoef(moved.T)[0, 1]) < 0.6
+
+
+def test_a_rotation_is_torchvision_s(x: Tensor) -> None:
+    augment = mv.Augment(rotation=30)
+    found = maps(augment)
+    for ours, image, m in zip(apply(augment, x), x, found, strict=True):
+        angle = float(np.degrees(np.arctan2(m[1, 0], m[0, 0])))
+        assert torch.allclose(ours, tv.affine(image, -angle, [0, 0], 1.0, [0.0], BILINEAR), atol=2e-3)
+
+
+def test_a_zoom_is_torchvision_s_and_larger_is_nearer(x: Tensor) -> None:
+    augment = mv.Augment(zoom=0.3)
+    found = maps(augment)
+    ours = apply(augment, x)
+    for out, image, m in zip(ours, x, found, strict=True):
+        theirs = tv.affine(image, 0.0, [0, 0], float(1 / m[0, 0]), [0.0], BILINEAR)
+        assert torch.allclose(out, theirs, atol=2e-3)
+    grown = (ours.sum((1, 2, 3)) / x.sum((1, 2, 3))).numpy()
+    assert np.corrcoef(grown, 1 / found[:, 0, 0] ** 2)[0, 1] > 0.95
+
+
+def test_a_shift_is_torchvision_s(x: Tensor) -> None:
+    augment = mv.Augment(shift=0.15)
+    for ours, image, m in zip(apply(augment, x), x, maps(augment), strict=True):
+        by = [float(-m[0, 2]), float(-m[1, 2])]
+        assert torch.allclose(ours, tv.affine(image, 0.0, by, 1.0, [0.0], BILINEAR), atol=2e-3)  # type: ignore[arg-type]
+
+
+def test_all_together_are_one_affine_map_of_scipy_s(x: Tensor) -> None:
+    augment = mv.Augment(rotation=20, zoom=0.2, shift=0.1)
+    for ours, image, m in zip(apply(augment, x), x, maps(augment), strict=True):
+        matrix = m[::-1, 1::-1]  # scipy counts rows first
+        offset = m[::-1, 2] + 13.5 - matrix @ [13.5, 13.5]
+        theirs = ndimage.affine_transform(image[0].numpy(), matrix, offset, order=1, mode="grid-constant")
+        assert np.abs(ours[0].numpy() - theirs).max() < 2e-3
+
+
+def test_a_crop_is_the_middle_resized(x: Tensor) -> None:
+    theirs = tv.resized_crop(x, 4, 4, 20, 20, [28, 28], BILINEAR, antialias=False)
+    ours = apply(mv.Augment(crop=(20, 1.0)), x)
+    assert torch.allclose(ours[..., 1:-1, 1:-1], theirs[..., 1:-1, 1:-1], atol=1e-4)  # at its edge ours knows more
+
+
+def test_a_crop_happens_as_often_as_asked() -> None:
+    where, _ = looks_at(mv.Augment(crop=(20, 0.3)), count=1000)
+    step = where[:, 0, 14, 14] - where[:, 0, 14, 13]
+    cropped = torch.isclose(step, torch.tensor(20 / 28), atol=1e-3)
+    assert (cropped | torch.isclose(step, torch.tensor(1.0), atol=1e-3)).all()
+    assert stats.binomtest(int(cropped.sum()), 1000, 0.3).pvalue > 1e-3
+
+
+def test_one_resampling_serves_every_geometric_part(x: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    sample = module.F.grid_sample
+    monkeypatch.setattr(module.F, "grid_sample", lambda *a, **k: calls.append(len(a[0])) or sample(*a, **k))
+    apply(mv.Augment(rotation=10, shift=0.1, zoom=0.1, crop=(24, 0.5), elastic=(0.5, 4.0), cutout=(6, 0.5)), x)
+    assert calls == [N]
+    calls.clear()
+    apply(mv.Augment(cutout=(6, 0.5), mixup=0.2), x)
+    assert calls == []
+
+
+# Elastic distortion
+
+
+@pytest.mark.parametrize(("pixels", "smoothness"), [(0.5, 3.0), (1.0, 4.0), (2.0, 4.0)])
+def test_elastic_moves_by_the_pixels_asked_as_smoothly_as_asked(pixels: float, smoothness: float) -> None:
+    where, sure = looks_at(mv.Augment(elastic=(pixels, smoothness)), count=600)
+    y, x = torch.meshgrid(torch.arange(28.0), torch.arange(28.0), indexing="ij")
+    moved = (where - torch.stack([x, y]))[..., 12:16, 12:16].numpy()
+    assert sure[..., 12:16, 12:16].all()
+    assert abs(moved.mean()) < 0.1 * pixels
+    for axis in (0, 1):
+        assert moved[:, axis].std() == pytest.approx(pixels, rel=0.08)
+    assert abs(np.corrcoef(moved[:, 0].ravel(), moved[:, 1].ravel())[0, 1]) < 0.15  # x and y on their own
+    near = np.corrcoef(moved[..., 0].ravel(), moved[..., 3].ravel())[0, 1]
+    assert near == pytest.approx(np.exp(-(3**2) / (4 * smoothness**2)), abs=0.05)  # white noise through a Gaussian
+    assert abs(np.corrcoef(moved[:300].ravel(), moved[300:].ravel())[0, 1]) < 0.15  # and each image on its own
+
+
+# Cutout and mixup
+
+
+@settings(max_examples=15, deadline=None)
+@given(side=st.integers(1, 28), seed=st.integers(0, 99))
+def test_cutout_blackens_one_square_inside_the_picture(side: int, seed: int) -> None:
+    black = apply(mv.Augment(cutout=(side, 1.0)), torch.ones(200, 1, 28, 28), seed)[:, 0] == 0
+    assert (black.sum((1, 2)) == side**2).all()
+    assert (black.any(2).sum(1) == side).all()
+    assert (black.any(1).sum(1) == side).all()
+    if side > 14:
+        return
+    assert black.any(0).all()  # somewhere, sometimes, everywhere
+
+
+def test_cutout_keeps_the_rest_and_happens_as_often_as_asked(x: Tensor) -> None:
+    hit = apply(mv.Augment(cutout=(8, 0.25)), torch.ones(1000, 1, 28, 28)).amin((1, 2, 3)) == 0
+    assert stats.binomtest(int(hit.sum()), 1000, 0.25).pvalue > 1e-3
+    ours = apply(mv.Augment(cutout=(8, 1.0)), x)
+    assert ((ours == x) | (ours == 0)).all()
+    assert torch.equal(apply(mv.Augment(cutout=(8, 0.0)), x), x)
+
+
+@settings(max_examples=15, deadline=None)
+@given(alpha=st.floats(0.05, 5), count=st.integers(1, 100), seed=st.integers(0, 99))
+def test_mixup_mixes_images_and_labels_in_the_same_share(alpha: float, count: int, seed: int) -> None:
+    x = torch.eye(784)[:count].view(count, 1, 28, 28)  # image i is white in pixel i alone
+    y = torch.arange(count) % 10
+    mixed, labels = mv.Augment(mixup=alpha)(x, y, torch.Generator().manual_seed(seed))
+    shares = mixed.flatten(1)[:, :count]
+    assert labels.shape == (count, 10)
+    assert torch.allclose(labels.sum(1), torch.ones(count), atol=1e-5)
+    assert torch.allclose(labels, shares @ torch.eye(10)[y], atol=1e-5)
+    assert ((shares > 0).sum(1) <= 2).all()  # itself and one other
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0, 3.0])
+def test_mixup_draws_its_share_from_a_beta_distribution(alpha: float) -> None:
+    x = torch.eye(784).view(784, 1, 28, 28)
+    mixed, _ = mv.Augment(mixup=alpha)(x, torch.zeros(784, dtype=torch.int64), torch.Generator().manual_seed(0))
+    share = mixed.flatten(1).diagonal()
+    share = share[mixed.flatten(1).fill_diagonal_(0).sum(1) > 0]  # not those mixed with themselves
+    assert len(share) > 700
+    assert stats.kstest(share.numpy(), stats.beta(alpha, alpha).cdf).pvalue > 1e-3
+
+
+def test_a_tiny_alpha_still_gives_numbers(x: Tensor) -> None:
+    mixed, labels = mv.Augment(mixup=1e-6)(x, torch.zeros(N, dtype=torch.int64))
+    assert mixed.isfinite().all()
+    assert torch.allclose(labels.sum(1), torch.ones(N))
+
+
+# Draws
+
+
+parts = st.builds(
+    mv.Augment,
+    rotation=st.just(0.0) | st.floats(0, 180),
+    shift=st.just(0.0) | st.floats(0, 1),
+    zoom=st.just(0.0) | st.floats(0, 0.9),
+    crop=st.tuples(st.integers(1, 40), st.floats(0, 1)),
+    elastic=st.tuples(st.just(0.0) | st.floats(0, 5), st.floats(0.5, 6)),
+    cutout=st.tuples(st.integers(0, 40), st.floats(0, 1)),
+    mixup=st.just(0.0) | st.floats(0.01, 5),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(augment=parts, seed=st.integers(0, 1000))
+def test_any_setting_keeps_pixels_in_range_and_repeats_with_its_seed(augment: mv.Augment, seed: int) -> None:
+    x = torch.rand(6, 1, 28, 28, generator=torch.Generator().manual_seed(seed))
+    kept = x.clone()
+    y = torch.arange(6)
+    out, labels = augment(x, y, torch.Generator().manual_seed(seed))
+    again = augment(x, y, torch.Generator().manual_seed(seed))
+    assert torch.equal(x, kept)  # what came in is left alone
+    assert out.shape == x.shape
+    assert out.dtype == x.dtype
+    assert out.min() >= 0
+    assert out.max() <= 1 + 1e-5
+    assert torch.equal(out, again[0])
+    assert torch.equal(labels, again[1])
+    assert augment.mixup or torch.equal(labels, y)
+
+
+@pytest.mark.parametrize(
+    "augment",
+    [
+        mv.Augment(rotation=10),
+        mv.Augment(shift=0.1),
+        mv.Augment(zoom=0.1),
+        mv.Augment(elastic=(1.0, 4.0)),
+        mv.Augment(cutout=(2, 1.0)),
+        mv.Augment(rotation=10, elastic=(1.0, 4.0), cutout=(4, 0.5)),
+    ],
+    ids=str,
+)
+def test_every_image_has_a_draw_of_its_own(augment: mv.Augment) -> None:
+    same = torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(0)).expand(8, 1, 28, 28)
+    first, second = apply(augment, same, seed=1), apply(augment, same, seed=2)
+    assert len({image.numpy().tobytes() for image in torch.cat([first, second])}) == 16
+
+
+def test_without_a_generator_the_global_seed_counts(x: Tensor) -> None:
+    augment, y = mv.Augment(rotation=10, mixup=0.5), torch.zeros(N, dtype=torch.int64)
+    torch.manual_seed(5)
+    first = augment(x, y)[0]
+    assert not torch.equal(augment(x, y)[0], first)
+    torch.manual_seed(5)
+    assert torch.equal(augment(x, y)[0], first)
+
+
+def test_all_zero_changes_nothing_and_draws_nothing(x: Tensor) -> None:
+    generator, y = torch.Generator().manual_seed(0), torch.arange(N) % 10
+    before = generator.get_state()
+    out, labels = mv.Augment()(x, y, generator)
+    assert torch.equal(out, x)
+    assert torch.equal(labels, y)
+    assert torch.equal(generator.get_state(), before)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"rotation": -1},
+        {"rotation": 181},
+        {"rotation": float("nan")},
+        {"shift": -0.1},
+        {"shift": 1.1},
+        {"zoom": -0.1},
+        {"zoom": 1},
+        {"crop": (0, 0.5)},
+        {"crop": (20, 1.1)},
+        {"crop": (20, -0.1)},
+        {"elastic": (-1, 4)},
+        {"elastic": (1, 0)},
+        {"cutout": (-1, 0.5)},
+        {"cutout": (6, 2)},
+        {"mixup": -0.1},
+        {"mixup": float("nan")},
+    ],
+    ids=str,
+)
+def test_a_setting_out_of_range_is_refused_by_name(setting: dict[str, object]) -> None:
+    (name, value), *_ = setting.items()
+    with pytest.raises(mv.MnistvizError, match=f"augmentation setting '{name}' is out of range") as caught:
+        mv.Augment(**setting)  # type: ignore[arg-type]
+    assert f"given:   {value}" in str(caught.value)
+    assert "allowed:" in str(caught.value)

@@ -1,0 +1,242 @@
+"""A picture of a digit, however it was made, comes out in the form of MNIST."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import mnistviz as mv
+
+Grey = np.ndarray  # a page: uint8 (H, W), dark ink on light paper
+
+PLACES = {  # (how much the digit is enlarged, page height and width, where the digit's corner goes)
+    "photo": (9, (400, 560), (90, 250)),
+    "in a corner": (5, (300, 200), (4, 6)),
+    "tall": (3, (700, 120), (500, 20)),
+    "tight": (4, (112, 112), (0, 0)),
+    "small": (1, (40, 30), (10, 1)),
+}
+
+
+def page(digit: np.ndarray, place: str = "photo", ink: int = 30, paper: int = 235) -> Grey:
+    """An MNIST digit, enlarged and put somewhere on a light page."""
+    times, size, (top, left) = PLACES[place]
+    big = Image.fromarray(digit).resize((28 * times, 28 * times), Image.Resampling.BICUBIC)
+    share = np.zeros(size)
+    share[top : top + 28 * times, left : left + 28 * times] = np.asarray(big) / 255
+    return np.rint(paper + (ink - paper) * share).astype(np.uint8)
+
+
+def read(tmp_path: Path, picture: np.ndarray | Image.Image, name: str = "digit.png", **options: Any) -> np.ndarray:
+    path = tmp_path / name
+    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(path, **options)
+    digits = mv.read_digit(path)
+    assert digits.images.shape == (1, 28, 28)
+    assert digits.labels is None
+    assert digits.source == name
+    return digits.images[0].numpy()
+
+
+def is_mnist(image: np.ndarray) -> bool:
+    """Fitted into 20×20, full ink somewhere, centre of mass in the middle, black outside."""
+    rows, columns = np.flatnonzero(image.any(1)), np.flatnonzero(image.any(0))
+    sides = (rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1)
+    y, x = (image.sum(1) @ np.arange(28) / image.sum(), image.sum(0) @ np.arange(28) / image.sum())
+    centred = abs(y - 13.5) <= 1 and abs(x - 13.5) <= 1
+    return bool(18 <= max(sides) <= 20 and centred and image.max() == 255 and (image == 0).mean() > 0.4)
+
+
+def alike(a: np.ndarray, b: np.ndarray) -> float:
+    a, b = a.astype(float).ravel(), b.astype(float).ravel()
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+@pytest.fixture(scope="module")
+def ten(few: mv.Digits) -> list[np.ndarray]:
+    """One digit of each kind."""
+    labels = few.known_labels().tolist()
+    return [few.images[labels.index(digit)].numpy() for digit in range(10)]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_page_with_a_digit_gives_the_digit_back(tmp_path: Path, ten: list[np.ndarray], place: str) -> None:
+    for digit in ten:
+        found = read(tmp_path, page(digit, place))
+        assert is_mnist(found)
+        assert alike(found, digit) > 0.85
+
+
+def test_light_on_dark_is_dark_on_light(tmp_path: Path, ten: list[np.ndarray]) -> None:
+    for digit in ten:
+        drawn = page(digit)
+        assert np.array_equal(read(tmp_path, 255 - drawn), read(tmp_path, drawn))
+
+
+def test_an_mnist_image_itself_comes_back(tmp_path: Path, ten: list[np.ndarray]) -> None:
+    for digit in ten:
+        found = read(tmp_path, digit)
+        assert is_mnist(found)
+        assert alike(found, digit) > 0.85
+
+
+def test_faint_ink_becomes_full_ink(tmp_path: Path, ten: list[np.ndarray]) -> None:
+    for digit in ten:
+        strong, faint = (read(tmp_path, page(digit, ink=ink, paper=200)) for ink in (0, 120))
+        assert is_mnist(faint)
+        assert alike(strong, faint) > 0.99
+
+
+def test_a_transparent_background_is_paper(tmp_path: Path, ten: list[np.ndarray]) -> None:
+    for digit in ten:
+        drawn = page(digit, ink=0, paper=255)
+        clear = np.zeros((*drawn.shape, 4), np.uint8)
+        clear[..., 3] = 255 - drawn  # black ink, and nothing else
+        assert alike(read(tmp_path, clear), read(tmp_path, drawn)) > 0.999
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
+def test_every_kind_of_pixel_is_read(tmp_path: Path, ten: list[np.ndarray], mode: str) -> None:
+    drawn = Image.fromarray(page(ten[3])).convert(mode, dither=Image.Dither.NONE)
+    found = read(tmp_path, drawn)
+    assert is_mnist(found)
+    assert alike(found, read(tmp_path, page(ten[3]))) > (0.95 if mode == "1" else 0.999)
+
+
+@pytest.mark.parametrize("name", ["scan.png", "scan.tif"])
+def test_sixteen_bit_grey_is_not_cut_off(tmp_path: Path, ten: list[np.ndarray], name: str) -> None:
+    drawn = page(ten[5], ink=90, paper=200)
+    assert np.array_equal(read(tmp_path, drawn.astype(np.uint16) * 257, name), read(tmp_path, drawn))
+
+
+@pytest.mark.parametrize(("ink", "paper"), [((20, 30, 160), (250, 240, 200)), ((250, 240, 90), (20, 70, 30))])
+def test_coloured_ink_on_coloured_paper_is_read(
+    tmp_path: Path, ten: list[np.ndarray], ink: tuple[int, ...], paper: tuple[int, ...]
+) -> None:
+    for digit in ten:
+        share = (page(digit, ink=255, paper=0) / 255)[..., None]
+        found = read(tmp_path, np.rint(share * ink + (1 - share) * paper).astype(np.uint8))
+        assert is_mnist(found)
+        assert alike(found, digit) > 0.85
+
+
+def test_paper_grain_and_uneven_light_are_not_ink(tmp_path: Path, ten: list[np.ndarray]) -> None:
+    rng = np.random.default_rng(0)
+    for digit in ten:
+        drawn = page(digit, ink=40, paper=200)
+        light = np.linspace(-12, 12, drawn.shape[1])
+        noisy = np.clip(drawn + light + rng.normal(0, 6, drawn.shape), 0, 255).astype(np.uint8)
+        found = read(tmp_path, noisy)
+        assert is_mnist(found)
+        assert alike(found, digit) > 0.85
+
+
+def test_a_jpeg_photograph_is_read(tmp_path: Path, ten: list[np.ndarray]) -> None:
+    for digit in ten:
+        drawn = page(digit)
+        found = read(tmp_path, drawn, "digit.jpg", quality=40)
+        assert is_mnist(found)
+        assert alike(found, read(tmp_path, drawn)) > 0.98
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photograph_is_turned_the_way_it_was_taken(tmp_path: Path, ten: list[np.ndarray], orientation: int) -> None:
+    upright = page(ten[7])
+    stored = {  # what the camera stores, so that the viewer's turn makes it upright
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.T,
+        6: np.rot90(upright),
+        7: upright[::-1, ::-1].T,
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    assert np.array_equal(read(tmp_path, np.ascontiguousarray(stored), exif=exif), read(tmp_path, upright))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    height=st.integers(1, 60), width=st.integers(1, 60), margin=st.integers(1, 30), paper=st.sampled_from([0, 90, 255])
+)
+def test_a_block_of_ink_is_fitted_and_centred(
+    tmp_path_factory: pytest.TempPathFactory, height: int, width: int, margin: int, paper: int
+) -> None:
+    drawn = np.full((height + 2 * margin, width + 2 * margin + 40), paper, np.uint8)
+    drawn[margin : margin + height, margin : margin + width] = 255 - paper
+    found = read(tmp_path_factory.getbasetemp(), drawn)
+    scale = 20 / max(height, width)
+    sides = [max(1, round(side * scale)) for side in (height, width)]
+    assert [int(found.any(axis).sum()) for axis in (1, 0)] == sides
+    assert (found[found > 0] == 255).all()
+    first = [int(np.flatnonzero(found.any(axis))[0]) for axis in (1, 0)]
+    assert all(abs(start + (side - 1) / 2 - 13.5) <= 0.5 for start, side in zip(first, sides, strict=True))
+
+
+def test_the_smallest_mark_there_is(tmp_path: Path) -> None:
+    drawn = np.full((3, 3), 255, np.uint8)
+    drawn[1, 1] = 0
+    assert read(tmp_path, drawn).sum() == 255 * 400
+    thin = np.full((2000, 1500), 255, np.uint8)
+    thin[300:1700, 700] = 0  # a line one pixel wide on a large page
+    found = read(tmp_path, thin)
+    assert np.flatnonzero(found.any(1)).tolist() == list(range(4, 24))
+    assert found.any(0).sum() == 1
+
+
+@pytest.mark.parametrize("grey", [0, 128, 255])
+def test_a_blank_page_holds_no_digit(tmp_path: Path, grey: int) -> None:
+    for size in ((100, 80), (1, 1)):
+        with pytest.raises(mv.MnistvizError, match=r"no digit found in blank\.png\n.*by 0 of 255"):
+            read(tmp_path, np.full(size, grey, np.uint8), "blank.png")
+
+
+def test_a_mark_too_faint_is_no_digit(tmp_path: Path, ten: list[np.ndarray]) -> None:
+    with pytest.raises(mv.MnistvizError, match="by 20 of 255 grey levels\n  allowed: .* 25 or more"):
+        read(tmp_path, page(ten[0], ink=180, paper=200))
+
+
+def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(mv.MnistvizError, match="no such picture"):
+        mv.read_digit(tmp_path / "missing.png")
+    with pytest.raises(mv.MnistvizError, match="cannot be read as a picture"):
+        mv.read_digit(tmp_path)
+    for content in (b"", b"a text", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"):
+        (tmp_path / "digit.png").write_bytes(content)
+        with pytest.raises(mv.MnistvizError, match=r"^digit\.png cannot be read as a picture"):
+            mv.read_digit(tmp_path / "digit.png")
+
+
+def test_a_picture_cut_short_is_refused(tmp_path: Path, ten: list[np.ndarray]) -> None:
+    for name in ("digit.png", "digit.jpg"):
+        read(tmp_path, page(ten[0]), name)
+        whole = (tmp_path / name).read_bytes()
+        for share in (0.1, 0.5, 0.9):
+            (tmp_path / name).write_bytes(whole[: int(len(whole) * share)])
+            with pytest.raises(mv.MnistvizError, match=f"^{name} cannot be read as a picture"):
+                mv.read_digit(tmp_path / name)
+
+
+def test_a_damaged_picture_is_read_or_refused(tmp_path: Path, ten: list[np.ndarray]) -> None:
+    rng = np.random.default_rng(0)
+    refused = 0
+    for form in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"):
+        file = io.BytesIO()
+        Image.fromarray(page(ten[4], "small")).save(file, form)
+        for _ in range(40):
+            content = bytearray(file.getvalue())
+            for place in rng.integers(len(content), size=3):
+                content[place] = rng.integers(256)
+            (tmp_path / "digit").write_bytes(content)
+            try:
+                assert torch.is_tensor(mv.read_digit(tmp_path / "digit").images)
+            except mv.MnistvizError:
+                refused += 1
+    assert 0 < refused < 240

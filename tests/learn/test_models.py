@@ -1,0 +1,174 @@
+"""The architectures are the published ones, layer by layer, and compute what their layers say."""
+
+import re
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+import mnistviz as mv
+from mnistviz.learn.models import MODELS, Normalise, build, count_parameters, layer_table
+
+# Each published table row, written out by hand: convolution (in, out, kernel, padding), linear (in, out).
+PUBLISHED = {
+    "simple": "normalise conv(1,32,3,0) relu pool2 conv(32,64,3,0) relu pool2 flatten linear(1600,128) relu "
+    "linear(128,10)",
+    "light": "normalise conv(1,8,3,1) relu pool2 conv(8,16,3,1) relu pool2 conv(16,8,1,0) conv(8,16,3,1) relu "
+    "conv(16,16,1,0) conv(16,32,3,1) relu conv(32,32,1,0) flatten linear(1568,10) logsoftmax",
+    "deep": "conv(1,32,3,1) bn2d(32) relu conv(32,32,3,1) bn2d(32) relu pool2 dropout(0.25) "
+    "conv(32,64,3,1) bn2d(64) relu conv(64,64,3,1) bn2d(64) relu pool2 dropout(0.25) "
+    "conv(64,128,3,1) bn2d(128) relu pool2 dropout(0.25) "
+    "flatten linear(1152,256) bn1d(256) relu dropout(0.5) linear(256,10)",
+    "compact": "normalise conv(1,10,5,0) pool2 relu conv(10,20,5,0) pool2 relu dropout2d(0.5) flatten "
+    "linear(320,50) relu dropout(0.3) linear(50,10)",
+    "pooled": "normalise conv(1,32,3,1) bn2d(32) relu pool2 dropout(0.25) conv(32,64,3,1) bn2d(64) relu pool2 "
+    "dropout(0.25) conv(64,128,3,1) bn2d(128) relu pool2 dropout(0.25) average(1) flatten linear(128,512) bn1d(512) "
+    "relu dropout(0.5) linear(512,10)",
+}
+PARAMETERS = {"simple": 225_034, "light": 24_210, "deep": 437_738, "compact": 21_840, "pooled": 165_322}
+
+every_model = pytest.mark.parametrize("name", MODELS)
+
+
+def spelled(layer: nn.Module) -> str:
+    """One layer in the shorthand of the table above."""
+    match layer:
+        case nn.Conv2d():
+            assert layer.stride == (1, 1)
+            assert layer.bias is not None
+            return f"conv({layer.in_channels},{layer.out_channels},{layer.kernel_size[0]},{layer.padding[0]})"
+        case nn.Linear():
+            assert layer.bias is not None
+            return f"linear({layer.in_features},{layer.out_features})"
+        case nn.BatchNorm2d():
+            return f"bn2d({layer.num_features})"
+        case nn.BatchNorm1d():
+            return f"bn1d({layer.num_features})"
+        case nn.MaxPool2d():
+            assert layer.stride == layer.kernel_size
+            return f"pool{layer.kernel_size}"
+        case nn.Dropout2d():
+            return f"dropout2d({layer.p})"
+        case nn.Dropout():
+            return f"dropout({layer.p})"
+        case nn.AdaptiveAvgPool2d():
+            return f"average({layer.output_size})"
+        case nn.LogSoftmax():
+            assert layer.dim == 1
+            return "logsoftmax"
+    return type(layer).__name__.lower()
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_layers_are_the_published_ones_in_their_order(name: str) -> None:
+    assert " ".join(map(spelled, build(name))) == PUBLISHED[name]
+
+
+@pytest.mark.parametrize(("name", "count"), PARAMETERS.items())
+def test_the_number_of_parameters_is_the_stated_one(name: str, count: int) -> None:
+    assert count_parameters(build(name)) == count
+    assert f"{count:,}" in MODELS[name].__doc__
+
+
+def test_frozen_parameters_are_not_counted() -> None:
+    model = build("simple").requires_grad_(False)
+    model.fc2.requires_grad_(True)
+    assert count_parameters(model) == 128 * 10 + 10
+
+
+@every_model
+def test_a_model_is_one_flat_row_of_leaves_with_names_of_their_own(name: str) -> None:
+    model = build(name)
+    assert type(model) is nn.Sequential
+    names = [n for n, _ in model.named_children()]
+    assert len(set(names)) == len(model) == len(list(model.modules())) - 1
+    assert all(re.fullmatch(r"[a-z]+\d?", n) for n in names)
+    assert len({id(layer) for layer in model}) == len(model)  # no layer serves twice
+
+
+@every_model
+def test_no_layer_overwrites_the_output_of_the_one_before(name: str) -> None:
+    model = build(name).eval()
+    x = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    for layer in model:
+        before = x.clone()
+        after = layer(x)
+        assert torch.equal(x, before)
+        x = after
+    assert not any(getattr(layer, "inplace", False) for layer in model)
+
+
+@every_model
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_ten_numbers_come_out_for_every_digit(name: str, n: int) -> None:
+    scores = build(name).eval()(torch.rand(n, 1, 28, 28))
+    assert scores.shape == (n, 10)
+    assert scores.dtype == torch.float32
+
+
+def test_light_puts_out_log_probabilities() -> None:
+    total = build("light")(torch.rand(7, 1, 28, 28)).exp().sum(1)
+    torch.testing.assert_close(total, torch.ones(7))
+
+
+@given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=20), st.floats(-1, 1), st.floats(0.01, 2))
+def test_normalise_is_its_formula(pixels: list[float], mean: float, sd: float) -> None:
+    expected = [(p - mean) / sd for p in pixels]
+    torch.testing.assert_close(Normalise(mean, sd)(torch.tensor(pixels)), torch.tensor(expected), rtol=1e-4, atol=1e-4)
+
+
+def test_normalise_uses_the_mean_and_deviation_of_the_training_pixels(mnist: mv.DigitSet) -> None:
+    counts = torch.bincount(mnist.train.images.flatten(), minlength=256).double()
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    mean = (counts * levels).sum() / counts.sum()
+    sd = ((counts * (levels - mean) ** 2).sum() / counts.sum()).sqrt()
+    layer = build("simple").normalise
+    assert (layer.mean, layer.sd) == (round(float(mean), 4), round(float(sd), 4))
+
+
+@pytest.mark.parametrize("name", set(MODELS) - {"deep"})
+def test_every_model_but_deep_begins_by_normalising(name: str) -> None:
+    assert isinstance(build(name)[0], Normalise)
+    assert not any(isinstance(layer, Normalise) for layer in list(build(name))[1:])
+
+
+def test_simple_computes_what_its_layers_say(few: mv.Digits) -> None:
+    model = build("simple").eval()
+    p = dict(model.named_parameters())
+    x = (few.pixels[:20] - 0.1307) / 0.3081
+    for i in (1, 2):
+        x = F.max_pool2d(F.conv2d(x, p[f"conv{i}.weight"], p[f"conv{i}.bias"]).clamp(min=0), 2)
+    x = (x.reshape(20, 1600) @ p["fc1.weight"].T + p["fc1.bias"]).clamp(min=0)
+    expected = x @ p["fc2.weight"].T + p["fc2.bias"]
+    torch.testing.assert_close(model(few.pixels[:20]), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_build_gives_fresh_weights_each_time() -> None:
+    assert not torch.equal(build("compact").conv1.weight, build("compact").conv1.weight)
+
+
+def test_an_unknown_name_lists_the_models_and_suggests_the_nearest() -> None:
+    with pytest.raises(mv.MnistvizError) as error:
+        build("depp")
+    for name in MODELS:
+        assert name in str(error.value)
+    assert "did you mean 'deep'?" in str(error.value)
+    assert "'depp'" in str(error.value)
+
+
+@every_model
+def test_the_layer_table_names_every_layer_and_adds_up(name: str) -> None:
+    model = build(name)
+    table = layer_table(model, batch=3)
+    assert table.total_params == table.trainable_params == count_parameters(model)
+    rows = {row.var_name: row for row in table.summary_list if row.depth == 1}
+    assert list(rows) == [n for n, _ in model.named_children()]
+    assert sum(row.num_params for row in rows.values()) == count_parameters(model)
+    x = torch.rand(3, 1, 28, 28)
+    for n, layer in model.eval().named_children():
+        x = layer(x)
+        assert rows[n].output_size == list(x.shape)
+        assert n in str(table)

@@ -1,0 +1,194 @@
+"""The project is found from anywhere, and a file there is whole or as it was."""
+
+import errno
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import mnistviz as mv
+from mnistviz import project
+
+OLD, NEW = b"old" * 1000, b"new" * 100_000
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    (tmp_path / "file").write_bytes(OLD)
+    return tmp_path / "file"
+
+
+def untouched(target: Path) -> bool:
+    return target.read_bytes() == OLD and [path.name for path in target.parent.iterdir()] == [target.name]
+
+
+def test_a_written_file_is_whole_and_alone(target: Path) -> None:
+    project.write_bytes(target, NEW)
+    assert target.read_bytes() == NEW
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_folders_on_the_way_are_made(tmp_path: Path) -> None:
+    project.write_bytes(tmp_path / "a" / "b" / "file", NEW)
+    assert (tmp_path / "a" / "b" / "file").read_bytes() == NEW
+
+
+def test_the_target_appears_only_at_the_end(target: Path) -> None:
+    with project.atomic(target) as part:
+        part.write_bytes(NEW)
+        assert target.read_bytes() == OLD
+    assert target.read_bytes() == NEW
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, mv.MnistvizError])
+def test_an_interrupted_write_changes_nothing(target: Path, error: type[BaseException]) -> None:
+    def write() -> None:
+        with project.atomic(target) as part:
+            part.write_bytes(NEW)
+            raise error("stop")
+
+    with pytest.raises(error, match="^stop$"):
+        write()
+    assert untouched(target)
+
+
+def test_a_body_that_writes_nothing_is_an_error(target: Path) -> None:
+    with pytest.raises(mv.MnistvizError, match="cannot write file"), project.atomic(target):
+        pass
+    assert untouched(target)
+
+
+def test_a_file_that_outgrows_its_disk_changes_nothing(target: Path) -> None:
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(NEW) // 2, hard))
+    try:
+        with pytest.raises(mv.MnistvizError, match="cannot write file: File too large"):
+            project.write_bytes(target, NEW)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert untouched(target)
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_full_disk_changes_nothing(target: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(mv.MnistvizError, match="cannot write file: No space left on device"):
+        project.write_bytes(target, NEW)
+    assert untouched(target)
+
+
+@pytest.fixture
+def read_only() -> Iterator[Path]:
+    """A folder that nobody may write to; root steps down to nobody, whom permissions bind."""
+    if not hasattr(os, "seteuid"):
+        pytest.skip("needs a system with users")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "file").write_bytes(OLD)
+        folder.chmod(0o555)
+        user = os.geteuid()
+        if user == 0:
+            os.seteuid(65534)
+        try:
+            yield folder
+        finally:
+            os.seteuid(user)
+            folder.chmod(0o755)
+
+
+def test_a_read_only_folder_is_a_clear_error(read_only: Path) -> None:
+    with pytest.raises(mv.MnistvizError, match="cannot write file: Permission denied") as caught:
+        project.write_bytes(read_only / "file", NEW)
+    assert str(read_only) in str(caught.value)
+    with pytest.raises(mv.MnistvizError, match="cannot write file"):
+        project.write_bytes(read_only / "below" / "file", NEW)
+    assert untouched(read_only / "file")
+
+
+def test_a_folder_below_a_file_is_a_clear_error(target: Path) -> None:
+    with pytest.raises(mv.MnistvizError, match="cannot write inside"):
+        project.write_bytes(target / "inside", NEW)
+    assert untouched(target)
+
+
+def test_a_folder_in_the_place_of_the_file_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").mkdir()
+    with pytest.raises(mv.MnistvizError, match="cannot write file"):
+        project.write_bytes(tmp_path / "file", NEW)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_readers_see_one_whole_content_or_the_other(target: Path) -> None:
+    contents = [bytes([value]) * 300_000 for value in (1, 2)]
+    project.write_bytes(target, contents[0])
+    errors: list[Exception] = []
+
+    def rewrite(content: bytes) -> None:
+        try:
+            for _ in range(40):
+                project.write_bytes(target, content)
+        except Exception as error:
+            errors.append(error)
+
+    writers = [threading.Thread(target=rewrite, args=(content,)) for content in contents]
+    for writer in writers:
+        writer.start()
+    seen = set()
+    while any(writer.is_alive() for writer in writers):
+        found = target.read_bytes()
+        assert found in contents
+        seen.add(found[0])
+    for writer in writers:
+        writer.join()
+    assert not errors
+    assert seen == {1, 2}
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_the_variable_names_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MNISTVIZ_ROOT", str(tmp_path / "here"))
+    assert project.root() == tmp_path / "here"
+    assert project.data_folder() == tmp_path / "here" / "digit-recognizer"
+    assert project.models_folder() == tmp_path / "here" / "models"
+
+
+def test_the_root_is_found_from_a_folder_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MNISTVIZ_ROOT", raising=False)
+    (tmp_path / "digit-recognizer").mkdir()
+    inside = tmp_path / "notebooks" / "deeper"
+    inside.mkdir(parents=True)
+    monkeypatch.chdir(inside)
+    assert project.root() == tmp_path
+    assert project.root(tmp_path) == tmp_path
+
+
+def test_a_file_named_like_the_marker_is_no_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MNISTVIZ_ROOT", raising=False)
+    (tmp_path / "digit-recognizer").mkdir()
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "inside" / "digit-recognizer").write_text("not a folder")
+    assert project.root(tmp_path / "inside") == tmp_path
+
+
+def test_from_elsewhere_the_root_is_the_library_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MNISTVIZ_ROOT", raising=False)
+    monkeypatch.chdir(tmp_path)
+    library = tmp_path / "checkout" / "mnistviz"
+    monkeypatch.setattr(project, "__file__", str(library / "project.py"))
+    assert project.root() == tmp_path  # no project anywhere: the working directory
+    (tmp_path / "checkout" / "digit-recognizer").mkdir(parents=True)
+    assert project.root() == tmp_path / "checkout"
+
+
+def test_paths_are_shown_from_the_root_or_whole(project_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project_root)
+    assert project.shown(project_root / "models" / "_quick" / "deep") == "models/_quick/deep"
+    assert project.shown("models") == "models"
+    assert project.shown(project_root.parent / "else") == (project_root.parent / "else").as_posix()

@@ -1,0 +1,132 @@
+"""`start()` settles profile, seed, device and folders, and says so."""
+
+import dataclasses
+import os
+import platform
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+
+import mnistviz as mv
+from mnistviz.run import PROFILES
+
+
+@pytest.fixture(autouse=True)
+def clean(project_root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in ("MNISTVIZ_PROFILE", "MNISTVIZ_RELEASE", "CI"):
+        monkeypatch.delenv(name, raising=False)
+    with matplotlib.rc_context():
+        yield
+
+
+def test_the_argument_beats_the_variable_beats_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert mv.start().profile.name == "full"
+    monkeypatch.setenv("MNISTVIZ_PROFILE", "quick")
+    assert mv.start().profile.name == "quick"
+    assert mv.start("full").profile.name == "full"
+    monkeypatch.setenv("MNISTVIZ_PROFILE", "")
+    assert mv.start().profile.name == "full"
+
+
+def test_an_unknown_profile_lists_the_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(mv.MnistvizError, match="allowed: quick, full"):
+        mv.start("fast")
+    monkeypatch.setenv("MNISTVIZ_PROFILE", "ful")
+    with pytest.raises(mv.MnistvizError, match="did you mean 'full'"):
+        mv.start()
+
+
+def test_profiles_differ_in_sizes_only() -> None:
+    for name, profile in PROFILES.items():
+        sizes = dataclasses.asdict(profile)
+        assert sizes.pop("name") == name
+        assert all(size is None or isinstance(size, (int, float)) for size in sizes.values())
+    assert PROFILES["quick"].dpi < PROFILES["full"].dpi
+    assert PROFILES["quick"].floor < PROFILES["full"].floor
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        PROFILES["quick"].epochs = 100  # type: ignore[misc]
+
+
+def test_a_run_passes_its_profile_on() -> None:
+    for name, profile in PROFILES.items():
+        run = mv.start(name)
+        assert (run.images, run.epochs, run.floor) == (profile.images, profile.epochs, profile.floor)
+        assert matplotlib.rcParams["figure.dpi"] == profile.dpi
+
+
+def draws() -> tuple[float, float, float]:
+    return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+
+def test_the_seed_fixes_every_generator() -> None:
+    mv.start(seed=3)
+    first = draws()
+    assert all(a != b for a, b in zip(first, draws(), strict=True))
+    mv.start(seed=3)
+    assert draws() == first
+    mv.start(seed=4)
+    assert all(a != b for a, b in zip(first, draws(), strict=True))
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_a_run_writes_below_its_profile_s_name(project_root: Path, name: str) -> None:
+    run = mv.start(name)
+    assert run.models == project_root / "models" / f"_{name}"
+    assert run.visualizations == project_root / "visualizations" / f"_{name}"
+    assert run.animations == project_root / "animations" / f"_{name}"
+
+
+def test_only_a_full_release_writes_the_shipped_files(project_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MNISTVIZ_RELEASE", "1")
+    full, quick = mv.start("full"), mv.start("quick")
+    assert [full.models, full.animations] == [project_root / "models", project_root / "animations"]
+    assert full.visualizations == project_root / "visualizations"
+    assert quick.models == project_root / "models" / "_quick"
+
+
+def test_a_ci_machine_changes_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    before, printed = mv.start(), capsys.readouterr().out
+    for name in ("CI", "GITHUB_ACTIONS", "GITLAB_CI", "JENKINS_URL", "BUILD_ID"):
+        monkeypatch.setenv(name, "true")
+    assert mv.start() == before
+    assert capsys.readouterr().out == printed
+
+
+def told(text: str) -> dict[str, str]:
+    return {line[:10].strip(): line[10:] for line in text.splitlines()}
+
+
+def test_start_says_what_a_run_depends_on(capsys: pytest.CaptureFixture[str]) -> None:
+    mv.start("quick", seed=12, device="cpu")
+    rows = told(capsys.readouterr().out)
+    assert list(rows) == ["profile", "seed", "device", "versions", "data", "writes to"]
+    assert rows["profile"].startswith("quick ")
+    assert rows["seed"] == "12"
+    assert rows["device"].startswith("cpu, ")
+    assert {platform.python_version(), torch.__version__, np.__version__} <= set(
+        rows["versions"].replace(",", "").split()
+    )
+    assert rows["writes to"] == "models/_quick, visualizations/_quick, animations/_quick"
+
+
+def test_start_says_where_the_data_comes_from(project_root: Path) -> None:
+    data = project_root / "digit-recognizer"
+    run = mv.start("quick")
+    assert told(repr(run))["data"] == "MNIST to be downloaded, Kaggle stand-in"
+    (data / "t10k-labels-idx1-ubyte.gz").touch()
+    (data / "train.csv").touch()
+    assert told(repr(run))["data"] == "MNIST embedded, Kaggle stand-in"
+    (data / "test.csv").touch()
+    assert told(repr(run))["data"] == "MNIST embedded, Kaggle your train.csv and test.csv"
+
+
+def test_start_writes_no_file_and_no_variable(project_root: Path) -> None:
+    variables = dict(os.environ)
+    mv.start("quick")
+    assert dict(os.environ) == variables
+    assert [path.name for path in project_root.iterdir()] == ["digit-recognizer"]
