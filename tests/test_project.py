@@ -50,7 +50,7 @@ def test_an_interrupted_write_changes_nothing(target: Path, error: type[BaseExce
             part.write_bytes(NEW)
             raise error("stop")
 
-    with pytest.raises(error, match="^stop$"):
+    with pytest.raises(error, match=r"^stop$"):
         write()
     assert untouched(target)
 

@@ -86,13 +86,13 @@ class Augment:
     def _elastic_field(self, n: int, h: int, w: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
         """A smooth random displacement, (N, 2, H, W): white noise through a Gaussian, rescaled to `pixels`."""
         pixels, sigma = self.elastic
-        noise = torch.randn(n * 2, 1, h, w, generator=generator, device=device)
         radius = math.ceil(3 * sigma)
+        noise = torch.randn(n * 2, 1, h + 2 * radius, w + 2 * radius, generator=generator, device=device)
         t = torch.arange(-radius, radius + 1, device=device, dtype=torch.float32)
         kernel = torch.exp(-0.5 * (t / sigma) ** 2)
         kernel = kernel / kernel.square().sum().sqrt()  # unit energy: the blurred noise keeps sd 1
         for shape in ((1, 1, 1, -1), (1, 1, -1, 1)):
-            noise = F.conv2d(noise, kernel.view(shape), padding="same")
+            noise = F.conv2d(noise, kernel.view(shape))
         per_pixel = torch.tensor([2 / w, 2 / h], device=device).view(1, 2, 1, 1)
         return noise.view(n, 2, h, w) * pixels * per_pixel
 

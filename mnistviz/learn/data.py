@@ -65,6 +65,8 @@ class Digits:
             if not -len(self) <= index < len(self):
                 raise MnistvizError("no such digit", given=index, allowed=f"0 to {len(self) - 1}")
             index = [int(index)]
+        if isinstance(index, list):
+            index = np.array(index, dtype=np.int64)  # an empty list too
         keep = index if isinstance(index, slice) else torch.as_tensor(index, device=self.images.device)
         return Digits(self.images[keep], None if self.labels is None else self.labels[keep], self.source)
 
@@ -127,6 +129,8 @@ class Digits:
 
         With a generator the order is shuffled and augmentation drawn from it; without, the order is kept.
         """
+        if size < 1:
+            raise MnistvizError("a batch needs at least one digit", given=size, allowed="1 or more")
         labels = self.known_labels()
         order = None
         if generator is not None:

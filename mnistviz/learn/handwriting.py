@@ -9,7 +9,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from mnistviz.errors import MnistvizError
 from mnistviz.learn.data import Digits
 
-BOX, SIDE = 20, 28  # MNIST fits the ink into 20×20 and puts its centre of mass in the middle of 28×28
+BOX, SIDE, MIDDLE = 20, 28, 14  # MNIST fits the ink into 20×20 and puts its centre of mass on pixel 14 of 28
 
 
 def read_digit(path: str | Path) -> Digits:
@@ -33,7 +33,10 @@ def read_digit(path: str | Path) -> Digits:
             given=str(error)[:120],
             allowed="PNG, JPEG and what else Pillow reads",
         ) from error
-    paper = Image.new("RGBA", image.size, "white")  # a transparent background is paper
+    opaque = np.asarray(image.getchannel("A"), dtype=np.float32)
+    drawn = np.average(np.asarray(image.convert("L")), weights=opaque) if opaque.any() else 0
+    light_ink = drawn > 128 and opaque.mean() < 128  # light strokes on a page that is mostly transparent
+    paper = Image.new("RGBA", image.size, "black" if light_ink else "white")
     grey = np.asarray(Image.alpha_composite(paper, image).convert("L"), dtype=np.float32)
     return Digits(torch.from_numpy(centre(ink(grey, path.name))).unsqueeze(0), None, path.name)
 
@@ -69,8 +72,8 @@ def centre(share: np.ndarray) -> np.ndarray:
     small = small / small.max()
     h, w = small.shape
     mass = small.sum()
-    y = round((SIDE - 1) / 2 - float((small.sum(1) * np.arange(h)).sum() / mass))
-    x = round((SIDE - 1) / 2 - float((small.sum(0) * np.arange(w)).sum() / mass))
+    y = round(MIDDLE - float((small.sum(1) * np.arange(h)).sum() / mass))
+    x = round(MIDDLE - float((small.sum(0) * np.arange(w)).sum() / mass))
     y, x = min(max(y, 0), SIDE - h), min(max(x, 0), SIDE - w)
     canvas = np.zeros((SIDE, SIDE), np.float32)
     canvas[y : y + h, x : x + w] = small

@@ -12,21 +12,9 @@ from mnistviz.errors import MnistvizError
 from mnistviz.learn.data import Digits
 from mnistviz.learn.evaluate import Report
 from mnistviz.learn.train import History
-from mnistviz.show.picture import (
-    BLUE,
-    FAINT,
-    GREEN,
-    INK,
-    ORANGE,
-    RIGHT,
-    RULE,
-    WRONG,
-    Picture,
-    bare,
-    caption,
-    page,
-    styled,
-)
+from mnistviz.show.picture import BLUE, FAINT, GREEN, INK, ORANGE, RIGHT, WRONG, Picture
+
+from mnistviz.show.picture import bare, caption, mosaic, notice, page, percent, styled  # isort: skip
 
 GREY = "gray"  # 0 is black paper, 255 is white ink, as the numbers say
 PAPER = "grey levels: 0 black, 255 white, one scale for all"
@@ -39,34 +27,38 @@ def sample_grid(digits: Digits, each: int = 12) -> Picture:
     rows = [np.flatnonzero(labels == d)[:each] for d in range(10)]
     images = [[digits.images[int(i)].cpu().numpy() for i in row] for row in rows]
     picture, axes = page(each * 0.62 + 0.7, 6.9)
-    bare(axes).imshow(_mosaic(images, each), cmap=GREY, vmin=0, vmax=255, interpolation="nearest")
+    bare(axes).imshow(mosaic(images, each), cmap=GREY, vmin=0, vmax=255, interpolation="nearest")
     axes.set_yticks([14 + 30 * d for d in range(10)], [str(d) for d in range(10)])
     axes.tick_params(length=0, labelsize=13)
     caption(picture, f"The first {each} of each digit in {digits.source}. {PAPER.capitalize()}.")
-    picture.alt = f"Ten rows of {each} handwritten digits each, one row per digit from 0 to 9, white on black."
+    picture.alt = f"Handwritten digits, white on black: a row for each digit from 0 to 9, up to {each} in a row."
     return picture
 
 
 @styled
 def class_balance(parts: Mapping[str, Digits]) -> Picture:
     """`class_balance({"train": train, "validation": val})`: what share of each part every digit has."""
+    empty = [name for name, digits in parts.items() if not len(digits)]
+    if empty or not parts:
+        raise MnistvizError("there are no digits to count", given=", ".join(empty) or "no parts")
     picture, axes = page(8.6, 3.6)
-    width = 0.8 / len(parts)
+    width, shares = 0.8 / len(parts), []
     colours = (BLUE, ORANGE, GREEN, FAINT)
     for i, (name, digits) in enumerate(parts.items()):
         counts = np.bincount(digits.known_labels().cpu().numpy(), minlength=10)
         at = np.arange(10) + (i - (len(parts) - 1) / 2) * width
+        shares += list(counts / len(digits))
         axes.bar(at, counts / len(digits), width * 0.92, color=colours[i % 4], hatch=("", "//", "..", "xx")[i % 4],
                  edgecolor="white", linewidth=0, label=f"{name}: {len(digits):,}")  # fmt: skip
         if len(parts) == 1:
             for digit, count in enumerate(counts):
                 axes.text(digit, count / len(digits), f"{count:,}", ha="center", va="bottom", fontsize=9)
     axes.axhline(0.1, color=INK, linewidth=1, linestyle=":", label="one in ten")
-    axes.set(title="Share of each digit", xlabel="digit", xticks=range(10), ylim=(0, 0.135))
+    axes.set(title="Share of each digit", xlabel="digit", xticks=range(10), ylim=(0, max(0.135, max(shares) * 1.1)))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.grid(visible=False, axis="x")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=len(parts) + 1)
-    picture.alt = f"Bars: the share of each digit in {', '.join(parts)}; all lie near one in ten."
+    picture.alt = f"Bars: each digit's share of {', '.join(parts)}, between {min(shares):.1%} and {max(shares):.1%}."
     return picture
 
 
@@ -86,7 +78,7 @@ def mean_and_spread(digits: Digits) -> Picture:
         (axes[0], means, "mean", GREY, 1.0),
         (axes[1], variances, "variance", "magma", float(variances.max())),
     ):
-        drawn = bare(ax).imshow(_mosaic([list(values)], 10, 0), cmap=colours, vmin=0, vmax=top, interpolation="nearest")
+        drawn = bare(ax).imshow(mosaic([list(values)], 10, 0), cmap=colours, vmin=0, vmax=top, interpolation="nearest")
         ax.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=11)
         bar = picture.colorbar(drawn, ax=ax, fraction=0.02, pad=0.01, shrink=0.75, ticks=[0, top], format="%.2g")
         bar.outline.set_visible(False)
@@ -143,8 +135,8 @@ def image_rows(rows: Mapping[str, Tensor], note: str = "") -> Picture:
     images = {name: x.detach().cpu().reshape(-1, 28, 28).numpy() for name, x in rows.items()}
     columns = max(len(x) for x in images.values())
     picture, axes = page(columns * 0.72 + 1.4, len(rows) * 0.74 + 0.5)
-    mosaic = _mosaic([list(x) for x in images.values()], columns, paper=1.0)
-    bare(axes).imshow(mosaic, cmap=GREY, vmin=0, vmax=1, interpolation="nearest")
+    sheet = mosaic([list(x) for x in images.values()], columns, paper=1.0)
+    bare(axes).imshow(sheet, cmap=GREY, vmin=0, vmax=1, interpolation="nearest")
     axes.set_yticks([14 + 30 * i for i in range(len(rows))], list(images))
     axes.tick_params(length=0, labelsize=11)
     caption(picture, f"{note} Grey levels: 0 black, 1 white, one scale for all.".strip())
@@ -178,14 +170,12 @@ def training_history(history: History) -> Picture:
         ax.legend(loc="best", fontsize=9.5)
     recipe = history.recipe
     averaged = "; validation is of the averaged weights" if recipe.average else ""
-    where = (
-        "; training is measured while the weights still move, with dropout and augmentation on"
-        if recipe.augment
-        else ""
-    )
+    where = "; training is measured while weights move, with dropout and augmentation on" if recipe.augment else ""
     caption(picture, f"{recipe.model or 'model'}, {len(table)} epochs{averaged}{where}.")
+    first, last = table.iloc[0], table.iloc[-1]
     picture.alt = (
-        f"Two curves over {len(table)} epochs, loss falling and accuracy rising; {said or 'no validation set'}."
+        f"Curves over {len(table)} epochs: training loss from {first.loss:.3f} to {last.loss:.3f}, training accuracy "
+        f"from {first.accuracy:.1%} to {last.accuracy:.1%}; {said or 'no validation set'}."
     )
     return picture
 
@@ -230,7 +220,7 @@ def predictions(report: Report, rows: Sequence[int] | np.ndarray, columns: int =
     """`predictions(report, range(24))`: those digits with the answer, its probability, and ✓ or ✗."""
     chosen = [int(i) for i in rows]
     if not chosen:
-        return _notice("No digits to show: the list of rows is empty.")
+        return notice("No digits to show: the list of rows is empty.")
     outside = [i for i in chosen if not 0 <= i < len(report.labels)]
     if outside:
         raise MnistvizError("no such row in this report", given=outside[:5], allowed=f"0 to {len(report.labels) - 1}")
@@ -243,7 +233,7 @@ def predictions(report: Report, rows: Sequence[int] | np.ndarray, columns: int =
         answer, truth = int(report.predictions[i]), int(report.labels[i])
         mark, colour = RIGHT if answer == truth else WRONG
         ax.imshow(report.digits.images[i].cpu().numpy(), cmap=GREY, vmin=0, vmax=255, interpolation="nearest")
-        said = f"{mark} {answer}  {_percent(report.probabilities[i, answer])}"
+        said = f"{mark} {answer}  {percent(report.probabilities[i, answer])}"
         ax.set_title(said, color=colour, fontsize=10.5, pad=3, loc="center")
         ax.set_xlabel(f"row {i}" + (f", is {truth}" if answer != truth else ""), fontsize=8.5, color=INK, labelpad=2)
     caption(picture, f"✓ right, ✗ wrong; answer and its probability above. {PAPER.capitalize()}.")
@@ -257,7 +247,7 @@ def mistakes(report: Report, count: int = 24) -> Picture:
     """`mistakes(report)`: the wrong answers the model was surest of; a perfect model gets a page that says so."""
     rows = report.mistakes["row"].to_numpy()[:count]
     if not len(rows):
-        return _notice(f"No mistakes: all {len(report.labels):,} digits of {report.digits.source} are read right.")
+        return notice(f"No mistakes: all {len(report.labels):,} digits of {report.digits.source} are read right.")
     return predictions(report, rows)
 
 
@@ -279,7 +269,7 @@ def one_prediction(digit: Digits, probabilities: np.ndarray) -> Picture:
     bare(left).imshow(digit.images[0].cpu().numpy(), cmap=GREY, vmin=0, vmax=255, interpolation="nearest")
     left.set_title("what goes in" + ("" if truth is None else f": a {truth}"))
     bars = right.barh(range(10), shares, color=[colour if d == answer else "#b9c2d0" for d in range(10)], height=0.72)
-    right.bar_label(bars, [_percent(p) for p in shares], padding=4, fontsize=9, color=INK)
+    right.bar_label(bars, [percent(p) for p in shares], padding=4, fontsize=9, color=INK)
     right.set(xlim=(0, 1.16), yticks=range(10), title=f"what comes out: {mark} {answer}".replace("  ", " "))
     right.set_xticks([0, 0.25, 0.5, 0.75, 1])
     right.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -289,7 +279,7 @@ def one_prediction(digit: Digits, probabilities: np.ndarray) -> Picture:
     caption(picture, "28×28 grey levels, 0 black to 255 white; the ten probabilities sum to 100 %.")
     known = "" if truth is None else f" It is a {truth}."
     picture.alt = (
-        f"A handwritten digit and ten probability bars; the answer is {answer} with {_percent(shares[answer])}.{known}"
+        f"A handwritten digit and ten probability bars; the answer is {answer} with {percent(shares[answer])}.{known}"
     )
     return picture
 
@@ -298,6 +288,11 @@ def one_prediction(digit: Digits, probabilities: np.ndarray) -> Picture:
 def prediction_distribution(predictions: np.ndarray, expected: Digits) -> Picture:
     """`prediction_distribution(answers, train)`: how often each digit was answered, beside its training share."""
     answers = np.asarray(predictions)
+    if answers.ndim != 1 or not len(answers) or not np.isin(answers, np.arange(10)).all():
+        raise MnistvizError(
+            "these are not answers", given=f"{answers.dtype} of shape {answers.shape}",
+            allowed="whole numbers from 0 to 9", fix="predict(model, digits).argmax(1)",
+        )  # fmt: skip
     counts = np.bincount(answers, minlength=10)
     share = np.bincount(expected.known_labels().cpu().numpy(), minlength=10) / len(expected) * len(answers)
     picture, axes = page(8.6, 3.5)
@@ -321,30 +316,4 @@ def prediction_distribution(predictions: np.ndarray, expected: Digits) -> Pictur
         f"Bars of how often each digit was answered, with a tick at the number expected; the largest difference "
         f"is {counts[worst] - share[worst]:+.0f}, at digit {worst}."
     )
-    return picture
-
-
-def _mosaic(rows: Sequence[Sequence[np.ndarray]], columns: int, gap: int = 2, paper: float = 255.0) -> np.ndarray:
-    """Rows of 28×28 pictures as one array, `gap` pixels of white between them; short rows end in white."""
-    side = 28 + gap
-    canvas = np.full((len(rows) * side - gap, columns * side - gap), paper, dtype=np.float32)
-    for r, row in enumerate(rows):
-        for c, image in enumerate(row):
-            canvas[r * side : r * side + 28, c * side : c * side + 28] = image
-    return canvas
-
-
-def _percent(share: float) -> str:
-    """Never rounds a doubt away: 99.97 % is not 100 %."""
-    if share >= 0.9995:
-        return ">99.9 %"
-    return "<0.1 %" if share < 0.001 else f"{share:.1%}".replace("%", " %")
-
-
-def _notice(text: str) -> Picture:
-    """A page that says in words that there is nothing to draw."""
-    picture, axes = page(6.4, 1.2)
-    bare(axes).text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes)
-    axes.set_facecolor(RULE)
-    picture.alt = text
     return picture

@@ -1,14 +1,17 @@
 """The page every figure is drawn on: its type, its colours, its alt text, its file."""
 
 import io
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from mnistviz import project
 
@@ -85,8 +88,8 @@ def styled(draw: Callable[P, Picture]) -> Callable[P, Picture]:
 
 def _settled(picture: Picture) -> Picture:
     """Lay the page out once and for all: matplotlib would move things a little at every drawing."""
-    if picture.get_layout_engine() is not None:
-        for _ in range(2):  # the second pass brings it to rest
+    if isinstance(picture.get_layout_engine(), ConstrainedLayoutEngine):
+        for _ in range(3):  # by then it has come to rest
             picture.draw_without_rendering()
         picture.set_layout_engine("none")
     return picture
@@ -108,5 +111,32 @@ def bare(axes: Axes) -> Axes:
 
 
 def caption(picture: Picture, text: str) -> None:
-    """One line under the whole page: what the colours mean and over what they are scaled."""
-    picture.supxlabel(text, x=0.01, ha="left", fontsize=9, color=FAINT)
+    """A line or two under the whole page: what the colours mean and over what they are scaled."""
+    lines = textwrap.fill(text, int(picture.get_figwidth() * 14))  # 14 letters an inch fit at this size
+    picture.supxlabel(lines, x=0.01, ha="left", fontsize=9, color=FAINT)
+
+
+def mosaic(rows: Sequence[Sequence[np.ndarray]], columns: int, gap: int = 2, paper: float = 255.0) -> np.ndarray:
+    """Rows of 28×28 pictures as one array, `gap` pixels of white between them; short rows end in white."""
+    side = 28 + gap
+    canvas = np.full((len(rows) * side - gap, columns * side - gap), paper, dtype=np.float32)
+    for r, row in enumerate(rows):
+        for c, image in enumerate(row):
+            canvas[r * side : r * side + 28, c * side : c * side + 28] = image
+    return canvas
+
+
+def percent(share: float) -> str:
+    """Never rounds a doubt away: 99.97 % is not 100 %."""
+    if share >= 0.9995:
+        return ">99.9 %"
+    return "<0.1 %" if share < 0.001 else f"{share:.1%}".replace("%", " %")
+
+
+def notice(text: str) -> Picture:
+    """A page that says in words that there is nothing to draw."""
+    picture, axes = page(6.4, 1.2)
+    bare(axes).text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes)
+    axes.set_facecolor(RULE)
+    picture.alt = text
+    return picture

@@ -173,13 +173,12 @@ def test_elastic_moves_by_the_pixels_asked_as_smoothly_as_asked(pixels: float, s
 @settings(max_examples=15, deadline=None)
 @given(side=st.integers(1, 28), seed=st.integers(0, 99))
 def test_cutout_blackens_one_square_inside_the_picture(side: int, seed: int) -> None:
-    black = apply(mv.Augment(cutout=(side, 1.0)), torch.ones(200, 1, 28, 28), seed)[:, 0] == 0
+    black = apply(mv.Augment(cutout=(side, 1.0)), torch.ones(500, 1, 28, 28), seed)[:, 0] == 0
     assert (black.sum((1, 2)) == side**2).all()
     assert (black.any(2).sum(1) == side).all()
     assert (black.any(1).sum(1) == side).all()
-    if side > 14:
-        return
-    assert black.any(0).all()  # somewhere, sometimes, everywhere
+    assert black.any(0).any(0).all()  # no row and no column is spared for ever
+    assert black.any(0).any(1).all()
 
 
 def test_cutout_keeps_the_rest_and_happens_as_often_as_asked(x: Tensor) -> None:
@@ -207,8 +206,8 @@ def test_mixup_mixes_images_and_labels_in_the_same_share(alpha: float, count: in
 def test_mixup_draws_its_share_from_a_beta_distribution(alpha: float) -> None:
     x = torch.eye(784).view(784, 1, 28, 28)
     mixed, _ = mv.Augment(mixup=alpha)(x, torch.zeros(784, dtype=torch.int64), torch.Generator().manual_seed(0))
-    share = mixed.flatten(1).diagonal()
-    share = share[mixed.flatten(1).fill_diagonal_(0).sum(1) > 0]  # not those mixed with themselves
+    shares = mixed.flatten(1)
+    share = shares.diagonal()[(shares > 0).sum(1) == 2]  # not those mixed with themselves
     assert len(share) > 700
     assert stats.kstest(share.numpy(), stats.beta(alpha, alpha).cdf).pvalue > 1e-3
 

@@ -353,7 +353,7 @@ def test_a_submission_takes_any_whole_numbers(tmp_path: Path, dtype: type) -> No
 def test_what_are_no_predictions_is_refused(tmp_path: Path, wrong: np.ndarray) -> None:
     path = tmp_path / "submission.csv"
     for before in ([], ["submission.csv"]):
-        with pytest.raises(mv.MnistvizError, match="not predictions for Kaggle's test set\n.*\n  allowed: 28,000"):
+        with pytest.raises(mv.MnistvizError, match=r"not predictions for Kaggle's test set\n.*\n  allowed: 28,000"):
             kaggle.write_submission(path, wrong)
         assert [p.name for p in tmp_path.iterdir()] == before
         path.write_text("mine")

@@ -28,7 +28,9 @@ PUBLISHED = {
     "dropout(0.25) conv(64,128,3,1) bn2d(128) relu pool2 dropout(0.25) average(1) flatten linear(128,512) bn1d(512) "
     "relu dropout(0.5) linear(512,10)",
 }
-PARAMETERS = {"simple": 225_034, "light": 24_210, "deep": 437_738, "compact": 21_840, "pooled": 165_322}
+PARAMETERS = {
+    "simple": 225_034, "light": 24_210, "deep": 437_738, "compact": 21_840, "pooled": 165_322, "sprint": 215_194,
+}  # fmt: skip
 
 every_model = pytest.mark.parametrize("name", MODELS)
 
@@ -160,15 +162,36 @@ def test_an_unknown_name_lists_the_models_and_suggests_the_nearest() -> None:
 
 
 @every_model
-def test_the_layer_table_names_every_layer_and_adds_up(name: str) -> None:
+def test_the_layer_table_has_a_row_for_every_layer_and_adds_up(name: str) -> None:
     model = build(name)
-    table = layer_table(model, batch=3)
-    assert table.total_params == table.trainable_params == count_parameters(model)
-    rows = {row.var_name: row for row in table.summary_list if row.depth == 1}
-    assert list(rows) == [n for n, _ in model.named_children()]
-    assert sum(row.num_params for row in rows.values()) == count_parameters(model)
-    x = torch.rand(3, 1, 28, 28)
+    table = layer_table(model)
+    assert list(table.index) == [*(n for n, _ in model.named_children()), "total"]
+    assert table.parameters["total"] == count_parameters(model)
+    for column in table.columns[3:]:
+        assert table[column][:-1].sum() == pytest.approx(table[column]["total"])
+    x = torch.rand(1, 1, 28, 28)
     for n, layer in model.eval().named_children():
-        x = layer(x)
-        assert rows[n].output_size == list(x.shape)
-        assert n in str(table)
+        incoming, x = x.shape, layer(x)
+        row = table.loc[n]
+        assert row["kind"] == type(layer).__name__
+        assert row["output"] == "×".join(str(size) for size in x.shape[1:])
+        assert row["parameters"] == sum(p.numel() for p in layer.parameters())
+        assert row["output kB"] == pytest.approx(x.numel() * 4 / 1000)
+        assert row["weights kB"] == pytest.approx(row["parameters"] * 4 / 1000)
+        if isinstance(layer, nn.Conv2d):  # each output number: kernel × kernel × channels in, and a bias
+            each = layer.kernel_size[0] * layer.kernel_size[1] * incoming[1] + 1
+            assert row["multiply-adds"] == x.numel() * each
+            assert row["kernel"] == "×".join(map(str, layer.kernel_size))
+        elif isinstance(layer, nn.Linear):
+            assert row["multiply-adds"] == x.numel() * (incoming[1] + 1)
+        else:
+            assert row["multiply-adds"] == 0
+
+
+def test_the_layer_table_leaves_the_model_in_its_mode() -> None:
+    for training in (True, False):
+        model = build("deep").train(training)
+        mean = model.bn1.running_mean.clone()
+        layer_table(model)
+        assert all(m.training == training for m in model.modules())
+        assert torch.equal(model.bn1.running_mean, mean)

@@ -164,7 +164,7 @@ def test_one_cycle_lasts_any_training_and_never_exceeds_its_rate(epochs: int, st
         seen.append(optimiser.param_groups[0]["lr"])
         optimiser.step()
         schedule.step()
-    assert 0 < min(seen)
+    assert min(seen) > 0
     assert max(seen) <= 0.01 * (1 + 1e-9)
 
 

@@ -1,0 +1,256 @@
+"""Every command does from a terminal what it says, and a mistake gives one readable message."""
+
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+import mnistviz as mv
+from mnistviz.__main__ import main, parser
+from mnistviz.learn import data as sources
+from mnistviz.learn import kaggle
+
+COMMANDS = ("train", "evaluate", "predict", "data", "models")
+
+
+@pytest.fixture(autouse=True)
+def small_sets(monkeypatch: pytest.MonkeyPatch, project_root: Path, mnist: mv.DigitSet) -> mv.DigitSet:
+    """The commands find 900 training and 100 test digits; Kaggle's stand-in is dealt 700 / 300 from them."""
+    small = mv.DigitSet(mnist.train[:900], mnist.test[:100])
+    images = torch.cat([small.train.images, small.test.images])
+    labels = torch.cat([small.train.labels, small.test.labels])
+    dealt = mv.DigitSet(
+        mv.Digits(images[:700], labels[:700], "Kaggle stand-in train"),
+        mv.Digits(images[700:], None, "Kaggle stand-in test"),
+        stand_in=True,
+        answers=labels[700:],
+    )
+    monkeypatch.setattr(sources, "load_mnist", lambda folder: small)
+    monkeypatch.setattr(sources, "stand_in", lambda mnist: dealt)
+    monkeypatch.setattr(kaggle.write_submission, "__kwdefaults__", {"rows": 300})
+    return dealt
+
+
+@pytest.fixture
+def checkpoint(project_root: Path) -> Path:
+    """The weights of a compact network that has had a short training."""
+    path = project_root / "mine" / "best_mnist_model.pth"
+    assert run("train", "compact", "--epochs", "2", "--out", path.parent, "--device", "cpu", "--data", "mnist") == 0
+    return path
+
+
+def run(*arguments: object) -> int:
+    return main([str(a) for a in arguments])
+
+
+def test_models_lists_every_architecture_with_its_size(capsys: pytest.CaptureFixture) -> None:
+    assert run("models") == 0
+    lines = capsys.readouterr().out.splitlines()
+    for line, (name, make) in zip(lines, mv.models.MODELS.items(), strict=True):
+        assert line.startswith(name)
+        assert f"{mv.models.count_parameters(make()):,} parameters" in line
+
+
+def test_models_deep_shows_it_layer_by_layer(capsys: pytest.CaptureFixture) -> None:
+    assert run("models", "deep") == 0
+    out = capsys.readouterr().out
+    for name, _ in mv.models.deep().named_children():
+        assert re.search(rf"^{name}\s", out, re.MULTILINE)
+    assert "437738" in out.replace(",", "")
+
+
+def test_data_counts_the_digits(capsys: pytest.CaptureFixture, mnist: mv.DigitSet) -> None:
+    assert run("data") == 0
+    out = capsys.readouterr().out
+    assert "900 images" in out
+    assert "100 images" in out
+    for digit in range(10):
+        assert f"{digit}:{int((mnist.train.labels[:900] == digit).sum())}" in out
+
+
+def test_data_writes_the_stand_in_as_kaggles_files(small_sets: mv.DigitSet, tmp_path: Path, capsys) -> None:
+    assert run("data", "--kaggle-csv", "--out", tmp_path / "csv") == 0
+    assert "not Kaggle's own rows" in capsys.readouterr().out
+    images, labels = kaggle.read_csv(tmp_path / "csv" / "train.csv", labelled=True)
+    np.testing.assert_array_equal(images, small_sets.train.images)
+    np.testing.assert_array_equal(labels, small_sets.train.labels)
+    images, labels = kaggle.read_csv(tmp_path / "csv" / "test.csv", labelled=False)
+    np.testing.assert_array_equal(images, small_sets.test.images)
+    assert labels is None
+    answers = pd.read_csv(tmp_path / "csv" / "answers.csv")
+    np.testing.assert_array_equal(answers.Label, small_sets.answers)
+    np.testing.assert_array_equal(answers.ImageId, range(1, 301))
+
+
+def test_data_writes_into_the_data_folder_unless_told(project_root: Path) -> None:
+    assert run("data", "--kaggle-csv") == 0
+    found = {f.name for f in (project_root / "digit-recognizer" / "stand-in").iterdir()}
+    assert found == {"train.csv", "test.csv", "answers.csv"}
+
+
+@pytest.mark.parametrize("recipe", ["tuned", "published"])
+def test_train_keeps_weights_cards_and_history(recipe: str, project_root: Path, capsys: pytest.CaptureFixture) -> None:
+    assert run("train", "compact", "--images", 400, "--epochs", 1, "--recipe", recipe, "--seed", 5) == 0
+    folder = project_root / "models" / "_mine" / "compact"
+    out = capsys.readouterr().out
+    assert "340 digits to learn from, 60 to judge by" in out
+    assert "models/_mine/compact: best and final weights" in out
+    assert "stand-in" in out
+    table = pd.read_csv(folder / "history.csv")
+    card = mv.read_card(folder / "final_mnist_model.pth")
+    assert len(table) == 1
+    assert card["metrics"]["val_accuracy"] == table.val_accuracy[0]
+    assert card["recipe"]["lr"] == getattr(mv.recipes, recipe)("compact").lr
+    assert (card["seed"], card["recipe"]["epochs"]) == (5, 1)
+    assert "Kaggle stand-in" in card["data"]["train"]
+
+
+def test_every_tuned_recipe_survives_a_training_of_a_few_steps(tmp_path: Path) -> None:
+    for name in mv.models.MODELS:
+        assert run("train", name, "--images", 150, "--epochs", 1, "--out", tmp_path / name) == 0
+
+
+def test_train_twice_gives_the_same_weights_and_resume_goes_on(
+    project_root: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = ("train", "compact", "--images", 300, "--epochs", 3, "--device", "cpu", "--out")
+    assert run(*common, project_root / "whole") == 0
+    assert run(*common, project_root / "again") == 0
+    fit = mv.fit
+
+    def interrupted(*args, **kwargs):
+        def stop(state) -> None:
+            if state.epoch == 2:
+                raise KeyboardInterrupt
+
+        return fit(*args, **kwargs, callbacks={"step": stop})
+
+    monkeypatch.setattr(mv, "fit", interrupted)
+    run(*common, project_root / "broken")
+    assert "go on with --resume" in capsys.readouterr().out
+    assert not (project_root / "broken" / "final_mnist_model.pth").exists()
+    monkeypatch.setattr(mv, "fit", fit)
+    assert run(*common, project_root / "broken", "--resume") == 0
+    assert "epoch  1/3" not in capsys.readouterr().out
+    files = [(project_root / run / "final_mnist_model.pth").read_bytes() for run in ("whole", "again", "broken")]
+    assert files[0] == files[1] == files[2]
+
+
+def test_evaluate_judges_by_the_test_digits(checkpoint: Path, mnist: mv.DigitSet, capsys) -> None:
+    capsys.readouterr()
+    assert run("evaluate", checkpoint, "--data", "mnist", "--mistakes", 3, "--device", "cpu") == 0
+    out = capsys.readouterr().out
+    report = mv.evaluate(mv.load_model(checkpoint), mnist.test[:100])
+    assert repr(report) in out
+    assert f"{report.accuracy:.2%} of 100 right" in out
+    first = report.mistakes.iloc[0]
+    assert re.search(rf"^\s*{first.row:.0f}\s+{first.label:.0f}\s+{first.prediction:.0f}\s", out, re.MULTILINE)
+    assert len(out.split("surest of:")[1].strip().splitlines()) == 1 + 3
+
+
+def test_evaluate_on_the_stand_in_uses_the_answers_kept_apart(checkpoint: Path, small_sets, capsys) -> None:
+    capsys.readouterr()
+    assert run("evaluate", checkpoint, "--device", "cpu") == 0
+    answers = mv.predict(mv.load_model(checkpoint), small_sets.test).argmax(1)
+    share = (answers == small_sets.answers.numpy()).mean()
+    assert f"{share:.2%} of 300 right" in capsys.readouterr().out
+
+
+def test_evaluate_says_that_kaggles_own_test_has_no_labels(checkpoint: Path, small_sets, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(sources, "load_kaggle", lambda folder: mv.DigitSet(small_sets.train, small_sets.test))
+    assert run("evaluate", checkpoint) == 1
+    assert "no labels to judge by" in capsys.readouterr().err
+
+
+def test_predict_reads_a_picture(checkpoint: Path, few: mv.Digits, tmp_path: Path, capsys) -> None:
+    picture = tmp_path / "digit.png"
+    dark_on_light = 255 - few.images[0].numpy()
+    Image.fromarray(dark_on_light).resize((140, 140)).save(picture)
+    capsys.readouterr()
+    assert run("predict", picture, picture, "--model", checkpoint, "--device", "cpu") == 0
+    lines = capsys.readouterr().out.splitlines()
+    shares = mv.predict(mv.load_model(checkpoint), mv.read_digit(picture))[0]
+    first, second, third = np.argsort(-shares)[:3]
+    said = f"{picture}: {first}  ({shares[first]:.1%}; then {second} {shares[second]:.1%}, {third} {shares[third]:.1%})"
+    assert lines == [said, said]
+
+
+def test_predict_writes_a_submission(checkpoint: Path, small_sets: mv.DigitSet, tmp_path: Path, capsys) -> None:
+    path = tmp_path / "submission.csv"
+    assert run("predict", "--submission", path, "--model", checkpoint, "--device", "cpu") == 0
+    table = pd.read_csv(path)
+    assert list(table.columns) == ["ImageId", "Label"]
+    np.testing.assert_array_equal(table.Label, mv.predict(mv.load_model(checkpoint), small_sets.test).argmax(1))
+    assert "300 rows" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("models", "depp"), "did you mean 'deep'"),
+        (("train", "depp"), "allowed: simple, light"),
+        (("train", "sprint", "--recipe", "published"), "unknown published recipe"),
+        (("train", "compact", "--epochs", "0"), "'epochs' is out of range"),
+        (("train", "compact", "--images", "5"), "too few digits"),
+        (("train", "compact", "--validation", "1.5"), "not a fraction"),
+        (("train", "compact", "--device", "tpu"), "device"),
+        (("evaluate", "deep"), "train deep"),
+        (("evaluate", "nothing.pth"), "no such checkpoint"),
+        (("predict", "seven.png", "--model", "nothing.pth"), "no such checkpoint"),
+    ],
+)
+def test_a_mistake_gives_one_message_and_the_exit_status_1(arguments: tuple, said: str, capsys) -> None:
+    assert run(*arguments) == 1
+    streams = capsys.readouterr()
+    assert streams.err.startswith("mnistviz: ")
+    assert said in streams.err
+    assert "Traceback" not in streams.err + streams.out
+
+
+def test_a_missing_picture_and_a_folder_in_the_way_are_mistakes_too(checkpoint: Path, tmp_path: Path, capsys) -> None:
+    assert run("predict", tmp_path / "none.png", "--model", checkpoint) == 1
+    assert "no such picture" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert run("train", "compact", "--images", 200, "--out", tmp_path / "file" / "run") == 1
+    assert "cannot write" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [(), ("predict",), ("fly",), ("train",), ("train", "deep", "--recipe", "best")])
+def test_a_wrong_call_says_how_it_is_used(arguments: tuple, capsys) -> None:
+    with pytest.raises(SystemExit) as exit_status:
+        run(*arguments)
+    assert exit_status.value.code == 2
+    assert "usage: mnistviz" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_each_command_ends_in_an_example_that_parses(command: str, capsys) -> None:
+    with pytest.raises(SystemExit) as exit_status:
+        run(command, "--help")
+    assert exit_status.value.code == 0
+    out = " ".join(capsys.readouterr().out.split())
+    example = re.search(rf"example: python -m mnistviz ({command}\b.*)$", out)
+    assert example
+    assert parser().parse_args(example[1].split()).run.__name__ == command
+
+
+def test_an_interruption_outside_training_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mv, "load_digits", interrupt)
+    assert run("data") == 130
+
+
+def test_python_m_mnistviz_runs_and_returns_the_status(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["mnistviz", "models", "depp"])
+    with pytest.raises(SystemExit) as exit_status:
+        runpy.run_path(str(Path(mv.__file__).parent / "__main__.py"), run_name="__main__")
+    assert exit_status.value.code == 1
+    assert "did you mean 'deep'" in capsys.readouterr().err
