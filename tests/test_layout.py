@@ -68,7 +68,7 @@ def test_pictures_never_run_a_model() -> None:
 
 
 def test_library_files_can_be_read_in_one_sitting() -> None:
-    long = {named(path): n for path in FILES if (n := len(path.read_text().splitlines())) > 320}
+    long = {named(path): n for path in FILES if (n := len(path.read_text().splitlines())) > 300}
     assert not long
 
 
@@ -95,8 +95,10 @@ def test_every_tests_file_mirrors_a_library_file_or_a_folder() -> None:
 def test_every_library_file_has_its_tests_file() -> None:
     for path in FILES:
         if path.name != "__init__.py":
-            test = REPOSITORY / "tests" / path.parent.relative_to(LIBRARY) / f"test_{path.stem.strip('_')}.py"
-            assert test.exists(), f"{named(path)} has no tests"
+            folder = REPOSITORY / "tests" / path.parent.relative_to(LIBRARY)
+            own = folder / f"test_{path.stem.strip('_')}.py"
+            package = folder.with_name(f"test_{folder.name}.py")  # a package of files may be tested by one file
+            assert own.exists() or package.exists(), f"{named(path)} has no tests"
 
 
 def test_tests_have_names_of_their_own() -> None:
@@ -123,16 +125,12 @@ def test_environment_and_pyproject_ask_for_the_same_python() -> None:
     assert settings["mypy"]["python_version"] == lowest
 
 
-def test_environment_installs_this_project_with_all_its_extras_at_the_tested_versions() -> None:
+def test_environment_lists_the_packages_and_ranges_of_pyproject_at_the_tested_versions() -> None:
     conda, pip = environment()
-    assert "pip" in conda
-    assert "-c constraints.txt" in pip
-    own = [line for line in pip if line.startswith("-e")]
-    assert len(own) == 1
-    assert len(pip) == 2  # nothing is listed in two places
-    extras = re.fullmatch(r"-e \.\[([\w,]+)\]", own[0])[1].split(",")
-    assert set(extras) == set(EXTRAS)
     assert set(conda) == {"python", "pip"}
+    assert pip[0] == "-c constraints.txt"
+    assert pip[-1] == "-e ."
+    assert pip[1:-1] == PROJECT["dependencies"] + [line for extra in EXTRAS.values() for line in extra]
 
 
 @pytest.mark.parametrize("group", ["dependencies", *EXTRAS])

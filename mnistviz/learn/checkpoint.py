@@ -7,6 +7,7 @@ import platform
 import zipfile
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,8 +140,8 @@ class Store:
         if not path.exists():
             return
         kept = _from_bytes(_read(path), path)
-        if kept["contract"] != self._contract():
-            changed = [k for k, v in self._contract().items() if kept["contract"].get(k) != v]
+        if kept["contract"] != self._contract:
+            changed = [k for k, v in self._contract.items() if kept["contract"].get(k) != v]
             raise MnistvizError(
                 f"{project.shown(path)} is from a different training",
                 given=f"another {' and '.join(changed)}",
@@ -157,13 +158,13 @@ class Store:
         history.best_epoch, history.best_value = kept["best_epoch"], kept["best_value"]
 
     def save(self, improved: bool) -> None:
-        """After each epoch: the best so far, the final so far, the history, and the way on — in that order."""
+        """After each epoch: the best so far, the history, and last the file to go on from."""
         state, history = self.state, self.state.history
         if improved:
             save_model(self.folder / BEST, history.best, self._card(history.best_epoch))
         history.save(self.folder / "history.csv")
         content = {
-            "contract": self._contract(),
+            "contract": self._contract,
             "model": state.model.state_dict(),
             "optimiser": state.optimiser.state_dict(),
             "schedule": None if state.schedule is None else state.schedule.state_dict(),
@@ -183,6 +184,7 @@ class Store:
         history.save(self.folder / "history.csv")
         (self.folder / RESUME).unlink(missing_ok=True)
 
+    @cached_property
     def _contract(self) -> dict[str, str]:
         """What must be the same for a resumed run to end where an unbroken one would."""
         data = {name: digits.fingerprint() if digits is not None else None for name, digits in self.sources.items()}

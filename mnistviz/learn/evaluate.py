@@ -40,7 +40,7 @@ def measure(model: nn.Module, digits: Digits) -> tuple[float, float]:
     """`loss, accuracy = measure(model, val)`: mean cross-entropy and the share that is right."""
     scores = logits(model, digits)
     labels = digits.known_labels().to(scores.device)
-    return float(F.cross_entropy(scores, labels)), float((scores.argmax(1) == labels).double().mean())
+    return float(F.cross_entropy(scores, labels)), int((scores.argmax(1) == labels).sum()) / len(labels)
 
 
 def predict(model: nn.Module, digits: Digits) -> np.ndarray:
@@ -51,7 +51,7 @@ def predict(model: nn.Module, digits: Digits) -> np.ndarray:
 def evaluate(model: nn.Module, digits: Digits) -> "Report":
     """`report = evaluate(model, val)`; then `report.accuracy`, `report.per_digit`, `report.mistakes`."""
     labels = digits.known_labels().cpu().numpy()
-    return Report(logits(model, digits).double().log_softmax(1).cpu().numpy(), labels, digits)
+    return Report(logits(model, digits).cpu().double().log_softmax(1).numpy(), labels, digits)
 
 
 @dataclass(frozen=True, eq=False)

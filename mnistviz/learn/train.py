@@ -178,6 +178,10 @@ def _train_epoch(
         with autocast:
             scores = model(x.to(memory_format=memory_format))
         loss = F.cross_entropy(scores.float(), y, label_smoothing=recipe.label_smoothing)
+        state.loss = loss.detach()
+        losses[state.step - 1] = state.loss * len(x)  # a short last batch weighs less
+        if state.step % check_every == 0 or state.step == state.steps_per_epoch:
+            _stop_if_not_finite(losses[: state.step], state.epoch)
         # backward and update
         state.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -187,12 +191,8 @@ def _train_epoch(
         if recipe.schedule == "one-cycle":
             state.schedule.step()
         # bookkeeping
-        state.loss = loss.detach()
-        losses[state.step - 1] = state.loss * len(x)  # a short last batch weighs less
         correct += (scores.detach().argmax(1) == (y if y.ndim == 1 else y.argmax(1))).sum()
         seen += len(x)
-        if state.step % check_every == 0 or state.step == state.steps_per_epoch:
-            _stop_if_not_finite(losses[: state.step], state.epoch)
         tell("step")
         now = time.perf_counter()
         if now - drawn > 0.2:

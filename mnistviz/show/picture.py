@@ -20,6 +20,8 @@ P = ParamSpec("P")
 INK, FAINT, RULE = "#1d2433", "#667085", "#d8dce4"
 BLUE, ORANGE, GREEN, RED = "#0065a3", "#d55e00", "#00795a", "#c22f1d"
 RIGHT, WRONG = ("✓", GREEN), ("✗", RED)  # told by mark as well as colour
+GREY = "gray"  # 0 is black paper, 255 is white ink, as the numbers say
+PAPER = "grey levels: 0 black, 255 white, one scale for all"
 
 STYLE: Any = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same page everywhere

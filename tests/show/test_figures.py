@@ -1,6 +1,5 @@
 """Every figure draws the numbers of its record, says in words what it shows, and leaves no trace."""
 
-import inspect
 import math
 import warnings
 from collections.abc import Callable
@@ -75,11 +74,7 @@ def drawn(few: mv.Digits, report: Report, history: History) -> dict[str, Callabl
     return calls
 
 
-PUBLIC = [
-    name
-    for name, f in vars(figures).items()
-    if inspect.isfunction(f) and f.__module__ == figures.__name__ and not name.startswith("_")
-]
+PUBLIC = figures.__all__
 
 
 @pytest.fixture(params=PUBLIC)
