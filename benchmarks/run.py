@@ -112,13 +112,13 @@ def inference(digits: mv.DigitSet) -> list[Row]:
 
     @torch.inference_mode()
     def bare() -> None:
-        for start in range(0, len(pixels), BATCH):
-            model(pixels[start : start + BATCH])
+        for start in range(0, len(pixels), BATCH["cpu"]):
+            model(pixels[start : start + BATCH["cpu"]])
 
     bare()
     seconds = interleaved(7, ours=lambda: mv.evaluate(model, digits.test), bare=bare)
     ours, plain = (len(pixels) / statistics.median(seconds[name]) for name in ("ours", "bare"))
-    beside = f"bare forward, batch {BATCH}: {plain:,.0f}"
+    beside = f"bare forward, batch {BATCH['cpu']}: {plain:,.0f}"
     return [("images per second through `evaluate`, `deep`", f"{ours:,.0f}", beside, f"{ours / plain:.0%}", "90 %")]
 
 

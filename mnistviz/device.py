@@ -50,9 +50,9 @@ def pick_precision(name: str, device: torch.device) -> Precision:
         "cuda": lambda: torch.cuda.is_bf16_supported(including_emulation=False),
         "cpu": _cpu_has_bf16,
     }.get(device.type, lambda: False)
-    if name == "bfloat16" or (name == "auto" and native()):
-        return Precision(torch.bfloat16, torch.channels_last)
-    return Precision(None, torch.contiguous_format)
+    bfloat16 = name == "bfloat16" or (name == "auto" and native())
+    memory_format = torch.contiguous_format if device.type == "mps" else torch.channels_last
+    return Precision(torch.bfloat16 if bfloat16 else None, memory_format)
 
 
 def _cpu_has_bf16() -> bool:

@@ -30,7 +30,7 @@ class Profile:
 
 PROFILES = {
     "quick": Profile("quick", images=6_000, epochs=2, floor=0.93, dpi=60),
-    "full": Profile("full", images=None, epochs=None, floor=0.994, dpi=110),
+    "full": Profile("full", images=None, epochs=None, floor=0.994, dpi=100),
 }
 
 

@@ -33,7 +33,8 @@ class Normalise(nn.Module):
 
 
 def _sequential(*layers: tuple[str, nn.Module]) -> nn.Sequential:
-    return nn.Sequential(OrderedDict(layers))
+    """Channels last in memory: the same numbers, and convolutions run up to twice as fast."""
+    return nn.Sequential(OrderedDict(layers)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def simple() -> nn.Sequential:
@@ -152,13 +153,13 @@ def pooled() -> nn.Sequential:
 
 
 def sprint() -> nn.Sequential:
-    """Ours: small early maps and pooling before ReLU, made only to reach 99 % quickly. 215,194 parameters."""
+    """Ours: small early maps and pooling before ReLU, made only to reach 99 % quickly. 212,682 parameters."""
     return _sequential(
         ("normalise", Normalise()),
-        ("conv1", nn.Conv2d(1, 24, 5)),  # 28 → 24
+        ("conv1", nn.Conv2d(1, 16, 5)),  # 28 → 24
         ("pool1", nn.MaxPool2d(2)),  # 24 → 12
         ("relu1", nn.ReLU()),
-        ("conv2", nn.Conv2d(24, 32, 3)),  # 12 → 10
+        ("conv2", nn.Conv2d(16, 32, 3)),  # 12 → 10
         ("pool2", nn.MaxPool2d(2)),  # 10 → 5
         ("relu2", nn.ReLU()),
         ("flatten", nn.Flatten()),  # 32 × 5 × 5 = 800

@@ -135,7 +135,7 @@ TUNED = {
     ),
     "compact": _CYCLE.but(model="compact", epochs=10, batch=128, lr=0.005, augment=_SMALL_MOVES),
     "pooled": _CYCLE.but(model="pooled", epochs=10, batch=128, lr=0.005, augment=_SMALL_MOVES),
-    "sprint": _CYCLE.but(model="sprint", epochs=1, batch=128, lr=0.006),
+    "sprint": _CYCLE.but(model="sprint", epochs=1, batch=96, lr=0.01, label_smoothing=0.1),
 }  # fmt: skip
 
 

@@ -146,7 +146,7 @@ def fit(
             log.close()
             if averaged is not None and state.history.rows:
                 model.load_state_dict(averaged.module.state_dict())
-            model.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+            model.eval()
     if store is not None and not state.history.interrupted:
         store.finish()
     tell("end")

@@ -10,8 +10,11 @@ from typing import Any, ParamSpec
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from mnistviz import project
 
@@ -65,10 +68,13 @@ class Picture(Figure):
         return Path(path)
 
     def _png(self) -> bytes:
-        buffer = io.BytesIO()
-        about = {"Description": self.alt, "Software": None}  # no version: equal pictures are equal bytes
+        canvas, about, buffer = FigureCanvasAgg(self), PngInfo(), io.BytesIO()
         with mpl.rc_context(STYLE):  # what is made only while drawing belongs to the house as well
-            self.savefig(buffer, format="png", dpi=self.dpi, metadata=about)
+            canvas.draw()
+        about.add_itxt("Description", self.alt)
+        Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(
+            buffer, "PNG", optimize=True, pnginfo=about, dpi=(self.dpi, self.dpi)
+        )
         return buffer.getvalue()
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:

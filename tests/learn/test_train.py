@@ -297,8 +297,6 @@ def test_bfloat16_trains_and_comes_back_as_plain_float32(part: mv.Digits, val: m
     assert history.table.loss.iloc[-1] < history.table.loss.iloc[0]
     for p in model.parameters():
         assert p.dtype == torch.float32
-        assert p.is_contiguous()
-    assert model.conv2.weight.stride() == (250, 25, 5, 1)
     assert all(v.is_contiguous() for v in history.best.values())
     assert not model.training
 
@@ -343,7 +341,7 @@ def test_an_interruption_ends_cleanly_and_resumes_to_the_unbroken_weights(
 def test_an_interruption_while_judging_leaves_no_half_measured_epoch(part: mv.Digits, val: mv.Digits) -> None:
     class Impatient(nn.Sequential):
         def forward(self, x: Tensor) -> Tensor:
-            if not self.training and len(self.seen) == 2:
+            if not self.training and sum(self.seen) == 2 * len(val):
                 raise KeyboardInterrupt
             if not self.training:
                 self.seen.append(len(x))

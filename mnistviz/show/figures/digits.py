@@ -141,7 +141,8 @@ def image_rows(rows: Mapping[str, Tensor], note: str = "") -> Picture:
     """`image_rows({"original": x, "rotated": y})`: named rows of pictures, values in [0, 1], one grey scale."""
     images = {name: x.detach().cpu().reshape(-1, 28, 28).numpy() for name, x in rows.items()}
     columns = max(len(x) for x in images.values())
-    picture, axes = page(columns * 0.72 + 1.4, len(rows) * 0.74 + 0.5)
+    side = 0.72 if columns > 4 else 1.4  # inches
+    picture, axes = page(columns * side + 1.4, len(rows) * side + 0.5)
     sheet = mosaic([list(x) for x in images.values()], columns, paper=1.0)
     bare(axes).imshow(sheet, cmap=GREY, vmin=0, vmax=1, interpolation="nearest")
     axes.set_yticks([14 + 30 * i for i in range(len(rows))], list(images))

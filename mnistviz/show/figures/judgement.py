@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import seaborn as sns
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from mnistviz.errors import MnistvizError
 from mnistviz.learn.data import Digits
@@ -43,6 +43,12 @@ def training_history(history: History) -> Picture:
         ax.set(title=measure.capitalize(), xlabel="epoch")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes[0].set_ylabel("cross-entropy, nats")
+    axes[0].set_yscale("log")
+    axes[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes[0].yaxis.set_minor_locator(NullLocator())
+    axes[0].yaxis.set_major_formatter("{x:g}")
+    axes[1].set_yscale("function", functions=(_stretch, _shrink))
+    axes[1].yaxis.set_major_locator(FixedLocator([0.1, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 1]))
     axes[1].yaxis.set_major_formatter(PercentFormatter(1))
     said = ""
     if f"val_{history.recipe.keep}" in table:
@@ -56,13 +62,23 @@ def training_history(history: History) -> Picture:
     recipe = history.recipe
     averaged = "; validation is of the averaged weights" if recipe.average else ""
     where = "; training is measured while weights move, with dropout and augmentation on" if recipe.augment else ""
-    caption(picture, f"{recipe.model or 'model'}, {len(table)} epochs{averaged}{where}.")
+    axis = "Both vertical scales are logarithmic, accuracy in its errors: half as many is the same step anywhere."
+    caption(picture, f"{recipe.model or 'model'}, {len(table)} epochs{averaged}{where}. {axis}")
     first, last = table.iloc[0], table.iloc[-1]
     picture.alt = (
         f"Curves over {len(table)} epochs: training loss from {first.loss:.3f} to {last.loss:.3f}, training accuracy "
         f"from {first.accuracy:.1%} to {last.accuracy:.1%}; {said or 'no validation set'}."
     )
     return picture
+
+
+def _stretch(accuracy: np.ndarray) -> np.ndarray:
+    """Accuracy on a scale of its errors; fewer than one in 10,000 counts as that."""
+    return -np.log10(np.clip(1 - accuracy, 1e-4, None))
+
+
+def _shrink(stretched: np.ndarray) -> np.ndarray:
+    return 1 - 10.0**-stretched
 
 
 @styled
