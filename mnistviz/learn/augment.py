@@ -67,7 +67,7 @@ class Augment:
         if not affine and not self.elastic[0]:
             return None
 
-        draw = torch.rand(5, n, generator=generator, device=x.device) * 2 - 1  # uniform in ±1
+        draw = torch.empty(5, n, device=x.device).uniform_(-1, 1, generator=generator)
         angle = draw[0] * math.radians(self.rotation)
         scale = 1 / (1 + draw[1] * self.zoom)  # looking at a larger field makes the digit smaller
         if self.crop[1]:

@@ -136,8 +136,12 @@ class Digits:
         if generator is not None:
             order = torch.randperm(len(self), generator=generator, device=self.images.device)
         for start in range(0, len(self), size):
-            chosen = slice(start, start + size) if order is None else order[start : start + size]
-            x, y = self.images[chosen].unsqueeze(1).float().div_(255), labels[chosen]
+            if order is None:
+                images, y = self.images[start : start + size], labels[start : start + size]
+            else:
+                chosen = order[start : start + size]
+                images, y = self.images.index_select(0, chosen), labels.index_select(0, chosen)
+            x = images.unsqueeze(1).float().div_(255)
             yield augment(x, y, generator) if augment else (x, y)
 
     def fingerprint(self) -> int:

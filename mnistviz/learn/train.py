@@ -178,10 +178,9 @@ def _train_epoch(
         with autocast:
             scores = model(x.to(memory_format=memory_format))
         loss = F.cross_entropy(scores.float(), y, label_smoothing=recipe.label_smoothing)
-        state.loss = loss.detach()
-        losses[state.step - 1] = state.loss * len(x)  # a short last batch weighs less
+        state.loss = losses[state.step - 1] = loss.detach()
         if state.step % check_every == 0 or state.step == state.steps_per_epoch:
-            _stop_if_not_finite(losses[: state.step], state.epoch)
+            _stop_if_not_finite(losses, state.epoch, state.step, check_every)
         # backward and update
         state.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -201,7 +200,7 @@ def _train_epoch(
 
     return {
         "epoch": state.epoch,
-        "loss": float(losses.sum()) / seen,
+        "loss": float(losses[:-1].sum() * recipe.batch + losses[-1] * len(x)) / seen,  # a short last batch weighs less
         "accuracy": float(correct) / seen,
         "lr": state.optimiser.param_groups[0]["lr"],
         "seconds": time.perf_counter() - started,
@@ -245,14 +244,15 @@ def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
     return update
 
 
-def _stop_if_not_finite(losses: Tensor, epoch: int) -> None:
-    if not bool(torch.isfinite(losses[-1])) or not bool(torch.isfinite(losses).all()):
-        step = int(torch.isfinite(losses).logical_not().nonzero()[0])
-        raise MnistvizError(
-            f"the loss is no longer a number: training stopped in epoch {epoch}, step {step + 1}",
-            given=float(losses[step]),
-            fix="lower the learning rate or check the input; checkpoints of earlier epochs are as they were",
-        )
+def _stop_if_not_finite(losses: Tensor, epoch: int, step: int, since: int) -> None:
+    """Look at the losses of the last `since` steps, up to this one."""
+    for at, loss in enumerate(losses[max(step - since, 0) : step].tolist(), max(step - since, 0) + 1):
+        if not math.isfinite(loss):
+            raise MnistvizError(
+                f"the loss is no longer a number: training stopped in epoch {epoch}, step {at}",
+                given=loss,
+                fix="lower the learning rate or check the input; checkpoints of earlier epochs are as they were",
+            )
 
 
 def _live_line(state: Fit, seen: int, total: int, seconds: float) -> str:
