@@ -15,9 +15,9 @@ run: $(READY) ## execute all notebooks in order (full profile); results go below
 	$(BIN)/python notebooks/execute.py
 
 test: $(READY) ## lint, types, unit tests, and every notebook in the quick profile
-	$(BIN)/ruff check . && $(BIN)/ruff format --check mnistviz tests benchmarks notebooks/execute.py && $(BIN)/mypy
+	$(BIN)/ruff check . && $(BIN)/ruff format --check mnistviz tests benchmarks notebooks/*.py && $(BIN)/mypy
 	$(BIN)/python -m pytest -q tests
-	MNISTVIZ_PROFILE=quick $(BIN)/python -m pytest -q --nbmake --nbmake-kernel=python3 --nbmake-timeout=120 --durations=0 notebooks
+	$(BIN)/python -m pytest -q --nbmake --nbmake-kernel=python3 --nbmake-timeout=300 --durations=0 notebooks
 
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks

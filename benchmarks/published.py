@@ -43,7 +43,8 @@ def measure(name: str) -> dict[str, object]:
     if val is not None:
         last = history.table["val_accuracy"].iloc[-1]
         best = history.table["val_accuracy"].loc[history.best_epoch]
-        said.insert(0, f"validation {best:.2%} best, {last:.2%} final")
+        chosen = "best" if recipe.keep == "accuracy" else "at the lowest loss"
+        said.insert(0, f"validation {best:.2%} {chosen}, {last:.2%} final")
     return {
         "system": system,
         "model": name,

@@ -196,3 +196,21 @@ def test_no_unfinished_file_is_shipped() -> None:
     for folder in ("models", "visualizations", "animations"):
         for path in (REPOSITORY / folder).glob("[!_]*/*"):
             assert not path.name.endswith((".part", "resume.pt")), named(path)
+
+
+# ── figures quoted ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_readme_quotes_the_measured_results_as_they_were_measured() -> None:
+    readme = (REPOSITORY / "README.md").read_text()
+    results = REPOSITORY / "benchmarks" / "results"
+    for system in json.loads((results / "published.json").read_text())["systems"]:
+        assert f"| {system['published']} | {system['measured']} ({system['seconds']:.0f} s) |" in readme
+    deep = json.loads((results / "accuracy.json").read_text())
+    assert f"{deep['mean']:.2%} ± {deep['sd']:.2%}" in readme
+    card = mv.read_card(REPOSITORY / "models" / "deep" / "best_mnist_model.pth")
+    assert f"{card['metrics']['val_accuracy']:.2%} (published: 99.49 %)" in readme
+    measured = (REPOSITORY / "benchmarks" / "results.md").read_text().splitlines()
+    quoted = [line for line in readme.splitlines() if line.count("|") == 6 and "×" in line]
+    assert quoted
+    assert set(quoted) <= set(measured)
