@@ -209,8 +209,8 @@ def _find(name: str | Path) -> Path:
         if not path.exists():
             raise MnistvizError(
                 f"there are no reference weights for {name!r}",
-                allowed=sorted(p.parent.name for p in project.models_folder().glob(f"*/{BEST}")),
-                fix=f"train them: python -m mnistviz train {name}",
+                allowed=sorted(p.parent.name for p in project.models_folder().glob(f"[!_]*/{BEST}")),
+                fix=f"python -m mnistviz train {name}, then load models/_mine/{name}/{BEST}",
             )
         return path
     path = Path(name)

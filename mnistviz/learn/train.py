@@ -53,7 +53,7 @@ class History:
     def __repr__(self) -> str:
         state = "interrupted after" if self.interrupted else "trained for"
         text = f"History({self.recipe.model or 'model'} {state} {len(self.rows)} epochs, {self.seconds:.1f} s"
-        if self.best_epoch:
+        if not math.isnan(self.best_value):
             text += f"; best {self.recipe.keep} {self.best_value:.4f} in epoch {self.best_epoch}"
         return text + ")"
 
