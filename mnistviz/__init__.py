@@ -4,7 +4,7 @@ from mnistviz.device import pick_device
 from mnistviz.errors import MnistvizError
 from mnistviz.learn import kaggle, models, recipes
 from mnistviz.learn.augment import Augment
-from mnistviz.learn.checkpoint import load_model, load_weights, read_card, save_model, weights
+from mnistviz.learn.checkpoint import load_model, load_weights, read_card, save_model, unseen, weights
 from mnistviz.learn.data import Digits, DigitSet, load_digits
 from mnistviz.learn.evaluate import Report, evaluate, predict
 from mnistviz.learn.handwriting import read_digit
@@ -22,7 +22,7 @@ __all__ = [
     # train
     "models", "recipes", "fit", "Fit", "History",
     # keep
-    "load_model", "load_weights", "save_model", "weights", "read_card",
+    "load_model", "load_weights", "save_model", "weights", "read_card", "unseen",
     # judge
     "predict", "evaluate", "Report",
     # see

@@ -33,7 +33,9 @@ def train(options: argparse.Namespace) -> None:
 
 def evaluate(options: argparse.Namespace) -> None:
     model = mv.load_model(options.model, mv.pick_device(options.device))
-    report = mv.evaluate(model, _test_set(options.data))
+    digits = _test_set(options.data)
+    _refuse_seen(options.model, digits)
+    report = mv.evaluate(model, digits)
     print(report)
     print(report.per_digit.round(4).to_string())
     print(f"\nThe {min(options.mistakes, len(report.mistakes))} mistakes it was surest of:")
@@ -44,6 +46,7 @@ def predict(options: argparse.Namespace) -> None:
     model = mv.load_model(options.model, mv.pick_device(options.device))
     if options.submission:
         digits = mv.load_digits("kaggle")
+        _refuse_seen(options.model, digits.test)
         mv.kaggle.write_submission(options.submission, mv.predict(model, digits.test).argmax(1))
         print(f"{options.submission}: {len(digits.test):,} rows of ImageId,Label")
     for path in options.pictures:
@@ -73,6 +76,17 @@ def models(options: argparse.Namespace) -> None:
         return
     for name, make in mv.models.MODELS.items():
         print(f"{name:<9}{(make.__doc__ or '').splitlines()[0]}")
+
+
+def _refuse_seen(model: str, digits: Digits) -> None:
+    card = mv.read_card(model)
+    if not mv.unseen(card, digits):
+        learned = card.get("data", {}).get("train", "unknown digits")
+        raise mv.MnistvizError(
+            "this model may have learned from these very digits; a score would mean nothing",
+            given=f"learned from {learned}, to be judged on {digits.source}",
+            fix="judge it on the set it was trained on (--data), or train one on yours: python -m mnistviz train",
+        )
 
 
 def _test_set(name: str) -> Digits:

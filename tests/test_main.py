@@ -39,10 +39,13 @@ def small_sets(monkeypatch: pytest.MonkeyPatch, project_root: Path, mnist: mv.Di
 
 @pytest.fixture
 def checkpoint(project_root: Path) -> Path:
-    """The weights of a compact network that has had a short training."""
-    path = project_root / "mine" / "best_mnist_model.pth"
-    assert run("train", "compact", "--epochs", "2", "--out", path.parent, "--device", "cpu", "--data", "mnist") == 0
-    return path
+    """The weights of a compact network that has had a short training on the stand-in."""
+    return trained_on("kaggle", project_root / "mine")
+
+
+def trained_on(data: str, folder: Path) -> Path:
+    assert run("train", "compact", "--epochs", "2", "--out", folder, "--device", "cpu", "--data", data) == 0
+    return folder / "best_mnist_model.pth"
 
 
 def run(*arguments: object) -> int:
@@ -142,7 +145,8 @@ def test_train_twice_gives_the_same_weights_and_resume_goes_on(
     assert files[0] == files[1] == files[2]
 
 
-def test_evaluate_judges_by_the_test_digits(checkpoint: Path, mnist: mv.DigitSet, capsys) -> None:
+def test_evaluate_judges_by_the_test_digits(tmp_path: Path, mnist: mv.DigitSet, capsys) -> None:
+    checkpoint = trained_on("mnist", tmp_path / "on_mnist")
     capsys.readouterr()
     assert run("evaluate", checkpoint, "--data", "mnist", "--mistakes", 3, "--device", "cpu") == 0
     out = capsys.readouterr().out
@@ -160,6 +164,14 @@ def test_evaluate_on_the_stand_in_uses_the_answers_kept_apart(checkpoint: Path, 
     answers = mv.predict(mv.load_model(checkpoint), small_sets.test).argmax(1)
     share = (answers == small_sets.answers.numpy()).mean()
     assert f"{share:.2%} of 300 right" in capsys.readouterr().out
+
+
+def test_a_model_is_never_judged_on_digits_it_may_have_learned_from(checkpoint: Path, tmp_path: Path, capsys) -> None:
+    assert run("evaluate", checkpoint, "--data", "mnist") == 1
+    assert "a score would mean nothing" in capsys.readouterr().err
+    assert run("predict", "--submission", tmp_path / "s.csv", "--model", trained_on("mnist", tmp_path / "other")) == 1
+    assert "learned from 765 images, MNIST train" in capsys.readouterr().err
+    assert not (tmp_path / "s.csv").exists()
 
 
 def test_evaluate_says_that_kaggles_own_test_has_no_labels(checkpoint: Path, small_sets, capsys, monkeypatch) -> None:

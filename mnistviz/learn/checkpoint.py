@@ -113,6 +113,16 @@ def read_card(name: str | Path) -> dict[str, Any]:
     return card
 
 
+def unseen(card: dict[str, Any], digits: Digits) -> bool:
+    """`unseen(read_card("deep"), digits.test)`: False if these digits may be among those learned from.
+
+    MNIST, Kaggle's files and the stand-in deal the same 70,000 images differently, so the test part of
+    one holds training images of another: only the test part of the same deal is surely unseen.
+    """
+    learned = str(card.get("data", {}).get("train", "")).partition(", ")[2]
+    return bool(learned) and learned.rpartition(" ")[0] == digits.source.rpartition(" ")[0]
+
+
 def versions() -> dict[str, str]:
     return {
         "python": platform.python_version(),

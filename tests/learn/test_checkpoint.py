@@ -477,3 +477,19 @@ def test_a_run_killed_at_every_single_write_resumes_to_the_same_files(material, 
         assert {name: (folder / name).read_bytes() for name in expected} == expected
         assert not list(folder.glob(".*.part"))
     assert moment > 20  # a training writes this often
+
+
+@pytest.mark.parametrize("deal", ["MNIST", "Kaggle stand-in", "Kaggle"])
+def test_only_the_test_part_of_the_same_deal_counts_as_unseen(few: mv.Digits, deal: str) -> None:
+    parts = {"MNIST": "MNIST test", "Kaggle stand-in": "Kaggle stand-in test", "Kaggle": "Kaggle test.csv"}
+    learned = {"MNIST": "MNIST train", "Kaggle stand-in": "Kaggle stand-in train", "Kaggle": "Kaggle train.csv"}
+    card = {"data": {"train": f"35,700 images, {learned[deal]}"}}
+    for name, source in parts.items():
+        assert mv.unseen(card, mv.Digits(few.images, None, source)) == (name == deal)
+    assert not mv.unseen({}, mv.Digits(few.images, None, parts[deal]))
+
+
+def test_the_reference_weights_have_not_seen_the_stand_ins_test_part(few: mv.Digits) -> None:
+    card = mv.read_card(Path(__file__).parents[2] / "models" / "deep" / BEST)
+    assert mv.unseen(card, mv.Digits(few.images, None, "Kaggle stand-in test"))
+    assert not mv.unseen(card, mv.Digits(few.images, None, "MNIST test"))
