@@ -9,6 +9,14 @@ from mnistviz.learn.data import Digits, DigitSet, load_digits
 from mnistviz.learn.evaluate import Report, evaluate, predict
 from mnistviz.learn.handwriting import read_digit
 from mnistviz.learn.train import Fit, History, fit
+from mnistviz.look.arithmetic import Formula, Ledger, describe, ledger, shape_formula
+from mnistviz.look.examples import Examples, top_examples
+from mnistviz.look.field import Field, receptive_field
+from mnistviz.look.hooks import ablate, capture
+from mnistviz.look.replay import Replay, replay
+from mnistviz.look.routes import Stop, Winners, pool_winners, relu_gates, winning_path
+from mnistviz.look.stats import Activity, Bins, Diary, summarise, watch
+from mnistviz.look.trace import Step, Trace
 from mnistviz.run import Profile, Run, start
 from mnistviz.show import figures
 
@@ -25,6 +33,11 @@ __all__ = [
     "load_model", "load_weights", "save_model", "weights", "read_card", "unseen",
     # judge
     "predict", "evaluate", "Report",
+    # look inside
+    "capture", "Trace", "Step", "ablate", "replay", "Replay",
+    "ledger", "Ledger", "shape_formula", "Formula", "describe",
+    "receptive_field", "Field", "pool_winners", "Winners", "relu_gates", "winning_path", "Stop",
+    "watch", "Activity", "Bins", "summarise", "Diary", "top_examples", "Examples",
     # see
     "figures",
 ]  # fmt: skip

@@ -1,0 +1,1 @@
+"""What happened inside: one recorded forward pass, and the arithmetic behind every number in it."""

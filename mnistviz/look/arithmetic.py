@@ -1,0 +1,184 @@
+"""The arithmetic of one number: which products make a pixel, and why a layer's output has the size it has."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mnistviz.errors import MnistvizError
+from mnistviz.look.replay import margins, padded, pair
+from mnistviz.look.trace import Step, Trace, sizes
+
+WITH_LEDGER = ("Conv2d", "Linear")
+
+
+@dataclass(frozen=True, eq=False)
+class Ledger:
+    """One value as a sum: `patch * kernel` is `products`; `sums` of them by input channel, plus `bias`, is `total`."""
+
+    layer: str
+    kind: str
+    unit: tuple[int, ...]  # channel, y, x; of a linear layer only its number
+    patch: Tensor  # what the unit sees, (channels, height, width) or (features,); border included
+    kernel: Tensor  # its weights, of the same shape
+    bias: float
+    recorded: float  # what the network computed
+    inputs: range  # the input channels or features it reads
+
+    @property
+    def products(self) -> Tensor:
+        return self.patch * self.kernel
+
+    @property
+    def sums(self) -> Tensor:
+        """One per input channel, float64; of a linear layer the products themselves."""
+        products = self.products.double()
+        return products.sum((1, 2)) if products.ndim == 3 else products
+
+    @property
+    def total(self) -> float:
+        return float(self.sums.sum()) + self.bias
+
+    def __repr__(self) -> str:
+        names = ("channel", "y", "x") if len(self.unit) == 3 else ("unit",)
+        where = ", ".join(f"{name} {i}" for name, i in zip(names, self.unit, strict=True))
+        part = "channel" if self.patch.ndim == 3 else "feature"
+        order = self.sums.abs().argsort(descending=True, stable=True)
+        lines = [f"{self.layer}, {where}: {self.patch.numel()} products in {len(self.sums)} {part} sums"]
+        lines += [f"  {part} {self.inputs[int(i)]:<4d} {self.sums[i]:+.6f}" for i in order[:4]]
+        if len(order) > 4:
+            rest = float(self.sums[order[4:]].sum())
+            lines.append(f"  {f'{len(order) - 4} others':<{len(part) + 5}} {rest:+.6f}")
+        lines.append(f"  {'bias':<{len(part) + 5}} {self.bias:+.6f}")
+        lines.append(f"  {'total':<{len(part) + 5}} {self.total:+.6f}   recorded {self.recorded:+.6f}")
+        return "\n".join(lines)
+
+
+def ledger(trace: Trace, layer: str, channel: int, y: int | None = None, x: int | None = None) -> Ledger:
+    """`ledger(trace, "conv2", channel=5, y=3, x=7)`; of a linear layer `ledger(trace, "fc2", 7)`.
+
+    Channel, y and x count from 0; y goes down from the top, x to the right.
+    """
+    trace.one_digit()
+    step = trace[layer]
+    if step.kind not in WITH_LEDGER:
+        have = [key for key, s in zip(trace.keys, trace.steps, strict=True) if s.kind in WITH_LEDGER]
+        raise MnistvizError(
+            f"{layer!r} is a {step.kind} and multiplies no weights with a patch",
+            allowed=", ".join(have) or "no layer of this trace",
+            fix="ask the ledger of one of these, convolutions and linear layers",
+        )
+    unit = unit_of(step, layer, channel, y, x)
+    recorded, bias = float(step.result[(0, *unit)]), 0.0 if step.bias is None else float(step.bias[channel])
+    kernel = step.weight[channel]  # type: ignore[index]
+    if len(unit) == 1:
+        return Ledger(layer, step.kind, unit, step.input[0], kernel, bias, recorded, range(len(kernel)))
+    s = step.settings
+    (stride_y, stride_x), (gap_y, gap_x) = s["stride"], s["dilation"]
+    channels, height, width = kernel.shape
+    first = channel // (len(step.weight) // s["groups"]) * channels  # type: ignore[arg-type]
+    top, left = unit[1] * stride_y, unit[2] * stride_x
+    bottom, right = top + gap_y * (height - 1) + 1, left + gap_x * (width - 1) + 1
+    patch = padded(step.input, s)[0, first : first + channels, top:bottom:gap_y, left:right:gap_x]
+    return Ledger(layer, step.kind, unit, patch, kernel, bias, recorded, range(first, first + channels))
+
+
+def unit_of(step: Step, layer: str, channel: int, y: int | None, x: int | None) -> tuple[int, ...]:
+    """The index of a unit in the output of one digit, or an error that says how units are counted here."""
+    shape = step.result.shape[1:]
+    given = [i for i in (channel, y, x) if i is not None]
+    counted = ", ".join(f"{n} 0 to {size - 1}" for n, size in zip(("channel", "y", "x"), shape, strict=False))
+    if len(shape) not in (1, 3):
+        raise MnistvizError(f"the output of {layer!r} has no units to point at", given=sizes(step.output))
+    if len(given) != len(shape) or y is None is not x is None:
+        fix = "give channel, y and x" if len(shape) == 3 else "give the number of the unit alone"
+        raise MnistvizError(f"that does not name one unit of {layer!r}", given=tuple(given), allowed=counted, fix=fix)
+    if not all(0 <= i < size for i, size in zip(given, shape, strict=True)):
+        raise MnistvizError(
+            f"no such unit in {layer!r}, whose output is {sizes(step.output)}",
+            given=", ".join(f"{n} {i}" for n, i in zip(("channel", "y", "x"), given, strict=False)),
+            allowed=f"{counted}; counted from 0, y from the top",
+        )
+    return tuple(given)
+
+
+@dataclass(frozen=True)
+class Formula:
+    """Why an output has its size and how many weights that takes, with the layer's own numbers filled in."""
+
+    size: str  # "(28 + 2·1 − 3) / 1 + 1 = 28"
+    shape: tuple[int, ...]  # what the formula gives
+    weights: str  # "32 · (1·3·3 + 1) = 320"
+    parameters: int
+
+
+def shape_formula(trace: Trace, layer: str) -> Formula:
+    """`shape_formula(trace, "conv1").size` is `(28 + 2·1 − 3) / 1 + 1 = 28`, and `.weights` `32·(1·3·3 + 1) = 320`."""
+    step = trace[layer]
+    shape, s = tuple(step.input.shape[1:]), step.settings
+    weights, parameters = _weights(step)
+    if step.kind in ("Conv2d", "MaxPool2d", "AvgPool2d"):
+        (top, bottom), (left, right) = margins(s)
+        parts = zip(shape[1:], (top + bottom, left + right), pair(s["kernel_size"]), pair(s["stride"]),
+                    pair(s.get("dilation", 1)), strict=True)  # fmt: skip
+        worked = [_sides(*part, ceil=s.get("ceil_mode", False), margin=pair(margins(s)[0])[0]) for part in parts]
+        rows, columns = worked
+        size = rows[0] if rows[0] == columns[0] else f"rows {rows[0]}; columns {columns[0]}"
+        channels = s["out_channels"] if step.kind == "Conv2d" else shape[0]
+        return Formula(size, (channels, rows[1], columns[1]), weights, parameters)
+    if step.kind == "Flatten":
+        total = int(torch.tensor(shape).prod())
+        return Formula(f"{' · '.join(map(str, shape))} = {total}", (total,), weights, parameters)
+    if step.kind == "Linear":
+        return Formula(f"{s['in_features']} → {s['out_features']}", (s["out_features"],), weights, parameters)
+    if step.kind == "AdaptiveAvgPool2d":
+        out = tuple(n or was for n, was in zip(pair(s["output_size"]), shape[1:], strict=True))
+        return Formula(f"{shape[1]}×{shape[2]} → {out[0]}×{out[1]}", (shape[0], *out), weights, parameters)
+    if step.input.shape != step.result.shape:
+        raise MnistvizError(
+            f"no size formula is known for {layer!r}, a {step.kind}",
+            given=f"{sizes(step.inputs)} → {sizes(step.output)}",
+        )
+    return Formula("each value by itself: the size stays", shape, weights, parameters)
+
+
+def _sides(n: int, added: int, kernel: int, stride: int, dilation: int, *, ceil: bool, margin: int) -> tuple[str, int]:
+    """One side of a sliding window: the formula with its numbers, and what it gives."""
+    reach = dilation * (kernel - 1) + 1
+    out, rest = divmod(n + added - reach, stride)
+    out += 1
+    if ceil and rest and out * stride < n + margin:  # a last window must begin inside
+        out += 1
+    window = str(kernel) if dilation == 1 else f"({dilation}·({kernel} − 1) + 1)"
+    border = "" if not added else f" + 2·{added // 2}" if added % 2 == 0 else f" + {added}"
+    cut = ("⌈", "⌉") if ceil else ("⌊", "⌋")
+    share = f"({n}{border} − {window}) / {stride}"
+    return f"{cut[0] + share + cut[1] if rest else share} + 1 = {out}", out
+
+
+def _weights(step: Step) -> tuple[str, int]:
+    s, count = step.settings, step.parameters
+    if step.kind == "Conv2d":
+        height, width = s["kernel_size"]
+        one = f"{s['in_channels'] // s['groups']}·{height}·{width}"
+    elif step.kind == "Linear":
+        one = str(s["in_features"])
+    else:
+        names = [f"{len(step.weights[n])} {n}s" for n in s["parameters"] if step.weights[n].ndim == 1]
+        return (f"{' + '.join(names)} = {count}" if count and names else "none" if not count else str(count)), count
+    return f"{len(step.weight)} · {f'({one} + 1)' if step.bias is not None else one} = {count:,}", count  # type: ignore[arg-type]
+
+
+def describe(trace: Trace) -> list[dict[str, Any]]:
+    """`pandas.DataFrame(describe(trace))`: every step with the formula of its size and of its parameters."""
+    rows = []
+    for key, step in zip(trace.keys, trace.steps, strict=True):
+        formula = shape_formula(trace, key)
+        rows.append(
+            {
+                "layer": key, "kind": step.kind, "input": sizes(step.inputs), "output": sizes(step.output),
+                "size": formula.size, "parameters": formula.weights,
+            }
+        )  # fmt: skip
+    return rows

@@ -1,0 +1,184 @@
+"""Which way the numbers went: winners of max-pools, open ReLU gates, the path from a score back to a pixel."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mnistviz.errors import MnistvizError
+from mnistviz.look.arithmetic import ledger, unit_of
+from mnistviz.look.field import behind, no_way_back
+from mnistviz.look.replay import margins
+from mnistviz.look.trace import MODEL_INPUT, Trace, sizes
+
+
+@dataclass(frozen=True, eq=False)
+class Winners:
+    """For every output of a max-pool, where in its input the largest value stood: `winners.y[n, c, i, j]`."""
+
+    y: Tensor
+    x: Tensor
+
+
+def pool_winners(trace: Trace, layer: str) -> Winners:
+    """`pool_winners(trace, "pool1")`: the true winner of every window; of equals, the first."""
+    step, s = trace[layer], trace[layer].settings
+    if step.kind != "MaxPool2d":
+        raise MnistvizError(f"{layer!r} is a {step.kind} and has no winners", allowed=_of_kind(trace, "MaxPool2d"))
+    keys = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+    _, at = F.max_pool2d(step.input.contiguous(), *(s[key] for key in keys), return_indices=True)
+    width = step.input.shape[-1]
+    return Winners(at // width, at % width)
+
+
+def relu_gates(trace: Trace, layer: str) -> Tensor:
+    """`relu_gates(trace, "relu1")`: True where the ReLU let its input through, False where it made a zero."""
+    step = trace[layer]
+    if step.kind != "ReLU":
+        raise MnistvizError(f"{layer!r} is a {step.kind} and has no gates", allowed=_of_kind(trace, "ReLU"))
+    return step.input > 0
+
+
+def _of_kind(trace: Trace, kind: str) -> str:
+    found = [key for key, step in zip(trace.keys, trace.steps, strict=True) if step.kind == kind]
+    return ", ".join(found) or f"no layer of this trace is a {kind}"
+
+
+@dataclass(frozen=True)
+class Stop:
+    """One station of a winning path: a unit, its value, and how strongly the score rises with it."""
+
+    layer: str  # "" is the model's input
+    unit: tuple[int, ...]
+    value: float
+    slope: float  # ∂score/∂value along this path
+
+    @property
+    def push(self) -> float:
+        """What this unit adds to the score along this path: its value times the slope."""
+        return self.value * self.slope
+
+
+def winning_path(trace: Trace, answer: int | None = None, rank: int = 0) -> list[Stop]:
+    """`winning_path(trace, 7)`: from the score for 7 back to one pixel, by what pushed it up most.
+
+    At each weighted layer the path takes the largest product of weight and value (times what lies above
+    it), at each max-pool the pixel that won, and at a ReLU it passes where the gate is open. `rank` 1, 2 …
+    start from the second, third … largest product. By default the answer is the model's own.
+    """
+    trace.one_digit()
+    index = trace.index(trace.keys[-1])
+    scores = trace.steps[index].result
+    if scores.ndim != 2:
+        raise MnistvizError("the trace does not end in a row of scores", given=sizes(trace.steps[index].output))
+    unit = unit_of(
+        trace.steps[index], trace.keys[index], int(scores[0].argmax()) if answer is None else answer, None, None
+    )
+    path, slope = [Stop(trace.keys[index], unit, float(scores[(0, *unit)]), 1.0)], 1.0
+    while True:
+        step = trace.steps[index]
+        if len(step.sources) != 1 or step.sources[0] is None or step.kind not in BACKWARD:
+            raise no_way_back(trace, index)
+        weighted = step.kind in ("Linear", "Conv2d")
+        unit, slope = BACKWARD[step.kind](trace, index, unit, slope, rank if weighted else 0)
+        rank = 0 if weighted else rank  # only the first weighted layer branches
+        value = float(step.input[(0, *unit)])
+        index = step.sources[0]
+        path.append(Stop("" if index == MODEL_INPUT else trace.keys[index], unit, value, slope))
+        if index == MODEL_INPUT:
+            return path
+
+
+Backward = Callable[[Trace, int, tuple[int, ...], float, int], tuple[tuple[int, ...], float]]
+
+
+def _through_weights(
+    trace: Trace, index: int, unit: tuple[int, ...], slope: float, rank: int
+) -> tuple[tuple[int, ...], float]:
+    """To the input whose product with its weight pushes the score most (or the one of that rank)."""
+    book, s = ledger(trace, trace.keys[index], *unit), trace.steps[index].settings
+    pushes = (book.products * slope).flatten()
+    if not 0 <= rank < len(pushes):
+        raise MnistvizError("no path of this rank", given=rank, allowed=f"0 to {len(pushes) - 1}")
+    inside = torch.ones_like(book.patch, dtype=torch.bool)
+    if book.patch.ndim == 3:  # a zero of the border is nobody's output
+        rows, columns = (
+            at * stride - before + torch.arange(k) * gap
+            for at, stride, (before, _), k, gap in zip(
+                unit[1:], s["stride"], margins(s), s["kernel_size"], s["dilation"], strict=True
+            )
+        )
+        height, width = trace.steps[index].input.shape[2:]
+        inside &= ((rows >= 0) & (rows < height)).view(-1, 1) & ((columns >= 0) & (columns < width))
+    order = pushes.masked_fill(~inside.flatten(), -torch.inf).argsort(descending=True, stable=True)
+    chosen = tuple(map(int, torch.unravel_index(order[rank], book.patch.shape)))
+    slope *= float(book.kernel[chosen])
+    if len(chosen) == 1:
+        return chosen, slope
+    return (book.inputs[chosen[0]], int(rows[chosen[1]]), int(columns[chosen[2]])), slope
+
+
+def _through_pool(
+    trace: Trace, index: int, unit: tuple[int, ...], slope: float, rank: int
+) -> tuple[tuple[int, ...], float]:
+    winners = pool_winners(trace, trace.keys[index])
+    return (unit[0], int(winners.y[(0, *unit)]), int(winners.x[(0, *unit)])), slope
+
+
+def _through_average(
+    trace: Trace, index: int, unit: tuple[int, ...], slope: float, rank: int
+) -> tuple[tuple[int, ...], float]:
+    step = trace.steps[index]
+    height, width = step.input.shape[2:]
+    span = ((unit[1], unit[1]), (unit[2], unit[2]))
+    (top, bottom), (left, right) = behind(step, span, ((0, height - 1), (0, width - 1)), clip=True)
+    part = step.input[0, unit[0], top : bottom + 1, left : right + 1]
+    row, column = map(int, torch.unravel_index((part * slope).argmax(), part.shape))
+    return (unit[0], top + row, left + column), slope / part.numel()
+
+
+def _through_gate(
+    trace: Trace, index: int, unit: tuple[int, ...], slope: float, rank: int
+) -> tuple[tuple[int, ...], float]:
+    return unit, slope * float(trace.steps[index].input[(0, *unit)] > 0)
+
+
+def _through_norm(
+    trace: Trace, index: int, unit: tuple[int, ...], slope: float, rank: int
+) -> tuple[tuple[int, ...], float]:
+    step = trace.steps[index]
+    gain = float(step.weight[unit[0]]) if step.weight is not None else 1.0
+    return unit, slope * gain / math.sqrt(float(step.weights["running_var"][unit[0]]) + step.settings["eps"])
+
+
+def _unflatten(
+    trace: Trace, index: int, unit: tuple[int, ...], slope: float, rank: int
+) -> tuple[tuple[int, ...], float]:
+    return tuple(map(int, torch.unravel_index(torch.tensor(unit[0]), trace.steps[index].input.shape[1:]))), slope
+
+
+def _same(trace: Trace, index: int, unit: tuple[int, ...], slope: float, rank: int) -> tuple[tuple[int, ...], float]:
+    return unit, slope
+
+
+def _through_scale(
+    trace: Trace, index: int, unit: tuple[int, ...], slope: float, rank: int
+) -> tuple[tuple[int, ...], float]:
+    return unit, slope / trace.steps[index].settings["sd"]
+
+
+BACKWARD: dict[str, Backward] = {
+    "Conv2d": _through_weights,
+    "Linear": _through_weights,
+    "MaxPool2d": _through_pool,
+    "AdaptiveAvgPool2d": _through_average,
+    "ReLU": _through_gate,
+    "BatchNorm1d": _through_norm,
+    "BatchNorm2d": _through_norm,
+    "Flatten": _unflatten,
+    "Normalise": _through_scale,
+    **dict.fromkeys(("Dropout", "Dropout2d", "Identity", "LogSoftmax"), _same),  # evaluation; scores only shift
+}

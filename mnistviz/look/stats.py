@@ -1,0 +1,291 @@
+"""Activation statistics over any number of passes, summed up inside the hook: nothing but totals is kept."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mnistviz.errors import MnistvizError
+from mnistviz.look.hooks import Layers, pick, undisturbed, unwrapped
+from mnistviz.look.trace import Trace, keys_of, tensors, unknown_layer
+
+PART = 2**18  # numbers compared with zero at a time: few enough to stay in the cache
+ENDS = {  # where the output of a layer is as good as at its end
+    "Sigmoid": (0.01, 0.99), "Softmax": (0.01, 0.99), "Tanh": (-0.98, 0.98), "Hardtanh": (-1.0, 1.0),
+    "ReLU6": (-math.inf, 6.0), "Hardsigmoid": (0.0, 1.0),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Bins:
+    """`Bins(-6, 6, 48)`: equal bins, each with its lower edge; what lies outside is counted outside."""
+
+    low: float = -6.0
+    high: float = 6.0
+    count: int = 48
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high and self.count > 0):
+            raise MnistvizError("these are no bins", given=self, allowed="low < high, both finite, and a count above 0")
+
+    @property
+    def edges(self) -> Tensor:
+        return torch.linspace(self.low, self.high, self.count + 1)
+
+    def tally(self, values: Tensor) -> Tensor:
+        """Counts, (count + 2,): below the first edge, in the bins, from the last edge on. No value is lost."""
+        at = (values - self.low).mul_(self.count / (self.high - self.low)).floor_()
+        return torch.bincount(at.clamp_(-1, self.count).int().add_(1), minlength=self.count + 2)
+
+
+@dataclass(eq=False, repr=False)
+class Totals:
+    """What one layer put out: `totals.mean`, `.sd`, `.zeros`, `.silent_units`, `.histogram`."""
+
+    kind: str
+    bins: Bins | None = None
+    inputs: int = 0  # how many digits were seen
+    count: int = 0  # how many numbers
+    total: float = 0.0
+    squares: float = 0.0
+    nonzero: int = 0
+    nan: int = 0
+    ends: int = 0
+    low: Tensor | None = None  # the smallest value of every unit, (C, H, W) or (F,)
+    high: Tensor | None = None
+    tally: Tensor | None = None
+
+    def add(self, output: Tensor) -> None:
+        """Take in the outputs (N, …) of one pass, in a few fast sweeps while they are still in the cache."""
+        x = output.detach()
+        x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        channels_last = x.ndim == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+        rows = x.permute(0, 2, 3, 1) if channels_last else x  # as the numbers lie in memory
+        shape, rows = rows.shape[1:], rows.reshape(len(x), -1)
+        low, high, values = rows.amin(0).view(shape), rows.amax(0).view(shape), rows.reshape(-1)
+        if channels_last:
+            low, high = low.permute(2, 0, 1), high.permute(2, 0, 1)
+        self.low = low.contiguous() if self.low is None else torch.minimum(self.low, low)
+        self.high = high.contiguous() if self.high is None else torch.maximum(self.high, high)
+        self.inputs += len(x)
+        self.count += values.numel()
+        total = float(values.sum())
+        if math.isnan(total):  # not hidden: counted, and left out of the sums
+            strange = values.isnan()
+            self.nan += int(strange.sum())
+            values = values[~strange]
+            total = float(values.sum())
+        self.total += total
+        self.squares += float(values.dot(values))
+        for part in values.split(PART):
+            sign = part.sign()
+            self.nonzero += int(sign.dot(sign))
+        if self.kind in ENDS:
+            first, last = ENDS[self.kind]
+            self.ends += int(((values <= first) | (values >= last)).sum())
+        if self.bins is not None:
+            tally = self.bins.tally(values)
+            self.tally = tally if self.tally is None else self.tally + tally
+
+    @property
+    def numbers(self) -> int:
+        return self.count - self.nan
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.numbers if self.numbers else math.nan
+
+    @property
+    def sd(self) -> float:
+        return math.sqrt(max(self.squares / self.numbers - self.mean**2, 0.0)) if self.numbers else math.nan
+
+    @property
+    def zeros(self) -> float:
+        """Share of outputs that are exactly 0."""
+        return 1 - self.nonzero / self.numbers if self.numbers else math.nan
+
+    @property
+    def saturated(self) -> float:
+        """Share of outputs at an end of their range; not a number for layers whose range has none."""
+        return self.ends / self.numbers if self.kind in ENDS and self.numbers else math.nan
+
+    @property
+    def silent(self) -> Tensor:
+        """True for every unit, (C, H, W) or (F,), whose output was exactly 0 for all that was seen."""
+        if self.low is None or self.high is None:
+            raise MnistvizError(
+                "nothing was seen yet", fix="with mv.watch(model) as activity: mv.predict(model, digits)"
+            )
+        return (self.low == 0) & (self.high == 0)
+
+    @property
+    def silent_units(self) -> int:
+        return int(self.silent.sum())
+
+    @property
+    def units(self) -> int:
+        return self.silent.numel()
+
+    @property
+    def silent_channels(self) -> list[int]:
+        """The channels none of whose units ever spoke."""
+        return self.silent.flatten(1).all(1).nonzero().flatten().tolist() if self.silent.ndim > 1 else \
+            self.silent.nonzero().flatten().tolist()  # fmt: skip
+
+    @property
+    def channels(self) -> int:
+        return len(self.silent)
+
+    @property
+    def histogram(self) -> Tensor:
+        if self.tally is None:
+            raise MnistvizError(
+                "no histogram was kept", fix="with mv.watch(model, bins=mv.Bins(-6, 6, 48)) as activity: …"
+            )
+        return self.tally
+
+    def __repr__(self) -> str:
+        return (
+            f"{self.kind} over {self.inputs:,} inputs: mean {self.mean:.3f}, sd {self.sd:.3f}, zeros {self.zeros:.1%}; "
+            f"silent {self.silent_units:,} of {self.units:,} units, "
+            f"{len(self.silent_channels)} of {self.channels} channels"
+        )
+
+
+@dataclass(eq=False, repr=False)
+class Activity:
+    """`activity["relu1"].zeros`: the totals of every watched layer, in the order in which they ran."""
+
+    known: tuple[str, ...] = ()
+    bins: Bins | None = None
+    totals: dict[tuple[str, int], Totals] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> list[str]:
+        return keys_of(list(self.totals))
+
+    def __getitem__(self, layer: str) -> Totals:
+        found = dict(zip(self.keys, self.totals.values(), strict=True))
+        if layer not in found:
+            if layer in self.known:
+                raise MnistvizError(f"no call seen for layer {layer!r}", allowed=list(found) or "nothing ran yet")
+            raise unknown_layer(layer, list(found))
+        return found[layer]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys)
+
+    def __len__(self) -> int:
+        return len(self.totals)
+
+    def add(self, name: str, call: int, kind: str, output: Any) -> None:
+        for x in tensors(output)[:1]:
+            if x.is_floating_point() and x.ndim and x.numel():
+                self.totals.setdefault((name, call), Totals(kind, self.bins)).add(x)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """`pandas.DataFrame(activity.rows())`: a line per layer."""
+        return [
+            {
+                "layer": key, "kind": t.kind, "digits": t.inputs, "mean": t.mean, "sd": t.sd, "zeros": t.zeros,
+                "saturated": t.saturated, "silent units": t.silent_units, "units": t.units,
+                "silent channels": len(t.silent_channels), "channels": t.channels,
+            }
+            for key, t in zip(self.keys, self.totals.values(), strict=True)
+        ]  # fmt: skip
+
+    def __repr__(self) -> str:
+        width = max(map(len, self.keys), default=0)
+        return "\n".join(f"{key:<{width}}  {self[key]!r}" for key in self.keys) or "Activity(nothing ran yet)"
+
+
+@contextmanager
+def watch(model: nn.Module, layers: Layers = None, bins: Bins | None = None) -> Iterator[Activity]:
+    """`with watch(model) as activity: predict(model, digits)`; then `activity["relu1"].silent_units`.
+
+    Sums up every pass made inside, however many; the model runs in whatever mode it is. A histogram is
+    kept if `bins` are given.
+    """
+    model, compiled = unwrapped(model)
+    chosen = pick(model, layers)
+    activity = Activity(tuple(chosen), bins)
+    calls: Counter[str] = Counter()
+
+    def listener(name: str) -> Callable[..., None]:
+        def hear(module: nn.Module, args: Any, output: Any) -> None:
+            activity.add(name, calls[name], type(module).__name__, output)
+            calls[name] += 1
+
+        return hear
+
+    with ExitStack() as stack:
+        if compiled:
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.callback(model.register_forward_pre_hook(lambda *_: calls.clear()).remove)
+        for name, module in chosen.items():
+            stack.callback(module.register_forward_hook(listener(name)).remove)
+        yield activity
+
+
+def summarise(trace: Trace, bins: Bins | None = None) -> Activity:
+    """`summarise(trace)["relu1"].silent_channels`: the same totals for the one pass of a trace."""
+    activity = Activity(trace.chosen, bins)
+    for step in trace:
+        activity.add(step.name, step.call, step.kind, step.output)
+    return activity
+
+
+class Diary:
+    """What a training does to activations and weights: `fit(…, callbacks=diary.callbacks)`.
+
+    Before the first epoch and after each, `pages` gains the activity over the same `inputs`; every so
+    many steps `ratios` gains, for each weight, the length of its gradient and of its update over its own.
+    """
+
+    def __init__(self, inputs: Tensor, layers: Layers = None, bins: Bins | None = None, every: int = 10) -> None:
+        if every < 1:
+            raise MnistvizError("steps between entries", given=every, allowed="1 or more")
+        self.inputs, self.layers, self.bins, self.every = inputs, layers, bins or Bins(), every
+        self.pages: list[Activity] = []
+        self.ratios: list[dict[str, Any]] = []
+        self.steps = 0
+        self._before: dict[str, Tensor] = {}
+
+    @property
+    def callbacks(self) -> dict[str, Callable[[Any], None]]:
+        return {"start": self.page, "step": self.step, "epoch": self.page}
+
+    @torch.no_grad()
+    def page(self, state: Any) -> None:
+        """Write down how the model as it stands responds to the inputs."""
+        device = next((p.device for p in state.model.parameters()), self.inputs.device)
+        with undisturbed(state.model), watch(state.model, self.layers, self.bins) as activity:
+            for batch in self.inputs.split(128):
+                state.model(batch.to(device))
+        self.pages.append(activity)
+
+    @torch.no_grad()
+    def step(self, state: Any) -> None:
+        """Compare weights, gradients and what the step changed."""
+        self.steps += 1
+        weights = {name: p for name, p in state.model.named_parameters() if p.ndim > 1}
+        for name, before in self._before.items():
+            size, gradient = float(before.norm()), weights[name].grad
+            slope = math.nan if gradient is None or not size else float(gradient.norm()) / size
+            update = float((weights[name] - before).norm()) / size if size else math.nan
+            layer = name.removesuffix(".weight")
+            self.ratios.append({"step": self.steps, "layer": layer, "gradient": slope, "update": update})
+        due = (self.steps + 1) % self.every == 0
+        self._before = {name: p.detach().clone() for name, p in weights.items()} if due else {}
+
+    def silent_since(self, layer: str) -> list[int]:
+        """How many units have been silent on every page from page k to the last, for each k; page 0 is the start."""
+        silent = torch.stack([page[layer].silent for page in self.pages])  # (pages, C, H, W)
+        for k in range(len(silent) - 2, -1, -1):
+            silent[k] &= silent[k + 1]
+        return silent.flatten(1).sum(1).tolist()

@@ -1,0 +1,227 @@
+"""The record of one forward pass: which layers ran, on what, with which weights, and what came out."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mnistviz.errors import MnistvizError
+
+MODEL_INPUT = -1  # a source that is not a step but the model's own input
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One call of one layer: `step.input`, `step.output`, `step.weight`, `step.settings["stride"]`.
+
+    All tensors are copies made at the moment of the call; nothing that runs later can change them.
+    """
+
+    name: str
+    call: int  # 0 for the first call of this layer in the pass, 1 for its second …
+    kind: str  # the class of the layer: "Conv2d"
+    inputs: tuple[Any, ...]  # arguments by position, then those by keyword
+    output: Any
+    weights: dict[str, Tensor]  # its own parameters and buffers
+    settings: dict[str, Any]  # its other public attributes: stride, padding, eps …
+    sources: tuple[int | None, ...]  # for each input the step it came from; None: from between the layers
+    training: bool
+    live: Tensor | None = field(default=None, repr=False)  # the output itself, kept only for gradients
+    version: int = 0  # of `live`, when it was kept
+
+    @property
+    def input(self) -> Tensor:
+        """The first tensor that went in."""
+        return _only_tensor(self.inputs, f"the input of {self.name!r}")
+
+    @property
+    def result(self) -> Tensor:
+        """The output as one tensor; the first, where a layer returns several."""
+        return _only_tensor(self.output, f"the output of {self.name!r}")
+
+    @property
+    def weight(self) -> Tensor | None:
+        return self.weights.get("weight")
+
+    @property
+    def bias(self) -> Tensor | None:
+        return self.weights.get("bias")
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers of this layer are learned; running statistics are not."""
+        return sum(w.numel() for name, w in self.weights.items() if name in self.settings["parameters"])
+
+    def __repr__(self) -> str:
+        again = f", call {self.call}" if self.call else ""
+        return f"Step({self.name!r}{again}: {self.kind}, {sizes(self.inputs)} → {sizes(self.output)})"
+
+
+@dataclass(eq=False, repr=False)
+class Trace:
+    """`trace["conv2"].output`: the steps of one forward pass in their order; printing it gives the table.
+
+    A layer that ran several times has a step for every call: `trace["relu:0"]`, `trace["relu:1"]`.
+    """
+
+    known: tuple[str, ...]  # every layer the model has
+    chosen: tuple[str, ...]  # those that are recorded
+    steps: list[Step] = field(default_factory=list)
+    inputs: tuple[Any, ...] | None = None  # of the model; None until it is called
+    output: Any = None
+    complete: bool = False  # the forward pass came to its end
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def input(self) -> Tensor:
+        """What the model was given, (N, …)."""
+        if self.inputs is None:
+            raise MnistvizError(
+                "this trace is empty: the model was not called inside the capture",
+                fix="with mv.capture(model) as trace: model(digit.pixels)",
+            )
+        return _only_tensor(self.inputs, "the model's input")
+
+    @property
+    def keys(self) -> list[str]:
+        """What each step is called here, in order: its layer's name, with `:call` where there were several."""
+        return keys_of([(step.name, step.call) for step in self.steps])
+
+    def __getitem__(self, layer: str | int | tuple[str, int]) -> Step:
+        return self.steps[self.index(layer)]
+
+    def index(self, layer: str | int | tuple[str, int]) -> int:
+        """Where a layer's step stands in `steps`; an error says what there is."""
+        keys = self.keys
+        if isinstance(layer, int):
+            if not -len(keys) <= layer < len(keys):
+                raise MnistvizError("no such step", given=layer, allowed=f"0 to {len(keys) - 1}")
+            return layer % len(keys)
+        name = ":".join(map(str, layer)) if isinstance(layer, tuple) else layer
+        if name in keys:
+            return keys.index(name)
+        calls = [k for k, step in zip(keys, self.steps, strict=True) if step.name == name]
+        if len(calls) > 1:
+            raise MnistvizError(f"layer {name!r} ran {len(calls)} times in this pass; say which", allowed=calls)
+        if name.removesuffix(":0") in keys:
+            return keys.index(name.removesuffix(":0"))
+        if name in self.known:
+            why = "it was not among the layers to record" if name not in self.chosen else "the pass did not call it"
+            raise MnistvizError(f"no call seen for layer {name!r}: {why}", allowed=keys)
+        raise unknown_layer(name, keys)
+
+    def __contains__(self, layer: object) -> bool:
+        return layer in self.keys or any(step.name == layer for step in self.steps)
+
+    def __iter__(self) -> Iterator[Step]:
+        return iter(self.steps)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def one_digit(self) -> Tensor:
+        """The input, (1, …), or an error if several digits went through together."""
+        if len(self.input) != 1:
+            raise MnistvizError(
+                "this looks at one digit, and the trace holds a batch",
+                given=f"{len(self.input)} inputs of {sizes(self.input)}",
+                fix="capture model(digits[i].pixels), which is a batch of one",
+            )
+        return self.input
+
+    def followed_by(self, index: int) -> list[int]:
+        """The steps that took the output of step `index`."""
+        return [i for i, step in enumerate(self.steps) if index in step.sources]
+
+    def gradient(self, score: Tensor, layer: str) -> Tensor:
+        """`trace.gradient(logits[0, 7], "conv2")`: ∂score/∂output of that layer; `.grad` stays untouched.
+
+        Needs `capture(model, gradients=True)` and a score computed from that pass.
+        """
+        step = self[layer]
+        if step.live is None or not step.live.requires_grad:
+            raise MnistvizError(
+                f"no gradient can reach {layer!r}",
+                fix="with mv.capture(model, gradients=True) as trace: …, and neither no_grad nor inference_mode",
+            )
+        if step.live._version != step.version:
+            raise MnistvizError(
+                f"the output of {layer!r} was overwritten in place by what came next, and its gradient is lost",
+                fix="build the model with inplace=False",
+            )
+        return torch.autograd.grad(score, step.live, retain_graph=True)[0]
+
+    def __repr__(self) -> str:
+        if not self.steps:
+            return "Trace(nothing recorded yet)"
+        keys, states = self.keys, [s.output for s in self.steps]
+        rows = [("step", "kind", "output", "parameters", "values", "zeros")]
+        for key, step, out in zip(keys, self.steps, states, strict=True):
+            rows.append((key or "(model)", step.kind, sizes(out), f"{step.parameters:,}", *_range(out)))
+        widths = [max(len(row[i]) for row in rows) for i in range(6)]
+        lines = [
+            "  ".join(
+                c.rjust(w) if i in (3, 5) else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
+            )
+            for row in rows
+        ]
+        ends = f"{sizes(self.inputs)} → {sizes(self.output)}" if self.complete else "a pass that did not end"
+        batch = "" if self.inputs is None or not len(self.inputs) else f" of {_batch(self.inputs)}"
+        head = f"Trace{batch}: {ends}, {len(self.steps)} steps"
+        return "\n".join([head, *(line.rstrip() for line in lines), *(f"note: {note}" for note in self.notes)])
+
+
+def keys_of(calls: list[tuple[str, int]]) -> list[str]:
+    """`relu:0`, `relu:1` for a layer that ran twice, plain `conv1` for one that ran once."""
+    count = Counter(name for name, _ in calls)
+    return [f"{name}:{call}" if count[name] > 1 else name for name, call in calls]
+
+
+def unknown_layer(name: str, names: list[str]) -> MnistvizError:
+    near = get_close_matches(name, names, n=2)
+    fix = (
+        f"did you mean {' or '.join(map(repr, near))}?" if near else "choose one of these names, or a pattern: 'conv*'"
+    )
+    return MnistvizError("unknown layer", given=name, allowed=names or "none: this trace is empty", fix=fix)
+
+
+def tensors(value: Any) -> list[Tensor]:
+    """All tensors in a nest of tuples, lists and dictionaries, in order."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = tuple(value.values())
+    return [t for part in value for t in tensors(part)] if isinstance(value, tuple | list) else []
+
+
+def sizes(value: Any) -> str:
+    """Sizes without the batch: `32×28×28`; several tensors are joined by `, `."""
+    return ", ".join("×".join(map(str, t.shape[1:])) or "1" for t in tensors(value)) or "no tensor"
+
+
+def _only_tensor(value: Any, what: str) -> Tensor:
+    found = tensors(value)
+    if not found:
+        raise MnistvizError(f"{what} holds no tensor", given=type(value).__name__)
+    return found[0]
+
+
+def _batch(inputs: Any) -> str:
+    count = len(tensors(inputs)[0]) if tensors(inputs) and tensors(inputs)[0].ndim else 1
+    return "one input" if count == 1 else f"{count} inputs"
+
+
+def _range(value: Any) -> tuple[str, str]:
+    """Smallest and largest value and the share of zeros; values that are not numbers are counted, not hidden."""
+    found = tensors(value)
+    if not found or not found[0].numel():
+        return "", ""
+    x = found[0].detach().double() if not found[0].is_complex() else found[0].detach().abs().double()
+    finite = x[x.isfinite()]
+    text = f"{finite.min():.2f} … {finite.max():.2f}" if len(finite) else "none"
+    strange = x.numel() - len(finite)
+    return text + (f", {strange:,} not finite" if strange else ""), f"{(x == 0).double().mean():.0%}"
