@@ -19,6 +19,7 @@ from mnistviz.look.stats import Activity, Bins, Diary, summarise, watch
 from mnistviz.look.trace import Step, Trace
 from mnistviz.run import Profile, Run, start
 from mnistviz.show import figures
+from mnistviz.show.scales import Scale
 
 __version__ = "0.1.0"
 
@@ -39,5 +40,5 @@ __all__ = [
     "receptive_field", "Field", "pool_winners", "Winners", "relu_gates", "winning_path", "Stop",
     "watch", "Activity", "Bins", "summarise", "Diary", "top_examples", "Examples",
     # see
-    "figures",
+    "figures", "Scale",
 ]  # fmt: skip

@@ -133,9 +133,20 @@ class Trace:
             )
         return self.input
 
-    def followed_by(self, index: int) -> list[int]:
-        """The steps that took the output of step `index`."""
-        return [i for i, step in enumerate(self.steps) if index in step.sources]
+    def stages(self) -> list[list[int]]:
+        """The steps in groups, each led by a layer that mixes its inputs with weights: conv1 bn1 relu1, conv2 …"""
+        groups: list[list[int]] = []
+        for i, step in enumerate(self.steps):
+            mixes = step.weight is not None and step.weight.ndim > 1
+            if not groups or (mixes and any(self.steps[j].weight is not None for j in groups[-1])):
+                groups.append([])
+            groups[-1].append(i)
+        return groups
+
+    def result_of(self, stage: list[int]) -> int:
+        """The step whose output stands for a stage: its last that is more than a change of form."""
+        kept = [i for i in stage if not self.steps[i].kind.startswith(("Dropout", "Flatten", "Identity"))]
+        return (kept or stage)[-1]
 
     def gradient(self, score: Tensor, layer: str) -> Tensor:
         """`trace.gradient(logits[0, 7], "conv2")`: ∂score/∂output of that layer; `.grad` stays untouched.

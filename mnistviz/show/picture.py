@@ -124,13 +124,17 @@ def caption(picture: Picture, text: str) -> None:
     picture.supxlabel(lines, x=0.01, ha="left", fontsize=9, color=FAINT)
 
 
-def mosaic(rows: Sequence[Sequence[np.ndarray]], columns: int, gap: int = 2, paper: float = 255.0) -> np.ndarray:
-    """Rows of 28×28 pictures as one array, `gap` pixels of white between them; short rows end in white."""
-    side = 28 + gap
-    canvas = np.full((len(rows) * side - gap, columns * side - gap), paper, dtype=np.float32)
+def mosaic(
+    rows: Sequence[Sequence[np.ndarray]], columns: int, gap: int | tuple[int, int] = 2, paper: float = 255.0
+) -> np.ndarray:
+    """Rows of equal pictures, grey or RGB, as one array, `gap` pixels of paper between; short rows end in paper."""
+    height, width, *colour = rows[0][0].shape
+    below, beside = (gap, gap) if isinstance(gap, int) else gap
+    down, across = height + below, width + beside
+    canvas = np.full((len(rows) * down - below, columns * across - beside, *colour), paper, dtype=np.float32)
     for r, row in enumerate(rows):
         for c, image in enumerate(row):
-            canvas[r * side : r * side + 28, c * side : c * side + 28] = image
+            canvas[r * down : r * down + height, c * across : c * across + width] = image
     return canvas
 
 

@@ -1,5 +1,6 @@
 """Every static figure: a record comes in, a `Picture` with alt text comes out."""
 
+from mnistviz.show.figures.activity import activation_analysis, histograms, silent_units, weight_ratios
 from mnistviz.show.figures.digits import (
     class_balance,
     image_rows,
@@ -8,6 +9,7 @@ from mnistviz.show.figures.digits import (
     pixel_histogram,
     sample_grid,
 )
+from mnistviz.show.figures.embedding import embedding
 from mnistviz.show.figures.judgement import (
     confusion,
     mistakes,
@@ -16,10 +18,20 @@ from mnistviz.show.figures.judgement import (
     predictions,
     training_history,
 )
+from mnistviz.show.figures.maps import all_maps, complete_prediction, feature_maps, filters, map_rows
+from mnistviz.show.figures.network import network
+from mnistviz.show.figures.numbers import gates, ledger, receptive_fields, winners, winning_paths
+from mnistviz.show.figures.strongest import top_examples
 
 __all__ = [
     # the digits
     "sample_grid", "class_balance", "mean_and_spread", "ink_by_digit", "pixel_histogram", "image_rows",
     # the judgement
     "training_history", "confusion", "predictions", "mistakes", "one_prediction", "prediction_distribution",
+    # one forward pass
+    "network", "filters", "feature_maps", "all_maps", "map_rows", "complete_prediction",
+    # one number
+    "ledger", "receptive_fields", "winners", "gates", "winning_paths",
+    # many passes
+    "activation_analysis", "histograms", "weight_ratios", "silent_units", "top_examples", "embedding",
 ]  # fmt: skip
