@@ -1,9 +1,9 @@
 """The arithmetic of one number: which products make a pixel, and why a layer's output has the size it has."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from mnistviz.errors import MnistvizError
@@ -11,6 +11,10 @@ from mnistviz.look.replay import margins, padded, pair
 from mnistviz.look.trace import Step, Trace, sizes
 
 WITH_LEDGER = ("Conv2d", "Linear")
+ALONE = (
+    "Normalise", "BatchNorm1d", "BatchNorm2d", "ReLU", "LeakyReLU", "GELU", "SiLU", "Sigmoid", "Tanh", "Identity",
+    "Dropout", "Dropout1d", "Dropout2d",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +74,8 @@ def ledger(trace: Trace, layer: str, channel: int, y: int | None = None, x: int 
             fix="ask the ledger of one of these, convolutions and linear layers",
         )
     unit = unit_of(step, layer, channel, y, x)
+    if step.kind == "Linear" and len(unit) != 1:
+        raise MnistvizError(f"{layer!r} is applied to more than one row of features", given=sizes(step.inputs))
     recorded, bias = float(step.result[(0, *unit)]), 0.0 if step.bias is None else float(step.bias[channel])
     kernel = step.weight[channel]  # type: ignore[index]
     if len(unit) == 1:
@@ -91,7 +97,7 @@ def unit_of(step: Step, layer: str, channel: int, y: int | None, x: int | None) 
     counted = ", ".join(f"{n} 0 to {size - 1}" for n, size in zip(("channel", "y", "x"), shape, strict=False))
     if len(shape) not in (1, 3):
         raise MnistvizError(f"the output of {layer!r} has no units to point at", given=sizes(step.output))
-    if len(given) != len(shape) or y is None is not x is None:
+    if len(given) != len(shape):
         fix = "give channel, y and x" if len(shape) == 3 else "give the number of the unit alone"
         raise MnistvizError(f"that does not name one unit of {layer!r}", given=tuple(given), allowed=counted, fix=fix)
     if not all(0 <= i < size for i, size in zip(given, shape, strict=True)):
@@ -122,16 +128,21 @@ def shape_formula(trace: Trace, layer: str) -> Formula:
         (top, bottom), (left, right) = margins(s)
         parts = zip(shape[1:], (top + bottom, left + right), pair(s["kernel_size"]), pair(s["stride"]),
                     pair(s.get("dilation", 1)), strict=True)  # fmt: skip
-        worked = [_sides(*part, ceil=s.get("ceil_mode", False), margin=pair(margins(s)[0])[0]) for part in parts]
-        rows, columns = worked
+        rows, columns = (
+            _sides(*part, ceil=s.get("ceil_mode", False), margin=before)
+            for part, (before, _) in zip(parts, margins(s), strict=True)
+        )
         size = rows[0] if rows[0] == columns[0] else f"rows {rows[0]}; columns {columns[0]}"
         channels = s["out_channels"] if step.kind == "Conv2d" else shape[0]
         return Formula(size, (channels, rows[1], columns[1]), weights, parameters)
     if step.kind == "Flatten":
-        total = int(torch.tensor(shape).prod())
-        return Formula(f"{' · '.join(map(str, shape))} = {total}", (total,), weights, parameters)
+        first, last = (d % step.input.ndim - 1 for d in (s["start_dim"], s["end_dim"]))
+        part = shape[first : last + 1]
+        size = f"{' · '.join(map(str, part))} = {math.prod(part)}"
+        return Formula(size, (*shape[:first], math.prod(part), *shape[last + 1 :]), weights, parameters)
     if step.kind == "Linear":
-        return Formula(f"{s['in_features']} → {s['out_features']}", (s["out_features"],), weights, parameters)
+        size, shape = f"{s['in_features']} → {s['out_features']}", (*shape[:-1], s["out_features"])
+        return Formula(size, shape, weights, parameters)
     if step.kind == "AdaptiveAvgPool2d":
         out = tuple(n or was for n, was in zip(pair(s["output_size"]), shape[1:], strict=True))
         return Formula(f"{shape[1]}×{shape[2]} → {out[0]}×{out[1]}", (shape[0], *out), weights, parameters)
@@ -140,7 +151,8 @@ def shape_formula(trace: Trace, layer: str) -> Formula:
             f"no size formula is known for {layer!r}, a {step.kind}",
             given=f"{sizes(step.inputs)} → {sizes(step.output)}",
         )
-    return Formula("each value by itself: the size stays", shape, weights, parameters)
+    alone = "each value by itself: " if step.kind in ALONE else ""
+    return Formula(f"{alone}the size stays", shape, weights, parameters)
 
 
 def _sides(n: int, added: int, kernel: int, stride: int, dilation: int, *, ceil: bool, margin: int) -> tuple[str, int]:
@@ -148,8 +160,8 @@ def _sides(n: int, added: int, kernel: int, stride: int, dilation: int, *, ceil:
     reach = dilation * (kernel - 1) + 1
     out, rest = divmod(n + added - reach, stride)
     out += 1
-    if ceil and rest and out * stride < n + margin:  # a last window must begin inside
-        out += 1
+    ceil = ceil and rest > 0 and out * stride < n + margin  # one more window, if it begins inside
+    out += ceil
     window = str(kernel) if dilation == 1 else f"({dilation}·({kernel} − 1) + 1)"
     border = "" if not added else f" + 2·{added // 2}" if added % 2 == 0 else f" + {added}"
     cut = ("⌈", "⌉") if ceil else ("⌊", "⌋")
@@ -165,8 +177,9 @@ def _weights(step: Step) -> tuple[str, int]:
     elif step.kind == "Linear":
         one = str(s["in_features"])
     else:
-        names = [f"{len(step.weights[n])} {n}s" for n in s["parameters"] if step.weights[n].ndim == 1]
-        return (f"{' + '.join(names)} = {count}" if count and names else "none" if not count else str(count)), count
+        plural = {"weight": "weights", "bias": "biases"}
+        named = [f"{step.weights[n].numel()} {plural.get(n, n)}" for n in s["parameters"]]
+        return (f"{' + '.join(named)} = {count:,}" if count else "none"), count
     return f"{len(step.weight)} · {f'({one} + 1)' if step.bias is not None else one} = {count:,}", count  # type: ignore[arg-type]
 
 

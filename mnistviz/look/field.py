@@ -1,9 +1,11 @@
 """The receptive field: which part of the input a unit can see."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mnistviz.errors import MnistvizError
@@ -16,14 +18,14 @@ POINTWISE = (
     "Normalise", "BatchNorm2d", "ReLU", "LeakyReLU", "GELU", "SiLU", "Sigmoid", "Tanh", "Identity",
     "Dropout", "Dropout2d",
 )  # fmt: skip
-Span = tuple[int, int]  # first and last, both inside
+Places = Sequence[int]  # row or column numbers, rising
 
 
 @dataclass(frozen=True)
 class Field:
-    """The rows and columns of the input that a unit can see: `field.rows`, `field.crop(digit)`.
+    """The rows and columns of the input that a unit can see: `field.top`, `field.crop(digit)`.
 
-    `top` … `right` are clipped at the border of the picture; `size` is the whole window, border included.
+    `top` … `right` are what is left at the border of the picture; `size` is the whole window.
     """
 
     top: int
@@ -31,7 +33,7 @@ class Field:
     left: int
     right: int  # last column inside
     size: tuple[int, int]
-    window: tuple[int, int]  # row and column where the unclipped window begins; may be negative
+    window: tuple[int, int]  # row and column where the whole window begins; may be negative
 
     @property
     def height(self) -> int:
@@ -54,35 +56,31 @@ class Field:
 
 
 def receptive_field(trace: Trace, layer: str, y: int | None = None, x: int | None = None) -> Field:
-    """`receptive_field(trace, "conv2", y=3, x=7)`: all of the input that can change that unit, and nothing else.
+    """`receptive_field(trace, "conv2", y=3, x=7)`: the smallest box around all that can change that unit.
 
-    Followed through stride, padding, dilation and pooling, and clipped at the border. A unit of a flat
+    Followed through stride, padding, dilation and pooling, to the border of the picture. A unit of a flat
     layer sees what all its inputs see; of a flatten itself, `y` alone is the unit's number.
     """
     index = trace.index(layer)
-    shape = trace.steps[index].result.shape[1:]
-    if len(shape) == 3:
-        unit_of(trace.steps[index], layer, 0, y, x)
-        spans: tuple[Span, Span] | None = ((y, y), (x, x))  # type: ignore[assignment]
-    elif trace.steps[index].kind == "Flatten" and y is not None:
-        (unit,) = unit_of(trace.steps[index], layer, y, None, x)
-        _, row, column = map(int, torch.unravel_index(torch.tensor(unit), trace.steps[index].input.shape[1:]))
-        return receptive_field(trace, _source_key(trace, index), row, column)
-    else:
-        spans = None
-    clipped, whole = _back(trace, index, spans, clip=True), _back(trace, index, spans, clip=False)
-    (top, bottom), (left, right) = clipped
-    (first, last), (west, east) = whole
-    if top > bottom or left > right:
+    step, window = trace.steps[index], None
+    rows: Places | None = None
+    columns: Places | None = None
+    if step.result.ndim == 4:
+        _, i, j = unit_of(step, layer, 0, y, x)
+        rows, columns, window = [i], [j], ((i, i), (j, j))
+    elif y is not None or x is not None:
+        (unit,) = unit_of(step, layer, 0 if y is None else y, None, x)
+        if step.kind == "Flatten" and step.input.ndim == 4:
+            _, i, j = map(int, torch.unravel_index(torch.tensor(unit), step.input.shape[1:]))
+            (source,) = step.sources
+            if source == MODEL_INPUT:
+                return Field(i, i, j, j, (1, 1), (i, j))
+            return receptive_field(trace, trace.keys[_followed(trace, index)], i, j)
+    rows, columns = _reached(trace, index, rows, columns)
+    if not rows or not columns:
         raise MnistvizError(f"this unit of {layer!r} sees only the border that padding adds, and nothing of the input")
-    return Field(top, bottom, left, right, (last - first + 1, east - west + 1), (first, west))
-
-
-def _source_key(trace: Trace, index: int) -> str:
-    (source,) = trace.steps[index].sources[:1]
-    if source is None or source == MODEL_INPUT:
-        raise no_way_back(trace, index)
-    return trace.keys[source]
+    (first, last), (west, east) = _window(trace, index, window)
+    return Field(rows[0], rows[-1], columns[0], columns[-1], (last - first + 1, east - west + 1), (first, west))
 
 
 def no_way_back(trace: Trace, index: int) -> MnistvizError:
@@ -92,41 +90,70 @@ def no_way_back(trace: Trace, index: int) -> MnistvizError:
     )
 
 
-def _back(trace: Trace, index: int, spans: tuple[Span, Span] | None, clip: bool) -> tuple[Span, Span]:
-    """Rows and columns of the model's input behind the given ones of a step's output; None means all of it."""
-    step = trace.steps[index]
-    if len(step.sources) != 1 or step.sources[0] is None:
+def _followed(trace: Trace, index: int) -> int:
+    """Where the only input of a step came from."""
+    sources = trace.steps[index].sources
+    if len(sources) != 1 or sources[0] is None:
         raise no_way_back(trace, index)
-    shape = step.input.shape[1:]
-    if len(shape) == 3:
-        full = ((0, shape[1] - 1), (0, shape[2] - 1))
-        spans = full if spans is None or len(step.result.shape) != 4 else behind(step, spans, full, clip)
-    elif spans is not None:
-        raise no_way_back(trace, index)
-    if step.sources[0] == MODEL_INPUT:
-        if spans is None:
-            raise MnistvizError(f"the model's input has no rows and columns: {sizes(trace.inputs)}")
-        return spans
-    return _back(trace, step.sources[0], spans, clip)
+    return sources[0]
 
 
-def behind(step: Step, spans: tuple[Span, Span], full: tuple[Span, Span], clip: bool) -> tuple[Span, Span]:
-    """The part of a map's input behind a part of its output."""
-    s = step.settings
+def _reached(trace: Trace, index: int, rows: Places | None, columns: Places | None) -> tuple[Places, Places]:
+    """The rows and columns of the model's input behind those of a step's output; None means all of them."""
+    step, source = trace.steps[index], _followed(trace, index)
+    if step.input.ndim == 4:
+        if rows is None or columns is None or step.result.ndim != 4:
+            rows, columns = range(step.input.shape[2]), range(step.input.shape[3])
+        else:
+            rows, columns = taps(step, 0, rows), taps(step, 1, columns)
+    if source != MODEL_INPUT:
+        return _reached(trace, source, rows, columns)
+    if rows is None or columns is None:
+        raise MnistvizError("the model's input has no rows and columns", given=sizes(trace.inputs))
+    return rows, columns
+
+
+def taps(step: Step, axis: int, places: Places) -> Places:
+    """Which rows (axis 0) or columns (axis 1) of a step's input those of its output are made of."""
+    s, size = step.settings, step.input.shape[2 + axis]
     if step.kind in WINDOWS:
-        sides = zip(spans, full, pair(s["kernel_size"]), pair(s["stride"]), pair(s.get("dilation", 1)), margins(s),
-                    strict=True)  # fmt: skip
-        found = []
-        for (first, last), (_, end), kernel, stride, dilation, (before, _) in sides:
-            low, high = first * stride - before, last * stride - before + dilation * (kernel - 1)
-            found.append((max(low, 0), min(high, end)) if clip else (low, high))
-        return found[0], found[1]
+        kernel, stride = pair(s["kernel_size"])[axis], pair(s["stride"])[axis]
+        gap, (before, after) = pair(s.get("dilation", 1))[axis], margins(s)[axis]
+        lines = {i: i for i in range(size)}
+        if s.get("padding_mode", "zeros") != "zeros":  # its border repeats lines of the picture
+            padded = F.pad(torch.arange(size).double().view(1, 1, -1), (before, after), mode=s["padding_mode"])
+            lines = {i - before: int(line) for i, line in enumerate(padded.flatten())}
+        met = (i * stride - before + j * gap for i in places for j in range(kernel))
+        return sorted({lines[i] for i in met if i in lines})
     if step.kind == "AdaptiveAvgPool2d":
-        counts = zip(spans, full, step.result.shape[2:], strict=True)
-        rows, columns = ((a * (end + 1) // n, math.ceil((b + 1) * (end + 1) / n) - 1) for (a, b), (_, end), n in counts)
-        return rows, columns
+        count = step.result.shape[2 + axis]
+        return sorted({k for i in places for k in range(i * size // count, math.ceil((i + 1) * size / count))})
     if step.kind in POINTWISE:
+        return places
+    known = ", ".join((*WINDOWS, "AdaptiveAvgPool2d", *POINTWISE))
+    raise MnistvizError(f"what a {step.kind} lets through is not known", given=step.name, allowed=known)
+
+
+Span = tuple[int, int]
+
+
+def _window(trace: Trace, index: int, spans: tuple[Span, Span] | None) -> tuple[Span, Span]:
+    """First and last row and column of the whole window, as if the picture had no border."""
+    step, source = trace.steps[index], _followed(trace, index)
+    if step.input.ndim == 4:
+        if spans is None or step.result.ndim != 4:
+            spans = (0, step.input.shape[2] - 1), (0, step.input.shape[3] - 1)
+        elif step.kind in WINDOWS:
+            s, back = step.settings, []
+            for axis, (first, last) in enumerate(spans):
+                stride, before = pair(s["stride"])[axis], margins(s)[axis][0]
+                reach = pair(s.get("dilation", 1))[axis] * (pair(s["kernel_size"])[axis] - 1)
+                back.append((first * stride - before, last * stride - before + reach))
+            spans = back[0], back[1]
+        elif step.kind == "AdaptiveAvgPool2d":
+            rows, columns = (taps(step, axis, span) for axis, span in enumerate(spans))
+            spans = (rows[0], rows[-1]), (columns[0], columns[-1])
+    if source == MODEL_INPUT:
+        assert spans is not None  # the input has rows and columns, or nothing was reached
         return spans
-    raise MnistvizError(
-        f"what a {step.kind} lets through is not known", given=step.name, allowed=", ".join((*WINDOWS, *POINTWISE))
-    )
+    return _window(trace, source, spans)

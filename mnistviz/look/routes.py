@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mnistviz.errors import MnistvizError
 from mnistviz.look.arithmetic import ledger, unit_of
-from mnistviz.look.field import behind, no_way_back
+from mnistviz.look.field import no_way_back, taps
 from mnistviz.look.replay import margins
 from mnistviz.look.trace import MODEL_INPUT, Trace, sizes
 
@@ -54,7 +54,7 @@ class Stop:
     layer: str  # "" is the model's input
     unit: tuple[int, ...]
     value: float
-    slope: float  # ∂score/∂value along this path
+    slope: float  # ∂score/∂value along this path; a log-softmax only shifts scores, and counts as 1
 
     @property
     def push(self) -> float:
@@ -80,8 +80,16 @@ def winning_path(trace: Trace, answer: int | None = None, rank: int = 0) -> list
     path, slope = [Stop(trace.keys[index], unit, float(scores[(0, *unit)]), 1.0)], 1.0
     while True:
         step = trace.steps[index]
-        if len(step.sources) != 1 or step.sources[0] is None or step.kind not in BACKWARD:
+        if len(step.sources) != 1 or step.sources[0] is None:
             raise no_way_back(trace, index)
+        if step.kind not in BACKWARD:
+            known = ", ".join(BACKWARD)
+            raise MnistvizError(f"no path is known through a {step.kind}", given=trace.keys[index], allowed=known)
+        if step.training and step.kind.startswith(("Dropout", "BatchNorm")):
+            raise MnistvizError(
+                f"a {step.kind} in training mode depends on more than this digit", given=trace.keys[index],
+                fix="capture without as_is: evaluation mode is the default",
+            )  # fmt: skip
         weighted = step.kind in ("Linear", "Conv2d")
         unit, slope = BACKWARD[step.kind](trace, index, unit, slope, rank if weighted else 0)
         rank = 0 if weighted else rank  # only the first weighted layer branches
@@ -101,8 +109,6 @@ def _through_weights(
     """To the input whose product with its weight pushes the score most (or the one of that rank)."""
     book, s = ledger(trace, trace.keys[index], *unit), trace.steps[index].settings
     pushes = (book.products * slope).flatten()
-    if not 0 <= rank < len(pushes):
-        raise MnistvizError("no path of this rank", given=rank, allowed=f"0 to {len(pushes) - 1}")
     inside = torch.ones_like(book.patch, dtype=torch.bool)
     if book.patch.ndim == 3:  # a zero of the border is nobody's output
         rows, columns = (
@@ -113,6 +119,9 @@ def _through_weights(
         )
         height, width = trace.steps[index].input.shape[2:]
         inside &= ((rows >= 0) & (rows < height)).view(-1, 1) & ((columns >= 0) & (columns < width))
+    if not 0 <= rank < int(inside.sum()):
+        allowed = f"0 to {int(inside.sum()) - 1}" if inside.any() else "none: this unit sees only the border"
+        raise MnistvizError("no path of this rank", given=rank, allowed=allowed)
     order = pushes.masked_fill(~inside.flatten(), -torch.inf).argsort(descending=True, stable=True)
     chosen = tuple(map(int, torch.unravel_index(order[rank], book.patch.shape)))
     slope *= float(book.kernel[chosen])
@@ -132,12 +141,10 @@ def _through_average(
     trace: Trace, index: int, unit: tuple[int, ...], slope: float, rank: int
 ) -> tuple[tuple[int, ...], float]:
     step = trace.steps[index]
-    height, width = step.input.shape[2:]
-    span = ((unit[1], unit[1]), (unit[2], unit[2]))
-    (top, bottom), (left, right) = behind(step, span, ((0, height - 1), (0, width - 1)), clip=True)
-    part = step.input[0, unit[0], top : bottom + 1, left : right + 1]
+    rows, columns = taps(step, 0, [unit[1]]), taps(step, 1, [unit[2]])
+    part = step.input[0, unit[0], rows][:, columns]
     row, column = map(int, torch.unravel_index((part * slope).argmax(), part.shape))
-    return (unit[0], top + row, left + column), slope / part.numel()
+    return (unit[0], rows[row], columns[column]), slope / part.numel()
 
 
 def _through_gate(
@@ -150,6 +157,8 @@ def _through_norm(
     trace: Trace, index: int, unit: tuple[int, ...], slope: float, rank: int
 ) -> tuple[tuple[int, ...], float]:
     step = trace.steps[index]
+    if "running_var" not in step.weights:
+        raise MnistvizError(f"a {step.kind} without running statistics has no slope of its own", given=step.name)
     gain = float(step.weight[unit[0]]) if step.weight is not None else 1.0
     return unit, slope * gain / math.sqrt(float(step.weights["running_var"][unit[0]]) + step.settings["eps"])
 

@@ -72,15 +72,36 @@ class Picture(Figure):
         with mpl.rc_context(STYLE):  # what is made only while drawing belongs to the house as well
             canvas.draw()
         about.add_itxt("Description", self.alt)
-        Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(
-            buffer, "PNG", optimize=True, pnginfo=about, dpi=(self.dpi, self.dpi)
-        )
+        picture = _indexed(np.asarray(canvas.buffer_rgba())[..., :3])
+        picture.save(buffer, "PNG", optimize=True, pnginfo=about, dpi=(self.dpi, self.dpi))
         return buffer.getvalue()
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         width, height = self.get_size_inches() * 72
         about = {"alt": self.alt, "width": round(width), "height": round(height)}
         return {"image/png": self._png(), "text/plain": f"Picture: {self.alt}"}, {"image/png": about}
+
+
+def _indexed(pixels: np.ndarray) -> Image.Image:
+    """The same picture in 256 colours: a third of the bytes, and areas keep their exact colour.
+
+    The 224 most frequent colours stay as they are. The others, nearly all from the soft edges of
+    letters and lines, share 32 colours chosen for them, or take a nearer one of the first.
+    """
+    codes = pixels.astype(np.uint32) @ np.array([65536, 256, 1], np.uint32)
+    colours, where, counts = np.unique(codes, return_inverse=True, return_counts=True)
+    palette = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], 1).astype(np.uint8)
+    index = np.arange(len(palette))
+    if len(palette) > 256:
+        order = np.argsort(-counts, kind="stable")
+        kept, rare = palette[order[:224]], palette[order[224:]]
+        mixed = Image.fromarray(rare[None]).quantize(32, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        kept = np.concatenate([kept, np.array(mixed.getpalette(), np.uint8).reshape(-1, 3)[:32]])
+        distances = ((palette[:, None].astype(np.int32) - kept) ** 2).sum(2)
+        palette, index = kept, distances.argmin(1)
+    picture = Image.fromarray(index[where].reshape(codes.shape).astype(np.uint8), "P")
+    picture.putpalette(palette.tobytes())
+    return picture
 
 
 def styled(draw: Callable[P, Picture]) -> Callable[P, Picture]:

@@ -15,11 +15,12 @@ from mnistviz.errors import choose
 from mnistviz.look.trace import Trace
 from mnistviz.show.picture import BLUE, GREEN, ORANGE
 
-# blue and orange are told apart by every kind of colour vision; an odd number of steps puts white on zero
+# blue and orange are told apart by every kind of colour vision; an odd number of steps puts white on zero;
+# so many steps as an indexed picture has room for beside its greys
 SIGNED = LinearSegmentedColormap.from_list(
-    "signed", ["#002847", BLUE, "#a9cfea", "white", "#f9c9a4", ORANGE, "#5f2500"], N=511
+    "signed", ["#002847", BLUE, "#a9cfea", "white", "#f9c9a4", ORANGE, "#5f2500"], N=129
 )
-POSITIVE = colormaps["magma"]  # zero is black, as empty paper is in the digits
+POSITIVE = colormaps["magma"].resampled(96)  # zero is black, as empty paper is in the digits
 NOT_A_NUMBER = to_rgb(GREEN)
 SCOPES = {
     "map": "each map has its own scale",

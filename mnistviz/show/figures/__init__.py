@@ -21,6 +21,7 @@ from mnistviz.show.figures.judgement import (
 from mnistviz.show.figures.maps import all_maps, complete_prediction, feature_maps, filters, map_rows
 from mnistviz.show.figures.network import network
 from mnistviz.show.figures.numbers import gates, ledger, receptive_fields, winners, winning_paths
+from mnistviz.show.figures.plane import decisions
 from mnistviz.show.figures.strongest import top_examples
 
 __all__ = [
@@ -34,4 +35,6 @@ __all__ = [
     "ledger", "receptive_fields", "winners", "gates", "winning_paths",
     # many passes
     "activation_analysis", "histograms", "weight_ratios", "silent_units", "top_examples", "embedding",
+    # a network of two inputs
+    "decisions",
 ]  # fmt: skip

@@ -79,19 +79,18 @@ def feature_maps(
     digit, step = trace.one_digit(), trace[layer]
     chosen = Scale.for_layer(trace, layer, scale)
     maps, labels = _maps(step, layer, channels)
-    columns = min(len(maps), 8 if len(maps) <= 32 else 16) if step.result.ndim == 4 else 8
-    rows = -(-len(maps) // columns) if step.result.ndim == 4 else 2
-    side = 1.0 if columns <= 8 else 0.66
-    wide = max(columns * side, 3.0)
+    many = len(maps) if step.result.ndim == 4 else 0
+    columns, side = (16, 0.66) if many > 32 else (8, 1.0) if many > 4 else (max(many, 1), 1.7)
+    rows, wide = max(-(-many // columns), 1), max(columns * side, 4.5 * (not many))
     picture, (left, right) = page(
         wide + 2.5, max(rows * side * 1.13, 1.6) + 0.95, columns=2, width_ratios=[1.4, wide + 0.6]
     )
     draw_input(left, digit)
     if step.result.ndim == 4:
-        tile_maps(right, maps, chosen, columns, labels, size=8 if side == 1 else 6.5)
+        tile_maps(right, maps, chosen, columns, labels, size=6.5 if many > 32 else 8)
     else:
         tile_cells(right, maps, chosen, 64 if maps.size > 64 else 16)
-    right.set_title(f"{layer}: {sizes(step.output)}", pad=6)
+    right.set_title(f"{layer or step.kind}: {sizes(step.output)}", pad=6)
     if chosen.scope != "map":
         chosen.bar(right)
     caption(picture, about(trace, layer) + f" Colours: {chosen}." + strange(maps))
