@@ -63,8 +63,13 @@ class Picture(Figure):
     alt: str = ""
 
     def save(self, path: str | Path) -> Path:
-        """Write a PNG, whole or not at all; the alt text is kept inside the file too."""
-        project.write_bytes(path, self._png())
+        """Write a PNG, whole or not at all, finer than on a page; the alt text is kept inside the file too."""
+        on_page = self.dpi
+        try:
+            self.dpi = on_page * 1.5  # files end up on slides
+            project.write_bytes(path, self._png())
+        finally:
+            self.dpi = on_page
         return Path(path)
 
     def _png(self) -> bytes:

@@ -14,7 +14,7 @@ from PIL import Image
 
 import mnistviz
 import mnistviz as mv
-from mnistviz.show.picture import Picture, bare, caption, page, styled
+from mnistviz.show.picture import Picture, bare, caption, mosaic, page, styled
 
 
 @styled
@@ -132,3 +132,18 @@ def test_page_hands_out_axes_and_bare_clears_one() -> None:
     assert not len(ax.get_yticks())
     assert not any(s.get_visible() for s in ax.spines.values())
     assert np.all([s.get_visible() for s in axes[1, 1].spines.values()])
+
+
+@pytest.mark.parametrize("gap", [0, 3, (1, 4), (0, 2)])
+@pytest.mark.parametrize("shape", [(2, 5), (4, 4, 3), (1, 1), (1, 3, 4)])
+def test_a_mosaic_takes_pictures_of_any_size_grey_or_in_colour(shape: tuple, gap: int | tuple[int, int]) -> None:
+    below, beside = (gap, gap) if isinstance(gap, int) else gap
+    pictures = list(np.random.default_rng(0).random((5, *shape), np.float32))
+    sheet = mosaic([pictures[:3], pictures[3:]], 3, gap, paper=7.0)
+    assert sheet.shape == (2 * shape[0] + below, 3 * shape[1] + 2 * beside, *shape[2:])
+    for i, image in enumerate(pictures):
+        y, x = i // 3 * (shape[0] + below), i % 3 * (shape[1] + beside)
+        cut = sheet[y : y + shape[0], x : x + shape[1]]
+        np.testing.assert_array_equal(cut, image)
+        cut[:] = 7
+    assert (sheet == 7).all()

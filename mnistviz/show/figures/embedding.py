@@ -34,7 +34,7 @@ def project(features: Tensor, method: str = "pca", seed: int = 0) -> tuple[np.nd
 
 
 @styled
-def embedding(features: Tensor, digits: Digits, method: str = "pca", thumbnails: int = 60, seed: int = 0) -> Picture:
+def embedding(features: Tensor, digits: Digits, method: str = "pca", thumbnails: int = 36, seed: int = 0) -> Picture:
     """`embedding(trace["relu6"].output, digits, "tsne")`: each digit where its activations put it, on a plane."""
     labels = digits.known_labels().cpu().numpy()
     if len(features) != len(digits):
@@ -42,7 +42,7 @@ def embedding(features: Tensor, digits: Digits, method: str = "pca", thumbnails:
             "one row of features per digit is needed", given=f"{len(features)} rows, {len(digits)} digits"
         )
     points, said = project(features, method, seed)
-    picture, ax = page(8.6, 7.4)
+    picture, ax = page(6.8, 5.6)
     bare(ax)
     for d in range(10):
         mine, ring = points[labels == d], {"boxstyle": "circle,pad=0.18", "facecolor": "white", "alpha": 0.85}
@@ -52,7 +52,7 @@ def embedding(features: Tensor, digits: Digits, method: str = "pca", thumbnails:
                         bbox=ring | {"edgecolor": f"C{d}"})  # fmt: skip
     for i in _spread(points, thumbnails):
         image = 255 - digits.images[int(i)].cpu().numpy()
-        stamp = OffsetImage(np.dstack([image] * 3 + [255 - image]), zoom=0.62, interpolation="nearest")
+        stamp = OffsetImage(np.dstack([image] * 3 + [255 - image]), zoom=0.54, interpolation="nearest")
         ax.add_artist(AnnotationBbox(stamp, points[i], frameon=False, zorder=2))
     ax.margins(0.04)
     caption(picture, f"{len(digits):,} digits of {digits.source}. {said}. Colours and numbers: the true digit.")

@@ -43,7 +43,7 @@ def filters(trace: Trace, layer: str) -> Picture:
         tile_maps(axes, kernels[:, 0], scale, columns, [str(i) for i in range(out)], size=8)
     else:
         tall = out * (height + 1) / (into * (width + 1))  # of the table, in widths
-        side = min(8.2, 8.6 / tall, max(3.4, into * (width + 1) / 16))
+        side = min(7.2, 8.0 / tall, max(3.4, into * (width + 1) / 16))
         picture, axes = page(side + 1.3, max(side * tall, 1.2) + 0.9)
         tile_maps(axes, kernels.reshape(-1, height, width), scale, into)
         gap = max(1, round(height * 0.1))
@@ -154,7 +154,7 @@ def all_maps(trace: Trace, scale: str | Scale = "layer", each: int = 16) -> Pict
     ]
     if not rows:
         raise MnistvizError("no layer of this trace has maps", given=", ".join(trace.keys))
-    picture, axes = page(each * 0.52 + 2.6, len(rows) * 0.56 + 0.7, rows=len(rows), squeeze=False)
+    picture, axes = page(each * 0.45 + 2.6, len(rows) * 0.48 + 0.7, rows=len(rows), squeeze=False)
     for ax, (key, step) in zip(axes[:, 0], rows, strict=True):
         chosen = Scale.for_layer(trace, key, scale)
         maps = array(step.result[0])[:each]
@@ -185,9 +185,10 @@ def map_rows(traces: Mapping[str, Trace], layer: str, channels: Iterable[int] | 
     some = list(traces.values())
     chosen = Scale.over([t[layer].result for t in some], "across inputs")
     wanted = list(range(min(8, some[0][layer].result.shape[1]))) if channels is None else list(channels)
+    side = 0.98 if len(wanted) > 4 else 1.7
     picture, axes = page(
-        len(wanted) * 0.98 + 2.6, len(some) * 1.15 + 0.55, rows=len(some), columns=2, squeeze=False,
-        width_ratios=[1, len(wanted) * 0.98],
+        len(wanted) * side + 2.6, len(some) * side * 1.17 + 0.55, rows=len(some), columns=2, squeeze=False,
+        width_ratios=[1, len(wanted)],
     )  # fmt: skip
     for row, (name, trace) in zip(axes, traces.items(), strict=True):
         draw_input(row[0], trace.one_digit(), "")

@@ -19,7 +19,7 @@ from mnistviz.show.scales import Scale, array, short
 @styled
 def ledger(book: Ledger, rows: int = 3) -> Picture:
     """`ledger(mv.ledger(trace, "conv2", 5, 3, 7))`: patch, kernel and products in numbers, then the whole sum."""
-    return _linear_ledger(book) if book.patch.ndim == 1 else _patch_ledger(book, rows)
+    return _linear_ledger(book, 4 * rows) if book.patch.ndim == 1 else _patch_ledger(book, rows)
 
 
 def _patch_ledger(book: Ledger, rows: int) -> Picture:
@@ -94,7 +94,7 @@ def _waterfall(axes: Axes, book: Ledger) -> None:
     axes.grid(visible=False, axis="x")
 
 
-def _linear_ledger(book: Ledger, most: int = 16) -> Picture:
+def _linear_ledger(book: Ledger, most: int) -> Picture:
     sums = array(book.sums)
     order = np.argsort(-np.abs(sums), kind="stable")[:most]
     names = [

@@ -27,7 +27,7 @@ def decisions(points: Tensor, labels: Tensor, answers: Mapping[str, Tensor], rea
     picture, axes = page(4.3 * len(grids) + 0.4, 4.9, columns=len(grids), squeeze=False)
     for ax, (name, grid) in zip(axes[0], grids.items(), strict=True):
         extent = (-reach, reach, -reach, reach)
-        colours = SIGNED(0.2 + 0.6 * grid)  # light enough for the points to stand out
+        colours = SIGNED(0.32 + 0.36 * grid)  # light enough for the points to stand out
         bare(ax).imshow(colours, origin="lower", extent=extent, interpolation="nearest")
         if grid.min() < 0.5 < grid.max():
             ax.contour(np.linspace(-reach, reach, grid.shape[1]), np.linspace(-reach, reach, grid.shape[0]), grid,
@@ -36,6 +36,8 @@ def decisions(points: Tensor, labels: Tensor, answers: Mapping[str, Tensor], rea
             mine = x[y == value]
             ax.scatter(mine[:, 0], mine[:, 1], s=16, color=colour, marker=mark, edgecolors="white", linewidths=0.5)
         ax.set(title=name, xlim=(-reach, reach), ylim=(-reach, reach))
-    caption(picture, "Background: probability of a triangle, blue 0 to orange 1. The line is where it is one half.")
+    caption(
+        picture, "Background: probability of a triangle, from 0, blue, to 1, orange. The line is where it is one half."
+    )
     picture.alt = f"{len(x)} points of two classes on a plane and the regions answered by: {', '.join(grids)}."
     return picture

@@ -1,0 +1,129 @@
+"""What looking inside costs: recording every layer beside other tools, and summing up beside only predicting."""
+
+import resource
+import statistics as stats
+import subprocess
+import sys
+from functools import partial
+
+import torch
+from captum.attr import LayerActivation
+from torch import Tensor
+from torchvision.models.feature_extraction import create_feature_extractor
+
+import mnistviz as mv
+from benchmarks.common import interleaved, spread
+from mnistviz.look.trace import tensors
+
+Row = tuple[str, str, str, str, str]  # what, here, beside, ratio, goal
+
+
+@torch.no_grad()
+def capturing(digits: mv.DigitSet) -> list[Row]:
+    """All layers of `deep` for 256 digits: `capture` against its budget, torchvision and captum."""
+    model, x = mv.load_model("deep").eval(), digits.test[:256].pixels
+    layers = dict(model.named_children())
+    extractor = create_feature_extractor(model, return_nodes={name: name for name in layers})
+    activation = LayerActivation(model, list(layers.values()))
+
+    def ours() -> mv.Trace:
+        with mv.capture(model) as trace:
+            model(x)
+        return trace
+
+    def held(trace: mv.Trace) -> list[Tensor]:
+        """The tensors in a trace, each once."""
+        found = [t for step in trace for t in tensors([*step.inputs, step.output, step.weights])]
+        return list({id(t): t for t in found}.values())
+
+    kept = held(ours())
+    contenders = {
+        "ours": ours,
+        "forward": lambda: model(x),
+        "clone": lambda: [t.clone() for t in kept],
+        "torchvision": lambda: {name: t.clone() for name, t in extractor(x).items()},
+        "captum": lambda: activation.attribute(x),
+    }
+    for call in contenders.values():  # the first pass warms the allocator
+        call()
+    seconds = interleaved(15, **contenders)
+    median = {name: stats.median(values) for name, values in seconds.items()}
+    budget = 1.15 * median["forward"] + median["clone"]
+    size = sum(t.nbytes for t in kept) / 2**20
+    what, here = "`capture`, all layers of `deep`, 256 digits", spread(seconds["ours"])
+    parts = f"forward {spread(seconds['forward'])}, cloning {size:.0f} MiB {spread(seconds['clone'])}"
+    return [
+        (
+            what,
+            here,
+            f"1.15 × forward + clone {budget:.3g} s: {parts}",
+            f"{median['ours'] / budget:.0%}",
+            "at most 100 %",
+        ),
+        *(
+            (what, here, f"{name} {spread(seconds[tool])}", f"{median['ours'] / median[tool]:.2f}", "≤ 1")
+            for tool, name in (
+                ("torchvision", "torchvision extractor with clones"),
+                ("captum", "captum LayerActivation"),
+            )
+        ),
+    ]
+
+
+def statistics(digits: mv.DigitSet) -> list[Row]:
+    """`predict` over 10,000 digits with `watch` on all layers, and on the ReLUs, against `predict` alone."""
+    model = mv.load_model("deep")
+
+    def watched(layers: str | None) -> None:
+        with mv.watch(model, layers):
+            mv.predict(model, digits.test)
+
+    plain = partial(mv.predict, model, digits.test)
+    plain()
+    seconds = interleaved(5, plain=plain, all=partial(watched, None), relu=partial(watched, "relu*"))
+    beside = f"`predict` alone {spread(seconds['plain'])}"
+    more = {name: stats.median(values) / stats.median(seconds["plain"]) - 1 for name, values in seconds.items()}
+    child = subprocess.run([sys.executable, "-m", "benchmarks.look"], capture_output=True, text=True, check=True)
+    alone, peak = map(float, child.stdout.split())
+    return [
+        (
+            "`predict` of 10,000 in `watch`, all layers",
+            spread(seconds["all"]),
+            beside,
+            f"{more['all']:+.0%}",
+            "within 35 %",
+        ),
+        (
+            "`predict` of 10,000 in `watch`, ReLUs",
+            spread(seconds["relu"]),
+            beside,
+            f"{more['relu']:+.0%}",
+            "within 35 %",
+        ),
+        (
+            "peak memory of `predict` in `watch`, all layers",
+            f"{peak:,.0f} MiB",
+            f"`predict` alone {alone:,.0f} MiB",
+            f"+{peak - alone:.0f} MiB",
+            "under 200 MB",
+        ),
+    ]
+
+
+def peaks() -> tuple[float, float]:
+    """The most memory, in MiB, that this process had ever held: after `predict`, and after `predict` in `watch`."""
+
+    def peak() -> float:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+    noise = torch.randint(256, (10_000, 28, 28), dtype=torch.uint8)  # reading the digits would be the higher peak
+    model, digits = mv.load_model("deep"), mv.Digits(noise, None, "noise")
+    mv.predict(model, digits)
+    alone = peak()
+    with mv.watch(model):
+        mv.predict(model, digits)
+    return alone, peak()
+
+
+if __name__ == "__main__":  # in a process of its own, whose peak is nobody else's
+    print(*peaks())
