@@ -1,11 +1,13 @@
 """What looking inside costs: recording every layer beside other tools, and summing up beside only predicting."""
 
-import resource
 import statistics as stats
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from functools import partial
 
+import psutil
 import torch
 from captum.attr import LayerActivation
 from torch import Tensor
@@ -110,20 +112,33 @@ def statistics(digits: mv.DigitSet) -> list[Row]:
     ]
 
 
+def peak(call: Callable[[], object]) -> float:
+    """The most memory, in MiB, that this process holds during a call."""
+    process, done, most = psutil.Process(), threading.Event(), [0]
+
+    def look() -> None:
+        while not done.wait(0.002):
+            most[0] = max(most[0], process.memory_info().rss)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    call()
+    done.set()
+    thread.join()
+    return most[0] / 2**20
+
+
 def peaks() -> tuple[float, float]:
-    """The most memory, in MiB, that this process had ever held: after `predict`, and after `predict` in `watch`."""
-
-    def peak() -> float:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-
-    noise = torch.randint(256, (10_000, 28, 28), dtype=torch.uint8)  # reading the digits would be the higher peak
+    """Of `predict` alone and in `watch`, over digits made up on the spot."""
+    noise = torch.randint(256, (10_000, 28, 28), dtype=torch.uint8)
     model, digits = mv.load_model("deep"), mv.Digits(noise, None, "noise")
-    mv.predict(model, digits)
-    alone = peak()
-    with mv.watch(model):
-        mv.predict(model, digits)
-    return alone, peak()
+
+    def watched() -> None:
+        with mv.watch(model):
+            mv.predict(model, digits)
+
+    return peak(lambda: mv.predict(model, digits)), peak(watched)
 
 
-if __name__ == "__main__":  # in a process of its own, whose peak is nobody else's
+if __name__ == "__main__":  # in a process of its own, in which nothing else takes or frees memory
     print(*peaks())

@@ -44,7 +44,7 @@ def top_examples(model: nn.Module, inputs: Tensor, layer: str, k: int = 9, batch
     best, where = [], []
     with undisturbed(model):
         for part in inputs.split(batch):
-            with capture(model, layer) as trace:
+            with capture(model, layer.rpartition(":")[0] or layer) as trace:  # "relu:1" is a call of "relu"
                 model(part.to(device))
             values, at = trace[layer].result.contiguous().flatten(2).max(2) if trace[layer].result.ndim == 4 else (
                 trace[layer].result, torch.zeros_like(trace[layer].result, dtype=torch.long))  # fmt: skip

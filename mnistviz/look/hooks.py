@@ -2,8 +2,10 @@
 
 import weakref
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from copy import copy as shallow_copy
+from dataclasses import dataclass, is_dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from mnistviz.errors import MnistvizError
-from mnistviz.look.trace import MODEL_INPUT, Step, Trace, sizes, tensors, unknown_layer
+from mnistviz.look.trace import MODEL_INPUT, Step, Trace, plain, sizes, tensors, unknown_layer
 
 Layers = str | Iterable[str] | None
 
@@ -28,8 +30,10 @@ def capture(
     With `as_is` the capture only listens: the model runs in the modes it has, and its own changes stay.
     """
     model, compiled = unwrapped(model)
-    chosen = pick(model, layers)
-    trace = Trace(tuple(names_of(model)), tuple(chosen))
+    chosen, names = pick(model, layers), names_of(model)
+    recorded = {id(module): name for name, module in chosen.items()}
+    aliases = {name: recorded[id(module)] for name, module in names.items() if id(module) in recorded}
+    trace = Trace(tuple(names), tuple(chosen), aliases=aliases)
     if compiled:
         trace.notes.append("the model is compiled; it ran uncompiled here, so that each layer could be seen")
     recorder = _Recorder(trace, model, gradients)
@@ -39,33 +43,55 @@ def capture(
         if not as_is:
             stack.enter_context(undisturbed(model))
         try:
+            stack.callback(model.register_forward_pre_hook(recorder.arrive, prepend=True).remove)
             stack.callback(model.register_forward_pre_hook(recorder.begin, with_kwargs=True).remove)
             for name, module in chosen.items():
-                enter, leave = recorder.listeners(name)
-                stack.callback(module.register_forward_pre_hook(enter, with_kwargs=True).remove)
+                call, look, leave, drop = recorder.listeners(name, module)
+                stack.callback(module.register_forward_pre_hook(call, prepend=True).remove)
+                stack.callback(module.register_forward_pre_hook(look, with_kwargs=True).remove)
                 stack.callback(module.register_forward_hook(leave).remove)
+                stack.callback(module.register_forward_hook(drop, always_call=True).remove)
             stack.callback(model.register_forward_hook(recorder.end).remove)
-            stack.callback(model.register_forward_hook(recorder.out, always_call=True).remove)
+            stack.callback(model.register_forward_hook(recorder.depart, always_call=True).remove)
             yield trace
         except Exception as error:
             recorder.explain(error)
             raise
 
 
+@dataclass
+class _Call:
+    """A layer's call under way."""
+
+    name: str
+    module: nn.Module
+    inputs: tuple[Any, ...] = ()
+    sources: tuple[int | None, ...] = ()
+
+
 class _Recorder:
-    """Turns calls of layers into the steps of a trace."""
+    """Turns calls of layers into the steps of a trace.
+
+    A call begins before anybody else's hooks and ends after all, also when the forward raises, so calls
+    nest properly; its input is looked at last, when others may have changed it.
+    """
 
     def __init__(self, trace: Trace, model: nn.Module, gradients: bool) -> None:
-        self.trace, self.gradients = trace, gradients
+        self.trace, self.model, self.gradients = trace, model, gradients
         self.calls: Counter[str] = Counter()
-        self.running: list[tuple[str, nn.Module, tuple[Any, ...], tuple[int | None, ...]]] = []
-        self.copies: dict[int, tuple[weakref.ref[Tensor], int | None, Tensor, int]] = {}
-        self.weights: dict[int, dict[str, Tensor]] = {}
+        self.running: list[_Call] = []
+        self.stopped: _Call | None = None  # the innermost call that an error left
+        self.copies: dict[int, tuple[weakref.ref[Tensor], int | None, Tensor, int | None]] = {}
         self.depth = 0
 
+    def arrive(self, model: nn.Module, *_: Any) -> None:
+        self.depth += model is self.model
+
+    def depart(self, model: nn.Module, *_: Any) -> None:
+        self.depth -= model is self.model
+
     def begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.depth += 1
-        if self.depth > 1:  # a model that calls itself
+        if self.depth != 1 or model is not self.model:  # a model that calls itself, or a copy of it
             return
         if self.trace.inputs is not None:
             raise MnistvizError(
@@ -74,84 +100,98 @@ class _Recorder:
             )
         self.trace.inputs = self.keep((*args, *kwargs.values()), MODEL_INPUT)
         for x in tensors(self.trace.inputs):
-            if x.is_floating_point() and not bool(x.isfinite().all()):
+            if x.is_floating_point() and plain(x) and not bool(x.isfinite().all()):
                 strange = int((~x.isfinite()).sum())
                 self.trace.notes.append(f"{strange:,} of {x.numel():,} input values are NaN or infinite")
 
     def end(self, model: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        if self.depth == 1:
+        if self.depth == 1 and model is self.model:
             self.trace.output = self.keep(output, len(self.trace.steps))
-            self.trace.complete = True
+            self.trace.complete, self.stopped = True, None
             unseen = [name for name in self.trace.chosen if not self.calls[name]]
             if unseen:
                 self.trace.notes.append(f"never called in this pass: {', '.join(unseen)}")
 
-    def out(self, *_: Any) -> None:
-        """Called even when the forward raises, so that a caller who catches the error may go on."""
-        self.depth -= 1
+    def listeners(self, name: str, own: nn.Module) -> tuple[Callable[..., None], ...]:
+        def heard(module: nn.Module) -> bool:  # not a copy made meanwhile, nor a call after the pass
+            return module is own and (self.depth > 0 or not self.trace.complete)
 
-    def listeners(self, name: str) -> tuple[Any, Any]:
-        def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            given = (*args, *kwargs.values())
-            sources = tuple(self.source(t) for t in tensors(given))  # before copying: a copy has no history
-            self.running.append((name, module, self.keep(given, None), sources))
+        def call(module: nn.Module, *_: Any) -> None:
+            if heard(module):
+                self.running.append(_Call(name, module))
+                self.stopped = None  # an error before this was caught by the model
+
+        def look(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if heard(module):
+                given, now = (*args, *kwargs.values()), self.running[-1]
+                now.sources = tuple(self.source(t) for t in tensors(given))  # before copying: a copy has no history
+                now.inputs = self.keep(given)
 
         def leave(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            while self.running[-1][1] is not module:  # calls that raised, and whose error the model caught
-                self.running.pop()
-            _, _, inputs, sources = self.running.pop()
-            kept, live = self.keep(output, len(self.trace.steps)), tensors(output)[:1] if self.gradients else []
-            self.trace.steps.append(
-                Step(
-                    name, self.calls[name], type(module).__name__, inputs, kept, self.weights_of(module),
-                    settings_of(module), sources, module.training,
-                    live[0] if live else None, live[0]._version if live and not live[0].is_inference() else 0,
-                )
-            )  # fmt: skip
-            self.calls[name] += 1
+            if heard(module):
+                now, live = self.running[-1], tensors(output)[:1] if self.gradients else []
+                own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+                self.trace.steps.append(
+                    Step(
+                        name, self.calls[name], kind_of(module), now.inputs, self.keep(output, len(self.trace.steps)),
+                        {key: self.keep(w, remember=True) for key, w in own}, self.keep(settings_of(module)),
+                        now.sources, module.training,
+                        live[0] if live else None, live[0]._version if live and not live[0].is_inference() else 0,
+                    )
+                )  # fmt: skip
+                self.calls[name] += 1
 
-        return enter, leave
+        def drop(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            if heard(module):
+                ended = self.running.pop()
+                if output is None and self.stopped is None and not self.done(ended):
+                    self.stopped = ended
 
-    def keep(self, value: Any, source: int | None) -> Any:
+        return call, look, leave, drop
+
+    def done(self, call: _Call) -> bool:
+        """Whether a call became a step; it did not if its forward raised."""
+        return bool(self.trace.steps) and self.trace.steps[-1].inputs is call.inputs
+
+    def keep(self, value: Any, source: int | None = None, remember: bool = False) -> Any:
         """A copy of all tensors in a nest; what is already kept, and unchanged since, is not copied again."""
         if isinstance(value, Tensor):
             known = self.find(value)
             copy = value.detach().clone() if known is None else known[2]
-            if source is not None:
+            if source is not None or (remember and known is None):
                 version = None if value.is_inference() else value._version
                 self.copies[id(value)] = (weakref.ref(value), version, copy, source)
             return copy
         if isinstance(value, dict):
-            return {key: self.keep(part, source) for key, part in value.items()}
+            return {key: self.keep(part, source, remember) for key, part in value.items()}
         if isinstance(value, tuple | list):
-            parts = [self.keep(part, source) for part in value]
-            return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+            parts = [self.keep(part, source, remember) for part in value]
+            if hasattr(value, "_fields"):
+                return type(value)(*parts)
+            return type(value)(parts) if type(value).__module__ in ("builtins", "torch.return_types") else tuple(parts)
+        if is_dataclass(value) and not isinstance(value, type) and tensors(value):
+            record = shallow_copy(value)
+            record.__dict__.update({key: self.keep(part, source, remember) for key, part in vars(value).items()})
+            return record
         return value
 
-    def find(self, tensor: Tensor) -> tuple[Any, int | None, Tensor, int] | None:
+    def find(self, tensor: Tensor) -> tuple[Any, int | None, Tensor, int | None] | None:
         known = self.copies.get(id(tensor))
         if known is None or known[0]() is not tensor:
             return None
         if tensor.is_inference():  # keeps no version; so its values are compared
-            same = torch.equal(tensor, known[2]) or torch.equal(tensor.nan_to_num(), known[2].nan_to_num())
-            return known if same else None
+            return known if same_bits(tensor, known[2]) else None
         return known if tensor._version == known[1] else None
 
     def source(self, tensor: Tensor) -> int | None:
         known = self.find(tensor)
         return None if known is None else known[3]
 
-    def weights_of(self, module: nn.Module) -> dict[str, Tensor]:
-        if id(module) not in self.weights:
-            own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
-            self.weights[id(module)] = {name: w.detach().clone() for name, w in own}
-        return self.weights[id(module)]
-
     def explain(self, error: Exception) -> None:
         """Add to an error where in the model it happened and what that layer was given."""
-        if self.running:
-            name, module, inputs, _ = self.running[-1]
-            given = ", ".join(f"{t.dtype} {tuple(t.shape)}" for t in tensors(inputs))
+        if self.stopped is not None and not self.trace.complete:
+            name, module = self.stopped.name, self.stopped.module
+            given = ", ".join(f"{t.dtype} {tuple(t.shape)}" for t in tensors(self.stopped.inputs))
             self.trace.notes.append(f"the pass stopped inside {name!r}, {module}, which was given {given}")
             error.add_note(f"mnistviz: {self.trace.notes[-1]}")
             images = isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.MaxPool2d | nn.Linear)
@@ -160,25 +200,28 @@ class _Recorder:
 
 
 @contextmanager
-def ablate(model: nn.Module, layer: str, channels: int | Iterable[int]) -> Iterator[None]:
+def ablate(model: nn.Module, layer: str, channels: Any) -> Iterator[None]:
     """`with ablate(model, "relu2", [3, 7]): predict(model, digits)`: those channels are 0 from there on.
 
     Name the layer *after* a batch norm to silence a feature: a zero before one comes out as its shift.
     """
     model, compiled = unwrapped(model)
     ((name, module),) = pick(model, [layer], one=True).items()
-    silent = [channels] if isinstance(channels, int) else list(channels)
-    weight = getattr(module, "weight", None)
-    if isinstance(weight, Tensor):  # a wrong number is told before anything runs
-        _check_channels(name, silent, len(weight))
+    several = channels if isinstance(channels, int) or hasattr(channels, "__array__") else list(channels)
+    silent = torch.as_tensor(several).flatten().tolist()
+    axis = -1 if isinstance(module, nn.Linear) else 1
+    for size in ("out_channels", "out_features", "num_features"):
+        if hasattr(module, size):  # a wrong number is told before anything runs
+            _check_channels(name, silent, getattr(module, size))
 
     def silence(module: nn.Module, args: tuple[Any, ...], output: Any) -> Tensor:
         if not isinstance(output, Tensor) or output.ndim < 2:
             raise MnistvizError(f"layer {name!r} has no channels to silence", given=sizes(output))
-        _check_channels(name, silent, output.shape[1])
-        keep = torch.ones(output.shape[1], device=output.device, dtype=torch.bool)
+        _check_channels(name, silent, output.shape[axis])
+        keep = torch.ones(output.shape[axis], device=output.device, dtype=torch.bool)
         keep[silent] = False
-        return output.where(keep.view(-1, *[1] * (output.ndim - 2)), 0)  # also where the value was not a number
+        after = output.ndim - 2 if axis == 1 else 0
+        return output.where(keep.view(-1, *[1] * after), 0)  # also where the value was not a number
 
     with ExitStack() as stack:
         if compiled:
@@ -200,8 +243,8 @@ def _check_channels(layer: str, channels: list[int], count: int) -> None:
 def undisturbed(model: nn.Module) -> Iterator[None]:
     """Evaluation mode inside; each module's mode, the buffers and the random state as they were, outside."""
     modes = [(module, module.training) for module in model.modules()]
-    buffers = [(module, name, buffer, buffer.clone()) for module in model.modules()
-               for name, buffer in module._buffers.items() if buffer is not None and not is_lazy(buffer)]  # fmt: skip
+    buffers = [(module, dict(module._buffers)) for module in model.modules()]
+    contents = {id(b): (b, b.clone()) for _, own in buffers for b in own.values() if b is not None and not is_lazy(b)}
     gpus = {p.device for p in model.parameters() if p.device.type == "cuda"}
     with torch.random.fork_rng(devices=list(gpus)):
         try:
@@ -211,11 +254,25 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
         finally:
             for module, training in modes:
                 module.training = training
-            with torch.no_grad():
-                for module, name, buffer, content in buffers:
-                    if not torch.equal(buffer, content):
-                        buffer.copy_(content)
-                    module._buffers[name] = buffer
+            for module, own in buffers:
+                lazy = {name for name, b in own.items() if b is not None and is_lazy(b)}  # made real by the pass
+                kept = {name: module._buffers.get(name) if name in lazy else b for name, b in own.items()}
+                module._buffers.clear()
+                module._buffers.update(kept)
+            for buffer, content in contents.values():
+                if not same_bits(buffer, content):
+                    buffer.data = content
+
+
+def same_bits(a: Tensor, b: Tensor) -> bool:
+    """Equal to the last bit, so that NaN equals itself and 0 is not −0."""
+    if not plain(a) or not plain(b):
+        return False
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    x, y = (t.detach().permute(sorted(range(t.ndim), key=t.stride, reverse=True)) for t in (a, b))  # as in memory
+    bits = torch.equal(*(t.resolve_conj().contiguous().view(-1).view(torch.uint8) for t in (x, y)))
+    return bits if a.stride() == b.stride() else torch.equal(a, b)
 
 
 def unwrapped(model: nn.Module) -> tuple[nn.Module, bool]:
@@ -249,6 +306,12 @@ def pick(model: nn.Module, layers: Layers, one: bool = False) -> dict[str, nn.Mo
         if name in wanted:
             unique.setdefault(id(names[name]), name)
     return {name: names[name] for name in unique.values()}
+
+
+def kind_of(module: nn.Module) -> str:
+    """The name of a layer's class; in full where it is not torch's class of that name."""
+    own = type(module)
+    return own.__name__ if getattr(nn, own.__name__, own) is own else f"{own.__module__}.{own.__qualname__}"
 
 
 def settings_of(module: nn.Module) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mnistviz.look.trace import MODEL_INPUT, Step, Trace, tensors
+from mnistviz.look.trace import MODEL_INPUT, Step, Trace, plain, tensors
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,7 +16,7 @@ class Replay:
     """How far each recomputed output lies from the recorded one: `replay(trace).largest`, `.output`."""
 
     differences: dict[str, float]  # by step, the largest absolute difference
-    output: Any  # of the model, recomputed
+    output: Any  # of the model, recomputed; None if it is not the output of a recorded layer
     skipped: tuple[str, ...]  # steps of a kind that is not known here, taken from the record
     restarted: tuple[str, ...]  # steps whose input came from between the layers, taken from the record
 
@@ -38,22 +38,24 @@ def replay(trace: Trace) -> Replay:
     differences: dict[str, float] = {}
     skipped, restarted = [], []
     for key, step in zip(trace.keys, trace.steps, strict=True):
-        inputs = []
+        inputs, altered = [], 0.0
         for given, source in zip(tensors(step.inputs), step.sources, strict=True):
             if source is None or (source != MODEL_INPUT and not _is_tensor(values[source])):
                 restarted.append(key)
-                source = None
-            inputs.append(given if source is None or source == MODEL_INPUT else values[source])
+                inputs.append(given)
+            else:
+                inputs.append(given if source == MODEL_INPUT else values[source])
+                altered = max(altered, _distance(given, inputs[-1]))
         again = _again(step, inputs)
         if again is None:
             skipped.append(key)
         else:
-            differences[key] = _distance(again, step.result)
+            differences[key] = max(_distance(again, step.result), altered)
         values.append(step.output if again is None else again)
     source = next((i for i, step in enumerate(trace.steps) if step.output is trace.output), None)
     return Replay(
         differences,
-        trace.output if source is None else values[source],
+        None if source is None else values[source],
         tuple(skipped),
         tuple(dict.fromkeys(restarted)),
     )
@@ -65,6 +67,10 @@ def _is_tensor(value: Any) -> bool:
 
 def _distance(a: Tensor, b: Tensor) -> float:
     """Largest absolute difference; places where both are not a number, or the same infinity, agree."""
+    if a is b:
+        return 0.0
+    if not plain(a) or not plain(b) or a.shape != b.shape:
+        return torch.inf
     same = (a == b) | (a.isnan() & b.isnan())
     gap = (a.double() - b.double()).abs().masked_fill(same, 0.0)
     return float(gap.nan_to_num(nan=torch.inf).max()) if gap.numel() else 0.0
@@ -74,11 +80,11 @@ def _again(step: Step, inputs: list[Tensor]) -> Tensor | None:
     """The output of a step by its functional form; None where there is none for its kind or its circumstances."""
     formula = FORMULAS.get(step.kind)
     random = step.training and step.kind.startswith(("Dropout", "BatchNorm"))  # depends on more than the record
-    if formula is None or random or len(inputs) != 1 or not _is_tensor(step.output):
+    if formula is None or random or len(inputs) != 1 or not plain(inputs[0]) or not _is_tensor(step.output):
         return None
     try:
         return formula(inputs[0], step.weights, step.settings)
-    except KeyError:  # another class that happens to have the same name
+    except (KeyError, TypeError):  # settings its formula does not know, such as a softmax that finds its own axis
         return None
 
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from mnistviz.errors import MnistvizError
-from mnistviz.look.hooks import Layers, pick, undisturbed, unwrapped
-from mnistviz.look.trace import Trace, keys_of, tensors, unknown_layer
+from mnistviz.look.hooks import Layers, kind_of, pick, undisturbed, unwrapped
+from mnistviz.look.trace import Trace, keys_of, plain, position, tensors
 
 PART = 2**18  # numbers compared with zero at a time: few enough to stay in the cache
 ENDS = {  # where the output of a layer is as good as at its end
@@ -39,7 +39,7 @@ class Bins:
 
     def tally(self, values: Tensor) -> Tensor:
         """Counts, (count + 2,): below the first edge, in the bins, from the last edge on. No value is lost."""
-        at = (values - self.low).mul_(self.count / (self.high - self.low)).floor_()
+        at = (values - self.low).div_((self.high - self.low) / self.count).floor_()
         return torch.bincount(at.clamp_(-1, self.count).int().add_(1), minlength=self.count + 2)
 
 
@@ -51,8 +51,8 @@ class Totals:
     bins: Bins | None = None
     inputs: int = 0  # how many digits were seen
     count: int = 0  # how many numbers
-    total: float = 0.0
-    squares: float = 0.0
+    mean: float = math.nan
+    squares: float = 0.0  # sum of squared distances from the mean
     nonzero: int = 0
     nan: int = 0
     ends: int = 0
@@ -66,25 +66,25 @@ class Totals:
         x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
         channels_last = x.ndim == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
         rows = x.permute(0, 2, 3, 1) if channels_last else x  # as the numbers lie in memory
-        shape, rows = rows.shape[1:], rows.reshape(len(x), -1)
+        shape, rows = rows.shape[1:] or (1,), rows.reshape(len(x), -1)
         low, high, values = rows.amin(0).view(shape), rows.amax(0).view(shape), rows.reshape(-1)
         if channels_last:
             low, high = low.permute(2, 0, 1), high.permute(2, 0, 1)
-        self.low = low.contiguous() if self.low is None else torch.minimum(self.low, low)
-        self.high = high.contiguous() if self.high is None else torch.maximum(self.high, high)
+        if self.low is None or self.high is None:
+            self.low, self.high = low.contiguous(), high.contiguous()
+        else:  # in place: memory stays in one piece
+            torch.minimum(self.low, low, out=self.low)
+            torch.maximum(self.high, high, out=self.high)
         self.inputs += len(x)
         self.count += values.numel()
-        total = float(values.sum())
-        if math.isnan(total):  # not hidden: counted, and left out of the sums
+        if bool(low.isnan().any()):  # not hidden: counted, and left out of the sums
             strange = values.isnan()
             self.nan += int(strange.sum())
             values = values[~strange]
-            total = float(values.sum())
-        self.total += total
-        self.squares += float(values.dot(values))
-        for part in values.split(PART):
-            sign = part.sign()
-            self.nonzero += int(sign.dot(sign))
+        seen = self.numbers - values.numel()
+        for part in values.split(PART if x.device.type == "cpu" else max(values.numel(), 1)):
+            if part.numel():
+                seen = self._add(part, seen)
         if self.kind in ENDS:
             first, last = ENDS[self.kind]
             self.ends += int(((values <= first) | (values >= last)).sum())
@@ -92,17 +92,26 @@ class Totals:
             tally = self.bins.tally(values)
             self.tally = tally if self.tally is None else self.tally + tally
 
+    def _add(self, part: Tensor, seen: int) -> int:
+        """Mean and squared distances of all that was seen, from those of a part (Chan's rule), and its zeros."""
+        mean = float(part.mean(dtype=None if part.dtype == torch.float64 else torch.float32))
+        apart = part - mean
+        shift = mean - (self.mean if seen else mean)
+        squares = float(apart.square_().sum())
+        sign = torch.sign(part, out=apart)
+        self.nonzero += int(sign.dot(sign))
+        total = seen + part.numel()
+        self.squares += squares + shift**2 * seen * part.numel() / total
+        self.mean = (self.mean if seen else mean) + shift * part.numel() / total
+        return total
+
     @property
     def numbers(self) -> int:
         return self.count - self.nan
 
     @property
-    def mean(self) -> float:
-        return self.total / self.numbers if self.numbers else math.nan
-
-    @property
     def sd(self) -> float:
-        return math.sqrt(max(self.squares / self.numbers - self.mean**2, 0.0)) if self.numbers else math.nan
+        return math.sqrt(self.squares / self.numbers) if self.numbers else math.nan
 
     @property
     def zeros(self) -> float:
@@ -154,6 +163,7 @@ class Totals:
             f"{self.kind} over {self.inputs:,} inputs: mean {self.mean:.3f}, sd {self.sd:.3f}, zeros {self.zeros:.1%}; "
             f"silent {self.silent_units:,} of {self.units:,} units, "
             f"{len(self.silent_channels)} of {self.channels} channels"
+            + (f"; {self.nan:,} values are NaN and left out" if self.nan else "")
         )
 
 
@@ -170,12 +180,8 @@ class Activity:
         return keys_of(list(self.totals))
 
     def __getitem__(self, layer: str) -> Totals:
-        found = dict(zip(self.keys, self.totals.values(), strict=True))
-        if layer not in found:
-            if layer in self.known:
-                raise MnistvizError(f"no call seen for layer {layer!r}", allowed=list(found) or "nothing ran yet")
-            raise unknown_layer(layer, list(found))
-        return found[layer]
+        at = position(layer, list(self.totals), self.known, "no pass called it" if self.totals else "nothing ran yet")
+        return list(self.totals.values())[at]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.keys)
@@ -185,7 +191,7 @@ class Activity:
 
     def add(self, name: str, call: int, kind: str, output: Any) -> None:
         for x in tensors(output)[:1]:
-            if x.is_floating_point() and x.ndim and x.numel():
+            if x.is_floating_point() and plain(x) and x.ndim and x.numel():
                 self.totals.setdefault((name, call), Totals(kind, self.bins)).add(x)
 
     def rows(self) -> list[dict[str, Any]]:
@@ -218,8 +224,9 @@ def watch(model: nn.Module, layers: Layers = None, bins: Bins | None = None) -> 
 
     def listener(name: str) -> Callable[..., None]:
         def hear(module: nn.Module, args: Any, output: Any) -> None:
-            activity.add(name, calls[name], type(module).__name__, output)
-            calls[name] += 1
+            if module is chosen[name]:  # not a copy made meanwhile
+                activity.add(name, calls[name], kind_of(module), output)
+                calls[name] += 1
 
         return hear
 
@@ -258,7 +265,12 @@ class Diary:
 
     @property
     def callbacks(self) -> dict[str, Callable[[Any], None]]:
-        return {"start": self.page, "step": self.step, "epoch": self.page}
+        return {"start": self.start, "step": self.step, "epoch": self.page}
+
+    def start(self, state: Any) -> None:
+        """The first page, and the weights as they are if the first step is to be looked at."""
+        self.page(state)
+        self._remember(state)
 
     @torch.no_grad()
     def page(self, state: Any) -> None:
@@ -280,8 +292,13 @@ class Diary:
             update = float((weights[name] - before).norm()) / size if size else math.nan
             layer = name.removesuffix(".weight")
             self.ratios.append({"step": self.steps, "layer": layer, "gradient": slope, "update": update})
+        self._remember(state)
+
+    def _remember(self, state: Any) -> None:
+        """Keep the weights if the next step is one to be looked at."""
         due = (self.steps + 1) % self.every == 0
-        self._before = {name: p.detach().clone() for name, p in weights.items()} if due else {}
+        weights = state.model.named_parameters() if due else ()
+        self._before = {name: p.detach().clone() for name, p in weights if p.ndim > 1}
 
     def silent_since(self, layer: str) -> list[int]:
         """How many units have been silent on every page from page k to the last, for each k; page 0 is the start."""

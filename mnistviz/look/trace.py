@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from difflib import get_close_matches
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mnistviz.errors import MnistvizError
 
+CALL = "with mv.capture(model) as trace: model(digit.pixels)"
 MODEL_INPUT = -1  # a source that is not a step but the model's own input
 
 
@@ -75,6 +76,7 @@ class Trace:
     output: Any = None
     complete: bool = False  # the forward pass came to its end
     notes: list[str] = field(default_factory=list)
+    aliases: dict[str, str] = field(default_factory=dict)  # other names of recorded layers
 
     @property
     def input(self) -> Tensor:
@@ -82,7 +84,7 @@ class Trace:
         if self.inputs is None:
             raise MnistvizError(
                 "this trace is empty: the model was not called inside the capture",
-                fix="with mv.capture(model) as trace: model(digit.pixels)",
+                fix=CALL,
             )
         return _only_tensor(self.inputs, "the model's input")
 
@@ -102,17 +104,13 @@ class Trace:
                 raise MnistvizError("no such step", given=layer, allowed=f"0 to {len(keys) - 1}")
             return layer % len(keys)
         name = ":".join(map(str, layer)) if isinstance(layer, tuple) else layer
-        if name in keys:
-            return keys.index(name)
-        calls = [k for k, step in zip(keys, self.steps, strict=True) if step.name == name]
-        if len(calls) > 1:
-            raise MnistvizError(f"layer {name!r} ran {len(calls)} times in this pass; say which", allowed=calls)
-        if name.removesuffix(":0") in keys:
-            return keys.index(name.removesuffix(":0"))
-        if name in self.known:
-            why = "it was not among the layers to record" if name not in self.chosen else "the pass did not call it"
-            raise MnistvizError(f"no call seen for layer {name!r}: {why}", allowed=keys)
-        raise unknown_layer(name, keys)
+        name = self.aliases.get(name, name)
+        if name in self.known and name not in keys and self.inputs is None and not self.steps:
+            raise MnistvizError(
+                f"no call seen for layer {name!r}: the model was not called inside the capture", fix=CALL
+            )
+        why = "it was not among the layers to record" if name not in self.chosen else "the pass did not call it"
+        return position(name, [(step.name, step.call) for step in self.steps], self.known, why)
 
     def __contains__(self, layer: object) -> bool:
         return layer in self.keys or any(step.name == layer for step in self.steps)
@@ -164,11 +162,16 @@ class Trace:
                 f"the output of {layer!r} was overwritten in place by what came next, and its gradient is lost",
                 fix="build the model with inplace=False",
             )
-        return torch.autograd.grad(score, step.live, retain_graph=True)[0]
+        (gradient,) = torch.autograd.grad(score, step.live, retain_graph=True, allow_unused=True)
+        if gradient is None:
+            raise MnistvizError(
+                f"this score does not depend on {layer!r} in the recorded pass", fix="take it from there"
+            )
+        return gradient
 
     def __repr__(self) -> str:
         if not self.steps:
-            return "Trace(nothing recorded yet)"
+            return "\n".join(["Trace(nothing recorded yet)", *(f"note: {note}" for note in self.notes)])
         keys, states = self.keys, [s.output for s in self.steps]
         rows = [("step", "kind", "output", "parameters", "values", "zeros")]
         for key, step, out in zip(keys, self.steps, states, strict=True):
@@ -192,26 +195,49 @@ def keys_of(calls: list[tuple[str, int]]) -> list[str]:
     return [f"{name}:{call}" if count[name] > 1 else name for name, call in calls]
 
 
+def position(layer: str, calls: list[tuple[str, int]], known: tuple[str, ...], why: str) -> int:
+    """Where a layer's call stands among those recorded; an error says what there is, or why it is not there."""
+    keys = keys_of(calls)
+    if layer in keys:
+        return keys.index(layer)
+    several = [key for key, (name, _) in zip(keys, calls, strict=True) if name == layer]
+    if len(several) > 1:
+        raise MnistvizError(f"layer {layer!r} ran {len(several)} times; say which", allowed=several)
+    if layer.removesuffix(":0") in keys:
+        return keys.index(layer.removesuffix(":0"))
+    if layer in known:
+        raise MnistvizError(f"no call seen for layer {layer!r}: {why}", allowed=keys or "nothing was recorded")
+    raise unknown_layer(layer, keys)
+
+
 def unknown_layer(name: str, names: list[str]) -> MnistvizError:
     near = get_close_matches(name, names, n=2)
     fix = (
         f"did you mean {' or '.join(map(repr, near))}?" if near else "choose one of these names, or a pattern: 'conv*'"
     )
-    return MnistvizError("unknown layer", given=name, allowed=names or "none: this trace is empty", fix=fix)
+    return MnistvizError("unknown layer", given=name, allowed=names or "none: there are no layers", fix=fix)
 
 
 def tensors(value: Any) -> list[Tensor]:
     """All tensors in a nest of tuples, lists and dictionaries, in order."""
     if isinstance(value, Tensor):
         return [value]
+    if is_dataclass(value) and not isinstance(value, type):
+        value = vars(value)
     if isinstance(value, dict):
         value = tuple(value.values())
     return [t for part in value for t in tensors(part)] if isinstance(value, tuple | list) else []
 
 
+def plain(x: Tensor) -> bool:
+    """An ordinary dense tensor, neither sparse nor nested."""
+    return x.layout == torch.strided and not x.is_nested
+
+
 def sizes(value: Any) -> str:
     """Sizes without the batch: `32×28×28`; several tensors are joined by `, `."""
-    return ", ".join("×".join(map(str, t.shape[1:])) or "1" for t in tensors(value)) or "no tensor"
+    found = ["nested" if t.is_nested else "×".join(map(str, t.shape[1:])) or "1" for t in tensors(value)]
+    return ", ".join(found) or "no tensor"
 
 
 def _only_tensor(value: Any, what: str) -> Tensor:
@@ -222,14 +248,15 @@ def _only_tensor(value: Any, what: str) -> Tensor:
 
 
 def _batch(inputs: Any) -> str:
-    count = len(tensors(inputs)[0]) if tensors(inputs) and tensors(inputs)[0].ndim else 1
+    first = tensors(inputs)[:1]
+    count = first[0].size(0) if first and first[0].ndim else 1
     return "one input" if count == 1 else f"{count} inputs"
 
 
 def _range(value: Any) -> tuple[str, str]:
     """Smallest and largest value and the share of zeros; values that are not numbers are counted, not hidden."""
     found = tensors(value)
-    if not found or not found[0].numel():
+    if not found or not plain(found[0]) or not found[0].numel():
         return "", ""
     x = found[0].detach().double() if not found[0].is_complex() else found[0].detach().abs().double()
     finite = x[x.isfinite()]

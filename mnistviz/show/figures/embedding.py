@@ -28,8 +28,8 @@ def project(features: Tensor, method: str = "pca", seed: int = 0) -> tuple[np.nd
         points = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(table)
         said = f"t-SNE, perplexity {perplexity:.0f}: neighbours mean something, distances between groups nothing"
         return points, said
-    pca = PCA(2, svd_solver="full").fit(table)
-    points = pca.transform(table)
+    pca = PCA(2, svd_solver="full")
+    points = pca.fit_transform(table)
     return points, f"PCA: the two directions hold {percent(pca.explained_variance_ratio_.sum())} of the variance"
 
 

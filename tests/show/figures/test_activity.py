@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.colors import to_hex
-from test_maps import assert_fit_to_be_seen, caption_of, fresh, seen
+from test_maps import assert_fit_to_be_seen, at_once, caption_of, fresh, seen  # noqa: F401
 
 import mnistviz as mv
 from mnistviz import figures

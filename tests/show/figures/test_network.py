@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.patches import FancyArrowPatch, Polygon, Rectangle
-from test_maps import MODELS, assert_fit_to_be_seen, caption_of, fresh, seen
+from test_maps import MODELS, assert_fit_to_be_seen, at_once, caption_of, fresh, seen  # noqa: F401
 from torch import Tensor, nn
 
 import mnistviz as mv
@@ -220,6 +220,13 @@ def test_other_networks_can_be_drawn_too(name: str) -> None:
     (axes,) = picture.axes
     assert len(faces_of(axes)) + len(bars_of(axes)) == len(trace.stages()) + 1
     assert len(axes.images) == (trace.input.ndim == 4 and trace.input.shape[1] == 1)
+
+
+def test_height_and_width_are_not_confused() -> None:
+    trace = seen(nn.Sequential(nn.Conv2d(1, 5, (3, 7))), torch.ones(1, 1, 12, 30))
+    (axes,) = figures.network(trace).axes
+    assert [list(np.ptp(face, axis=0)) for face in faces_of(axes)] == [[30, 12], [24, 10]]
+    assert [t.get_text() for t in axes.texts] == ["1×12×30", "input", "5×10×24", "0 3×7\n110"]
 
 
 def test_a_layer_that_runs_twice_keeps_its_calls_apart() -> None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
-from test_maps import MODELS, assert_fit_to_be_seen, caption_of, fresh, seen, sheet_of
+from test_maps import MODELS, assert_fit_to_be_seen, at_once, caption_of, fresh, seen, sheet_of  # noqa: F401
 from torch import Tensor, nn
 
 import mnistviz as mv
@@ -58,7 +58,7 @@ DRAWN: dict[str, Callable[[Trace], Picture]] = {
     "receptive_fields": lambda t: figures.receptive_fields(t, [("conv1", 14, 14), ("conv2", 0, 0), ("conv5", 3, 3)]),
     "winners": lambda t: figures.winners(t, "pool1", 3),
     "gates": lambda t: figures.gates(t, "relu1", 3),
-    "winning_paths": lambda t: figures.winning_paths(t, [mv.winning_path(t, rank=r) for r in range(3)]),
+    "winning_paths": lambda t: figures.winning_paths(t, [mv.winning_path(t, rank=r) for r in range(2)]),
 }
 
 
@@ -336,6 +336,13 @@ def test_gates_are_open_where_the_input_is_above_0(layer: str, channel: int, tra
     assert middle.get_title(loc="left") == f"gates: {share}open"
     assert f"its gates, {share}of them open" in picture.alt
     assert f"Colours: {scale}, on both sides." in caption_of(picture)
+
+
+def test_a_gate_is_closed_at_exactly_0(few: mv.Digits) -> None:
+    """As most of the paper of a digit is."""
+    trace = seen(nn.Sequential(nn.ReLU()), few[5].pixels)
+    gates = figures.gates(trace, "0", 0).axes[1]
+    np.testing.assert_array_equal((sheet_of(gates) == 1).all(-1), few.images[5].numpy() > 0)
 
 
 @pytest.mark.parametrize("figure", [figures.winners, figures.gates])

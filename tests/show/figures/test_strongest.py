@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.axes import Axes
-from test_maps import assert_fit_to_be_seen, caption_of, sheet_of
+from test_maps import assert_fit_to_be_seen, at_once, caption_of, sheet_of  # noqa: F401
 
 import mnistviz as mv
 from mnistviz import figures
