@@ -15,7 +15,8 @@ from mnistviz.look.field import Field, receptive_field
 from mnistviz.look.hooks import ablate, capture
 from mnistviz.look.replay import Replay, replay
 from mnistviz.look.routes import Stop, Winners, pool_winners, relu_gates, winning_path
-from mnistviz.look.stats import Activity, Bins, Diary, summarise, watch
+from mnistviz.look.stats import Activity, Diary, summarise, watch
+from mnistviz.look.totals import Bins
 from mnistviz.look.trace import Step, Trace
 from mnistviz.run import Profile, Run, start
 from mnistviz.show import figures

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from mnistviz.errors import MnistvizError
 from mnistviz.look.field import Field, receptive_field
-from mnistviz.look.hooks import capture, undisturbed
+from mnistviz.look.hooks import capture
+from mnistviz.look.layers import undisturbed
+from mnistviz.look.trace import sizes
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +48,8 @@ def top_examples(model: nn.Module, inputs: Tensor, layer: str, k: int = 9, batch
         for part in inputs.split(batch):
             with capture(model, layer.rpartition(":")[0] or layer) as trace:  # "relu:1" is a call of "relu"
                 model(part.to(device))
+            if trace[layer].result.ndim not in (2, 4):
+                raise MnistvizError(f"the output of {layer!r} has no channels", given=sizes(trace[layer].output))
             values, at = trace[layer].result.contiguous().flatten(2).max(2) if trace[layer].result.ndim == 4 else (
                 trace[layer].result, torch.zeros_like(trace[layer].result, dtype=torch.long))  # fmt: skip
             best.append(values)

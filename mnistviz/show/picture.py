@@ -77,9 +77,15 @@ class Picture(Figure):
         with mpl.rc_context(STYLE):  # what is made only while drawing belongs to the house as well
             canvas.draw()
         about.add_itxt("Description", self.alt)
-        picture = _indexed(np.asarray(canvas.buffer_rgba())[..., :3])
+        picture = _indexed(np.asarray(canvas.buffer_rgba())[..., :3], self._data_colours())
         picture.save(buffer, "PNG", optimize=True, pnginfo=about, dpi=(self.dpi, self.dpi))
         return buffer.getvalue()
+
+    def _data_colours(self) -> np.ndarray:
+        """The colours of everything drawn as an image, (K, 3): they stand for numbers and are not to be touched."""
+        images = [(image, image.get_array()) for axes in self.axes for image in axes.images]
+        colours = [i.to_rgba(x, bytes=True)[..., :3].reshape(-1, 3) for i, x in images if x is not None]
+        return np.unique(np.concatenate([np.zeros((0, 3), np.uint8), *colours]), axis=0)
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         width, height = self.get_size_inches() * 72
@@ -87,23 +93,27 @@ class Picture(Figure):
         return {"image/png": self._png(), "text/plain": f"Picture: {self.alt}"}, {"image/png": about}
 
 
-def _indexed(pixels: np.ndarray) -> Image.Image:
-    """The same picture in 256 colours: a third of the bytes, and areas keep their exact colour.
+def _indexed(pixels: np.ndarray, exact: np.ndarray) -> Image.Image:
+    """The same picture in 256 colours, a third of the bytes, if the `exact` ones leave room for words and lines.
 
-    The 224 most frequent colours stay as they are. The others, nearly all from the soft edges of
-    letters and lines, share 32 colours chosen for them, or take a nearer one of the first.
+    Those stay as they are, and so do the most frequent of the others. The rest, from the soft edges of
+    letters and lines, share what is left of the 256.
     """
-    codes = pixels.astype(np.uint32) @ np.array([65536, 256, 1], np.uint32)
+    if len(exact) > 232:
+        return Image.fromarray(pixels)
+    place = np.array([65536, 256, 1], np.uint32)
+    codes, wanted = pixels.astype(np.uint32) @ place, exact.astype(np.uint32) @ place
     colours, where, counts = np.unique(codes, return_inverse=True, return_counts=True)
     palette = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], 1).astype(np.uint8)
     index = np.arange(len(palette))
     if len(palette) > 256:
-        order = np.argsort(-counts, kind="stable")
-        kept, rare = palette[order[:224]], palette[order[224:]]
-        mixed = Image.fromarray(rare[None]).quantize(32, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-        kept = np.concatenate([kept, np.array(mixed.getpalette(), np.uint8).reshape(-1, 3)[:32]])
-        distances = ((palette[:, None].astype(np.int32) - kept) ** 2).sum(2)
-        palette, index = kept, distances.argmin(1)
+        order = np.lexsort([-counts, ~np.isin(colours, wanted)])  # exact ones first, then the frequent
+        first = max(int(np.isin(colours, wanted).sum()), 224)
+        mixed = Image.fromarray(palette[order[first:]][None]).quantize(256 - first, Image.Quantize.MEDIANCUT)
+        shared = np.array(mixed.getpalette(), np.uint8).reshape(-1, 3)[: 256 - first]
+        kept = np.concatenate([palette[order[:first]], shared])
+        index = ((palette[:, None].astype(np.int32) - kept) ** 2).sum(2).argmin(1)
+        palette = kept
     picture = Image.fromarray(index[where].reshape(codes.shape).astype(np.uint8), "P")
     picture.putpalette(palette.tobytes())
     return picture

@@ -67,7 +67,7 @@ class Scale:
         """Colours, (…, 3) in [0, 1]; what is not a number is green."""
         x = array(values)
         shares = (x - self.low) / ((self.high - self.low) or 1.0)  # all zero: drawn flat
-        colours = self.colours(np.nan_to_num(shares, posinf=1.0, neginf=0.0))[..., :3]
+        colours = np.array(self.colours(np.nan_to_num(shares, posinf=1.0, neginf=0.0)))[..., :3]
         colours[np.isnan(x)] = NOT_A_NUMBER
         return colours
 

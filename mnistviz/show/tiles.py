@@ -13,10 +13,11 @@ SIDE = 28  # image pixels a small map is enlarged to, so that gaps and labels lo
 
 def tile_maps(
     axes: Axes, maps: np.ndarray, scale: Scale, columns: int, labels: Sequence[str] = (), size: float = 7
-) -> None:
+) -> tuple[int, int]:
     """Draw maps (K, H, W) in rows of `columns`, labels above; a constant map is flat and says so.
 
-    With a scale of scope "map" each is coloured by its own range, which its label then states.
+    With a scale of scope "map" each is coloured by its own range, which its label then states. Returns how far
+    one map lies from the next, downwards and across.
     """
     maps = array(maps)
     count, height, width = maps.shape
@@ -30,7 +31,7 @@ def tile_maps(
     for i, (label, one, values) in enumerate(zip(labels, own, maps, strict=False)):
         row, column = divmod(i, columns)
         x, y = column * (width + gap[1]) - 0.5, row * (height + gap[0]) - height * 0.03
-        if values.min() == values.max():
+        if values.size > 1 and values.min() == values.max():
             ink = "white" if pictures[i].mean() < 0.5 else INK
             said = f"constant\n{values.flat[0]:.2f}"
             axes.text(
@@ -48,6 +49,7 @@ def tile_maps(
         axes.text(x, y, label, fontsize=size, color=FAINT, va="bottom", ha="left", in_layout=False)
     if len(labels):
         axes.set_ylim(len(sheet) - 0.5, -gap[0] - 0.5)
+    return height + gap[0], width + gap[1]
 
 
 def tile_cells(axes: Axes, values: np.ndarray, scale: Scale, columns: int) -> None:

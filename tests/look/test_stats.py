@@ -710,7 +710,7 @@ def test_all_layers_of_many_digits_are_watched_in_little_memory() -> None:
         digits, model = mv.Digits(images, None, "noise"), mv.models.deep()
         mv.predict(model, digits[:512])
         plain = peak()
-        with mv.watch(model, bins=mv.Bins()) as activity:
+        with mv.watch(model) as activity:
             mv.predict(model, digits)
         held = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for layer in activity
                 for t in vars(activity[layer]).values() if isinstance(t, torch.Tensor)}

@@ -94,9 +94,11 @@ def test_the_page_looks_the_same_whatever_the_readers_settings_are_when_it_is_dr
         assert picture._png() == plain
 
 
-def test_the_size_in_pixels_is_inches_times_dpi(tmp_path: Path) -> None:
+def test_the_size_in_pixels_is_inches_times_dpi_and_files_are_half_as_fine_again(tmp_path: Path) -> None:
     with mpl.rc_context({"figure.dpi": 60, "savefig.dpi": 300, "savefig.bbox": "standard"}):
-        assert png(example(), tmp_path / "a.png").size == (180, 120)
+        picture = example()
+        assert png(picture, tmp_path / "a.png").size == (270, 180)
+        assert Image.open(io.BytesIO(picture._png())).size == (180, 120)
 
 
 def test_saving_makes_the_folder_and_returns_the_path(tmp_path: Path) -> None:

@@ -27,13 +27,20 @@ from mnistviz.show.scales import short
 COLOURS = (BLUE, ORANGE, GREEN, FAINT)
 
 
+def _some(layers: Iterable[str]) -> list[str]:
+    names = list(layers)
+    if not names:
+        raise MnistvizError("no layers to show", fix='name some: ["relu1", "relu2"]')
+    return names
+
+
 @styled
 def activation_analysis(activity: Activity | Mapping[str, Activity], layers: Iterable[str] | None = None) -> Picture:
     """`activation_analysis({"trained": a, "at the start": b})`: mean and spread, zeros, silent units, by layer."""
     parts = {"": activity} if isinstance(activity, Activity) else dict(activity)
     if not parts or not all(map(len, parts.values())):
         raise MnistvizError("nothing was watched", fix="with mv.watch(model) as activity: mv.predict(model, digits)")
-    names = list(layers) if layers is not None else list(next(iter(parts.values())))
+    names = _some(layers if layers is not None else next(iter(parts.values())))
     places = np.arange(len(names))
     height = 0.78 / len(parts)
     picture, axes = page(11, 0.3 * len(names) * max(1, len(parts) * 0.62) + 1.75, columns=3, sharey=True)
@@ -60,12 +67,13 @@ def activation_analysis(activity: Activity | Mapping[str, Activity], layers: Ite
     if len(parts) > 1:
         handles, said = axes[1].get_legend_handles_labels()
         picture.legend(handles, said, loc="outside upper right", ncols=len(parts))
-    seen = next(iter(parts.values()))[names[0]].inputs
-    caption(picture, f"Over {seen:,} digits. Silent: exactly 0 for every one of them.")
+    counts = {part: f"{one[names[0]].inputs:,}" for part, one in parts.items()}
+    seen = " and ".join(dict.fromkeys(counts.values()))
+    caption(picture, f"Over {seen} digits. Silent: exactly 0 for every one of them.")
     first = next(iter(parts.values()))
     worst = max(names, key=lambda n: first[n].silent_units / first[n].units)
     picture.alt = (
-        f"Mean and spread, share of zeros and silent units of {len(names)} layers over {seen:,} digits; most silent is "
+        f"Mean and spread, share of zeros and silent units of {len(names)} layers over {seen} digits; most silent is "
         f"{worst} with {first[worst].silent_units:,} of {first[worst].units:,} units."
     )
     return picture
@@ -76,6 +84,7 @@ def histograms(pages: Sequence[Activity], layers: Sequence[str], names: Sequence
     """`histograms(diary.pages, ["conv1", "relu1"])`: how the values of a layer are spread, page after page."""
     if not pages:
         raise MnistvizError("there are no pages to draw", fix="mv.fit(…, callbacks=diary.callbacks)")
+    layers = _some(layers)
     tallies = {layer: np.stack([np.asarray(p[layer].histogram.cpu(), float) for p in pages], 1) for layer in layers}
     bins = pages[0].bins
     if bins is None:
@@ -108,7 +117,8 @@ def histograms(pages: Sequence[Activity], layers: Sequence[str], names: Sequence
     caption(
         picture,
         f"Each column is a histogram over {seen:,} digits, {bins.count} bins from {short(bins.low)} to "
-        f"{short(bins.high)}, brightness logarithmic, the same for all; black is none. Titles count the rest.",
+        f"{short(bins.high)}, brightness logarithmic, the same for all; black is fewer than 1 in 100,000. "
+        "Titles count what lies beyond.",
     )
     picture.alt = (
         f"Histograms of the values of {', '.join(layers)} over {len(pages)} moments, as columns of a heat map."
@@ -125,11 +135,12 @@ def weight_ratios(diary: Diary) -> Picture:
     palette = [COLOURS[i % 4] for i in range(table["layer"].nunique())]
     picture, axes = page(10.4, 3.9, columns=2, sharex=True)
     for ax, measure in zip(axes, ("gradient", "update"), strict=True):
-        sns.lineplot(table, x="step", y=measure, hue="layer", style="layer", ax=ax, palette=palette, linewidth=1.6,
-                     legend=ax is axes[1])  # fmt: skip
+        style = {"hue": "layer", "style": "layer", "palette": palette, "linewidth": 1.6, "errorbar": None}
+        sns.lineplot(table, x="step", y=measure, ax=ax, legend=ax is axes[1], **style)
         ax.set(title=f"{measure} / weight", yscale="log", ylabel="")
     axes[1].axhline(1e-3, color=ORANGE, linestyle=":", linewidth=1.6)
-    axes[1].text(0, 1.05e-3, "1 in 1,000", color=ORANGE, fontsize=9, va="bottom")
+    within = axes[1].get_yaxis_transform()
+    axes[1].text(0.01, 1.05e-3, "1 in 1,000", color=ORANGE, fontsize=9, va="bottom", transform=within)
     axes[1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)
     caption(
         picture, f"Euclidean lengths, every {diary.every} steps; the update is what one step of the optimiser changed."
@@ -145,6 +156,9 @@ def weight_ratios(diary: Diary) -> Picture:
 @styled
 def silent_units(diary: Diary, layers: Sequence[str]) -> Picture:
     """`silent_units(diary, ["relu1", "relu2"])`: units that have been silent since epoch k and stayed so to the end."""
+    layers = _some(layers)
+    if not diary.pages:
+        raise MnistvizError("the diary has no pages", fix="mv.fit(…, callbacks=diary.callbacks)")
     picture, axes = page(8.6, 3.5)
     said = []
     for k, layer in enumerate(layers):

@@ -17,17 +17,19 @@ METHODS = ("pca", "tsne")
 def project(features: Tensor, method: str = "pca", seed: int = 0) -> tuple[np.ndarray, str]:
     """`points, said = project(trace["relu6"].output)`: two coordinates for every row, and how they were found."""
     choose("projection", method, dict.fromkeys(METHODS))
-    table = array(features).reshape(len(features), -1)
-    if len(table) < 3 or not np.isfinite(table).all():
+    table = array(features).reshape(len(features), -1) if len(features) else np.zeros((0, 0))
+    if min(table.shape) < 2 or len(table) < 3 or not np.isfinite(table).all():
         raise MnistvizError(
             "these cannot be projected", given=f"{table.shape}, finite: {np.isfinite(table).all()}",
-            allowed="3 or more rows of finite numbers",
+            allowed="3 or more rows of 2 or more finite numbers",
         )  # fmt: skip
     if method == "tsne":
         perplexity = min(30.0, (len(table) - 1) / 3)
         points = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(table)
         said = f"t-SNE, perplexity {perplexity:.0f}: neighbours mean something, distances between groups nothing"
         return points, said
+    if (table == table[0]).all():
+        return np.zeros((len(table), 2)), "PCA: all rows are equal, there is no variance"
     pca = PCA(2, svd_solver="full")
     points = pca.fit_transform(table)
     return points, f"PCA: the two directions hold {percent(pca.explained_variance_ratio_.sum())} of the variance"

@@ -16,6 +16,7 @@ from mnistviz.show.picture import (
     Picture,
     bare,
     caption,
+    notice,
     page,
     percent,
     styled,
@@ -45,13 +46,11 @@ def filters(trace: Trace, layer: str) -> Picture:
         tall = out * (height + 1) / (into * (width + 1))  # of the table, in widths
         side = min(7.2, 8.0 / tall, max(3.4, into * (width + 1) / 16))
         picture, axes = page(side + 1.3, max(side * tall, 1.2) + 0.9)
-        tile_maps(axes, kernels.reshape(-1, height, width), scale, into)
-        gap = max(1, round(height * 0.1))
-        for axis, n, size in ((axes.xaxis, into, width), (axes.yaxis, out, height)):
-            every = max(1, n // 8)
-            axis.set_ticks(
-                [i * (size + gap) + (size - 1) / 2 for i in range(0, n, every)], map(str, range(0, n, every))
-            )
+        down, across = tile_maps(axes, kernels.reshape(-1, height, width), scale, into)
+        high, wide, _ = axes.images[0].get_array().shape
+        for axis, n, pitch, end in ((axes.xaxis, into, across, wide), (axes.yaxis, out, down, high)):
+            side, shown = end - (n - 1) * pitch, range(0, n, max(1, n // 8))
+            axis.set_ticks([i * pitch + (side - 1) / 2 for i in shown], map(str, shown))
         axes.tick_params(length=0, labelsize=8.5)
         axes.set(xlabel="input channel", ylabel="filter (output channel)")
     scale.bar(axes, "weight")
@@ -97,7 +96,7 @@ def feature_maps(
     what = (
         f"{len(maps)} maps, {maps.shape[1]}×{maps.shape[2]} each," if step.result.ndim == 4 else f"{maps.size} values"
     )
-    ends = f"from {short(np.nanmin(maps))} to {short(np.nanmax(maps))}"
+    ends = f"from {short(np.nanmin(maps))} to {short(np.nanmax(maps))}" if not np.isnan(maps).all() else "none a number"
     picture.alt = f"{what} of layer {layer} for the digit at the left, {ends}; {_constant(maps)} constant."
     return picture
 
@@ -116,7 +115,7 @@ def _maps(step: Step, layer: str, channels: Iterable[int] | None = None) -> tupl
 
 
 def _constant(maps: np.ndarray) -> str:
-    count = int((maps.min((1, 2)) == maps.max((1, 2))).sum())
+    count = int((maps.min((1, 2)) == maps.max((1, 2))).sum()) if maps[0].size > 1 else 0
     return str(count) if count else "none"
 
 
@@ -159,7 +158,6 @@ def all_maps(trace: Trace, scale: str | Scale = "layer", each: int = 16) -> Pict
         chosen = Scale.for_layer(trace, key, scale)
         maps = array(step.result[0])[:each]
         tile_maps(ax, maps, chosen, each)
-        ax.set_xlim(-0.5, ax.get_xlim()[1] * each / len(maps))
         ax.text(-0.012, 0.5, key, transform=ax.transAxes, ha="right", va="bottom", fontsize=8.5, fontweight="bold")
         ax.text(-0.012, 0.46, sizes(step.output), transform=ax.transAxes, ha="right", va="top", fontsize=8.5)
         if chosen.scope != "map":
@@ -208,6 +206,8 @@ def complete_prediction(trace: Trace, label: int | None = None, each: int = 8) -
     scores = array(trace.steps[-1].result[0])
     if scores.ndim != 1:
         raise MnistvizError("the trace does not end in a row of scores", given=sizes(trace.steps[-1].output))
+    if not np.isfinite(scores).all():
+        return notice(f"No answer: {int((~np.isfinite(scores)).sum())} of {scores.size} scores are not finite numbers.")
     shares = np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
     answer = int(shares.argmax())
     stages = trace.stages()[:-1]
@@ -231,9 +231,9 @@ def complete_prediction(trace: Trace, label: int | None = None, each: int = 8) -
     axes[-1].spines["bottom"].set_visible(False)
     caption(
         picture,
-        f"Each column is what a stage hands on: of its maps the {each} with the largest sum, strongest first (numbers "
-        "are channels), or all values of a flat layer. Each column has its own scale: black is 0; if there are signs "
-        "white is 0, blue below, orange above.",
+        f"Each column is what a stage hands on: the {each} maps with the largest sums of sizes, strongest first "
+        "(numbers are channels), or all values of a flat layer. Each column has its own scale: black is 0; if there are "
+        "signs white is 0, blue below, orange above.",
     )
     stages_said = ", ".join(trace.keys[trace.result_of(s)] for s in stages)
     picture.alt = (
@@ -250,8 +250,8 @@ def _draw_stage(axes: Axes, trace: Trace, index: int, each: int) -> None:
     if values.ndim == 3:
         strongest = np.argsort(-np.abs(values).sum((1, 2)), kind="stable")[:each]
         tile_maps(axes, values[strongest], scale, 2, [str(c) for c in strongest], size=6.5)
-        under = f"{sizes(step.output)}\nto {short(scale.high)}"
+        under = f"{sizes(step.output)}\n{'±' if scale.signed else 'to '}{short(scale.high)}"
     else:
         tile_cells(axes, values, scale, 8 if values.size <= 256 else 16)
-        under = f"{values.size} values\nto {short(scale.high)}"
+        under = f"{values.size} values\n{'±' if scale.signed else 'to '}{short(scale.high)}"
     axes.set_xlabel(under, fontsize=8.5, color=INK)

@@ -40,7 +40,9 @@ def network(trace: Trace) -> Picture:
         block.draw(ax, centre)
         if block is blocks[0] and len(block.shape) == 3 and block.shape[0] == 1:  # its face is the digit
             edges = (left + 4, left + 4 + block.shape[2], -block.height / 2, block.shape[1] - block.height / 2)
-            ax.imshow(array(trace.input)[0, 0], cmap=GREY, extent=edges, interpolation="nearest", zorder=3)
+            ax.imshow(
+                array(trace.input)[0, 0], cmap=GREY, vmin=0, vmax=1, extent=edges, interpolation="nearest", zorder=3
+            )
         ax.text(centre, -half - 3, _times(block.shape), ha="center", va="top", fontsize=9.5, fontweight="bold")
         note = "\n".join([*block.names, f"{block.learned:,}"] if block.learned else block.names)
         below = -half - 3 - 1.5 * line

@@ -19,12 +19,12 @@ from mnistviz.show.scales import Scale, array, short
 @styled
 def ledger(book: Ledger, rows: int = 3) -> Picture:
     """`ledger(mv.ledger(trace, "conv2", 5, 3, 7))`: patch, kernel and products in numbers, then the whole sum."""
-    return _linear_ledger(book, 4 * rows) if book.patch.ndim == 1 else _patch_ledger(book, rows)
+    return _linear_ledger(book, 4 * max(rows, 1)) if book.patch.ndim == 1 else _patch_ledger(book, rows)
 
 
 def _patch_ledger(book: Ledger, rows: int) -> Picture:
     sums = array(book.sums)
-    order = np.argsort(-np.abs(sums), kind="stable")[:rows]
+    order = np.argsort(-np.abs(sums), kind="stable")[: max(rows, 1)]
     channel, y, x = book.unit
     side = max(1.35, 0.42 * book.patch.shape[-1])
     wide = len(sums) > 1
@@ -236,8 +236,6 @@ def winning_paths(trace: Trace, paths: Iterable[Sequence[Stop]]) -> Picture:
         1.5 * (len(spatial) + 1) + 2.2, 1.72 * len(rows) + 0.8, rows=len(rows), columns=len(spatial) + 2, squeeze=False
     )
     scales = {key: Scale.over([trace[key].result]) for key in spatial}
-    for ax, title in zip(axes[0], ["input", *spatial, "score"], strict=True):
-        ax.set_title(title)
     for line, path in zip(axes, rows, strict=True):
         at = {stop.layer: stop for stop in path}
         draw_input(line[0], digit, "")
@@ -248,6 +246,8 @@ def winning_paths(trace: Trace, paths: Iterable[Sequence[Stop]]) -> Picture:
             _mark(ax, stop.unit, f"channel {stop.unit[0]} = {short(stop.value)}")
         said = "\n".join(f"{key} {at[key].unit[0]} = {short(at[key].value)}" for key in flat)
         bare(line[-1]).text(0, 0.5, said, va="center", fontsize=9.5, transform=line[-1].transAxes, linespacing=1.7)
+    for ax, title in zip(axes[0], ["input", *spatial, "score"], strict=True):
+        ax.set_title(title)
     caption(
         picture,
         "Read from right to left: from the score to the value that pushed it up most, through open gates and pool "

@@ -26,9 +26,10 @@ def top_examples(examples: Examples, digits: Digits, channels: Iterable[int]) ->
     if int(examples.rows.max()) >= len(digits):
         fix = "hand over the digits that the examples were looked for in"
         raise MnistvizError("these are other digits", given=f"{len(digits):,} digits", fix=fix)
+    wide = max(k * 0.92, 4.0)  # room for the title
     picture, axes = page(
-        k * 0.92 + 3.3, len(chosen) * 0.98 + 1.15, rows=len(chosen), columns=3, squeeze=False,
-        width_ratios=[k * 0.92, 1.0, 1.5],
+        wide + 3.3, len(chosen) * 0.98 + 1.15, rows=len(chosen), columns=3, squeeze=False,
+        width_ratios=[wide, 1.0, 1.5],
     )  # fmt: skip
     for (left, middle, right), channel in zip(axes, chosen, strict=True):
         _crops(left, examples, digits, channel)
