@@ -8,8 +8,8 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
-import psutil
 import matplotlib.pyplot as plt
+import psutil
 import torch
 from captum.attr import LayerActivation
 from torch import Tensor

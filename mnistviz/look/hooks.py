@@ -82,6 +82,9 @@ class _Recorder:
         self.copies: dict[int, tuple[weakref.ref[Tensor], int | None, Tensor, int | None]] = {}
         self.depth = 0
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Recorder":
+        return self  # a copy of the model made meanwhile brings these hooks along, and they know it is a copy
+
     def arrive(self, model: nn.Module, *_: Any) -> None:
         self.depth += model is self.model
 
@@ -209,7 +212,9 @@ def ablate(model: nn.Module, layer: str, channels: Any) -> Iterator[None]:
         if hasattr(module, size):  # a wrong number is told before anything runs
             _check_channels(name, silent, getattr(module, size))
 
-    def silence(module: nn.Module, args: tuple[Any, ...], output: Any) -> Tensor:
+    def silence(own: nn.Module, args: tuple[Any, ...], output: Any) -> Tensor | None:
+        if own is not module:  # a copy made meanwhile speaks
+            return None
         if not isinstance(output, Tensor) or output.ndim < 2:
             raise MnistvizError(f"layer {name!r} has no channels to silence", given=sizes(output))
         _check_channels(name, silent, output.shape[axis])

@@ -96,25 +96,25 @@ class Picture(Figure):
 def _indexed(pixels: np.ndarray, exact: np.ndarray) -> Image.Image:
     """The same picture in 256 colours, a third of the bytes, if the `exact` ones leave room for words and lines.
 
-    Those stay as they are, and so do the most frequent of the others. The rest, from the soft edges of
-    letters and lines, share what is left of the 256.
+    Those stay as they are; only greys, where there are too many, give way to the nearest of 64. So do the
+    most frequent of the others. The rest, from the soft edges of letters and lines, share what is left.
     """
+    if len(exact) > 232:
+        grey = (exact == exact[:, :1]).all(1)
+        exact = np.concatenate([exact[~grey], np.linspace(0, 255, 64).round().astype(np.uint8)[:, None].repeat(3, 1)])
     if len(exact) > 232:
         return Image.fromarray(pixels)
     place = np.array([65536, 256, 1], np.uint32)
-    codes, wanted = pixels.astype(np.uint32) @ place, exact.astype(np.uint32) @ place
-    colours, where, counts = np.unique(codes, return_inverse=True, return_counts=True)
-    palette = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], 1).astype(np.uint8)
-    index = np.arange(len(palette))
-    if len(palette) > 256:
-        order = np.lexsort([-counts, ~np.isin(colours, wanted)])  # exact ones first, then the frequent
-        first = max(int(np.isin(colours, wanted).sum()), 224)
-        mixed = Image.fromarray(palette[order[first:]][None]).quantize(256 - first, Image.Quantize.MEDIANCUT)
-        shared = np.array(mixed.getpalette(), np.uint8).reshape(-1, 3)[: 256 - first]
-        kept = np.concatenate([palette[order[:first]], shared])
-        index = ((palette[:, None].astype(np.int32) - kept) ** 2).sum(2).argmin(1)
-        palette = kept
-    picture = Image.fromarray(index[where].reshape(codes.shape).astype(np.uint8), "P")
+    colours, where, counts = np.unique(pixels.astype(np.uint32) @ place, return_inverse=True, return_counts=True)
+    drawn = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], 1).astype(np.uint8)
+    others = drawn[np.argsort(-np.where(np.isin(colours, exact.astype(np.uint32) @ place), 0, counts), kind="stable")]
+    palette = np.concatenate([exact, others[: max(224 - len(exact), 0)]])
+    rest = others[max(224 - len(exact), 0) :]
+    if len(rest):
+        mixed = Image.fromarray(rest[None]).quantize(256 - len(palette), Image.Quantize.MEDIANCUT)
+        palette = np.concatenate([palette, np.array(mixed.getpalette(), np.uint8).reshape(-1, 3)])[:256]
+    index = ((drawn[:, None].astype(np.int32) - palette) ** 2).sum(2).argmin(1)
+    picture = Image.fromarray(index[where].reshape(pixels.shape[:2]).astype(np.uint8), "P")
     picture.putpalette(palette.tobytes())
     return picture
 

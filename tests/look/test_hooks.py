@@ -6,6 +6,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -1118,6 +1119,18 @@ def test_a_model_without_layers_is_one_step_called_by_its_empty_name() -> None:
     assert trace.keys == [""]
     assert_equal(trace[""].output, x.relu().sum((2, 3)))
     assert "(model)" in repr(trace)
+
+
+def test_a_copy_made_while_listening_is_not_listened_to(model: Small, x: Tensor) -> None:
+    with mv.capture(model) as trace:
+        twin = deepcopy(model)
+        twin(x)
+        assert len(trace) == 0
+        out = model(x)
+        twin(x + 1)
+    twin(x + 1)
+    assert len(trace) == 9
+    assert_equal(trace.output, out.detach())
 
 
 def test_two_models_can_be_listened_to_at_once() -> None:

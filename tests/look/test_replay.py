@@ -200,7 +200,12 @@ def test_an_altered_input_is_found(honest: Callable[[], mv.Trace]) -> None:
 # ── each kind of layer ────────────────────────────────────────────────────────────────────────────────────
 
 KINDS: dict[str, list[tuple[nn.Module, tuple[int, ...]]]] = {
-    "Conv2d": [(nn.Conv2d(2, 3, 3), (2, 2, 7, 7)), (nn.Conv2d(2, 3, 2, bias=False, padding=1), (2, 5, 5))],
+    "Conv2d": [
+        (nn.Conv2d(2, 3, 3), (2, 2, 7, 7)),
+        (nn.Conv2d(2, 3, 2, bias=False, padding=1), (2, 5, 5)),
+        (nn.Conv2d(2, 3, (2, 3), padding="same"), (1, 2, 6, 7)),  # one row more below than above
+        (nn.Conv2d(2, 3, (3, 4), padding="same", padding_mode="reflect"), (1, 2, 6, 7)),  # and one column to the right
+    ],
     "Linear": [(nn.Linear(5, 3), (2, 5)), (nn.Linear(5, 3, bias=False), (2, 4, 5))],
     "BatchNorm1d": [(nn.BatchNorm1d(3, eps=0.1), (4, 3)), (nn.BatchNorm1d(3, affine=False), (4, 3, 5))],
     "BatchNorm2d": [
@@ -241,6 +246,7 @@ def test_each_kind_that_can_be_recomputed_is_tried_here() -> None:
     assert all(type(layer).__name__ == kind for kind, layers in KINDS.items() for layer, _ in layers)
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 @pytest.mark.parametrize(("layer", "shape"), [case for cases in KINDS.values() for case in cases], ids=str)
 def test_a_layer_of_each_kind_is_recomputed_and_a_false_record_of_it_found(
     layer: nn.Module, shape: tuple[int, ...]

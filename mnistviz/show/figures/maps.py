@@ -232,7 +232,7 @@ def complete_prediction(trace: Trace, label: int | None = None, each: int = 8) -
     caption(
         picture,
         f"Each column is what a stage hands on: the {each} maps with the largest sums of sizes, strongest first "
-        "(numbers are channels), or all values of a flat layer. Each column has its own scale: black is 0; if there are "
+        "(numbers are channels), or all values of a flat layer. Each column has its own scale: black is 0; with "
         "signs white is 0, blue below, orange above.",
     )
     stages_said = ", ".join(trace.keys[trace.result_of(s)] for s in stages)
