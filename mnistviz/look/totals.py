@@ -89,7 +89,7 @@ class Totals:
 
     def _add(self, part: Tensor, seen: int) -> int:
         """Mean and squared distances of all that was seen, from those of a part (Chan's rule), and its zeros."""
-        mean = float(part.mean(dtype=None if part.dtype == torch.float64 else torch.float32))
+        mean = float(part.mean())
         apart = part - mean
         shift = mean - (self.mean if seen else mean)
         squares = float(apart.square_().sum())

@@ -11,7 +11,9 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -82,9 +84,10 @@ class Picture(Figure):
         return buffer.getvalue()
 
     def _data_colours(self) -> np.ndarray:
-        """The colours of everything drawn as an image, (K, 3): they stand for numbers and are not to be touched."""
-        images = [(image, image.get_array()) for axes in self.axes for image in axes.images]
-        colours = [i.to_rgba(x, bytes=True)[..., :3].reshape(-1, 3) for i, x in images if x is not None]
+        """The colours of images, cells and colour bars, (K, 3): they stand for numbers and are not to be touched."""
+        drawn = [part for axes in self.axes for part in (*axes.images, *axes.collections)]
+        values = [(part, part.get_array()) for part in drawn if isinstance(part, AxesImage | QuadMesh)]
+        colours = [part.to_rgba(x, bytes=True)[..., :3].reshape(-1, 3) for part, x in values if x is not None]
         return np.unique(np.concatenate([np.zeros((0, 3), np.uint8), *colours]), axis=0)
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
