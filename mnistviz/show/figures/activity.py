@@ -22,7 +22,7 @@ from mnistviz.show.picture import (
     percent,
     styled,
 )  # fmt: skip
-from mnistviz.show.scales import short
+from mnistviz.show.scales import POSITIVE, short
 
 COLOURS = (BLUE, ORANGE, GREEN, FAINT)
 
@@ -100,7 +100,7 @@ def histograms(pages: Sequence[Activity], layers: Sequence[str], names: Sequence
     used = list(axes.flat[: len(layers)])
     for ax, (layer, share) in zip(used, shares.items(), strict=True):
         drawn = ax.pcolormesh(np.arange(len(pages) + 1) - 0.5, edges, np.where(share[1:-1] > 0, share[1:-1], np.nan),
-                              cmap="magma", norm=norm)  # fmt: skip
+                              cmap=POSITIVE, norm=norm)  # fmt: skip
         ax.set_facecolor("black")
         outside = tallies[layer][[0, -1]].sum() / tallies[layer].sum()
         ax.set_title(layer + (f"   ({percent(outside)} outside)" if outside else ""))

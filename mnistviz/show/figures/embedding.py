@@ -36,7 +36,7 @@ def project(features: Tensor, method: str = "pca", seed: int = 0) -> tuple[np.nd
 
 
 @styled
-def embedding(features: Tensor, digits: Digits, method: str = "pca", thumbnails: int = 36, seed: int = 0) -> Picture:
+def embedding(features: Tensor, digits: Digits, method: str = "pca", thumbnails: int = 28, seed: int = 0) -> Picture:
     """`embedding(trace["relu6"].output, digits, "tsne")`: each digit where its activations put it, on a plane."""
     labels = digits.known_labels().cpu().numpy()
     if len(features) != len(digits):

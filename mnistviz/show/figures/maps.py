@@ -44,7 +44,7 @@ def filters(trace: Trace, layer: str) -> Picture:
         tile_maps(axes, kernels[:, 0], scale, columns, [str(i) for i in range(out)], size=8)
     else:
         tall = out * (height + 1) / (into * (width + 1))  # of the table, in widths
-        side = min(7.2, 8.0 / tall, max(3.4, into * (width + 1) / 16))
+        side = min(6.4, 8.0 / tall, max(3.4, into * (width + 1) / 16))
         picture, axes = page(side + 1.3, max(side * tall, 1.2) + 0.9)
         down, across = tile_maps(axes, kernels.reshape(-1, height, width), scale, into)
         high, wide, _ = axes.images[0].get_array().shape

@@ -14,6 +14,7 @@ from mnistviz import figures
 from mnistviz.learn.recipes import Recipe
 from mnistviz.look.stats import Activity, Totals
 from mnistviz.show.picture import BLUE, ORANGE, Picture
+from mnistviz.show.scales import POSITIVE
 
 SOME = ["conv1", "relu1", "pool1", "fc1", "relu6"]
 BINS = mv.Bins(-2.0, 3.0, 20)
@@ -198,7 +199,7 @@ def test_all_histograms_share_one_logarithmic_scale(diary: mv.Diary) -> None:
     first, second = meshes(picture)
     assert first.norm is second.norm
     assert isinstance(first.norm, mpl.colors.LogNorm)
-    assert first.cmap == second.cmap == mpl.colormaps["magma"]
+    assert first.cmap == second.cmap == POSITIVE
     assert "20 bins from −2.00 to 3.00" in caption_of(picture)
     assert "over 48 digits" in caption_of(picture)
 
