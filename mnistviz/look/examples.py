@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from mnistviz.errors import MnistvizError
 from mnistviz.look.field import Field, receptive_field
 from mnistviz.look.hooks import capture
-from mnistviz.look.layers import undisturbed
 from mnistviz.look.trace import sizes
 
 
@@ -44,18 +43,17 @@ def top_examples(model: nn.Module, inputs: Tensor, layer: str, k: int = 9, batch
         raise MnistvizError("how many examples", given=k, allowed=f"1 to {len(inputs)}, the inputs there are")
     device = next((p.device for p in model.parameters()), inputs.device)
     best, where = [], []
-    with undisturbed(model):
-        for part in inputs.split(batch):
-            with capture(model, layer.rpartition(":")[0] or layer) as trace:  # "relu:1" is a call of "relu"
-                model(part.to(device))
-            if trace[layer].result.ndim not in (2, 4):
-                raise MnistvizError(f"the output of {layer!r} has no channels", given=sizes(trace[layer].output))
-            values, at = trace[layer].result.contiguous().flatten(2).max(2) if trace[layer].result.ndim == 4 else (
-                trace[layer].result, torch.zeros_like(trace[layer].result, dtype=torch.long))  # fmt: skip
-            best.append(values)
-            where.append(at)
-        with capture(model) as geometry:
-            model(inputs[:1].to(device))
+    for part in inputs.split(batch):
+        with capture(model, layer.rpartition(":")[0] or layer) as trace:  # "relu:1" is a call of "relu"
+            model(part.to(device))
+        if trace[layer].result.ndim not in (2, 4):
+            raise MnistvizError(f"the output of {layer!r} has no channels", given=sizes(trace[layer].output))
+        values, at = trace[layer].result.contiguous().flatten(2).max(2) if trace[layer].result.ndim == 4 else (
+            trace[layer].result, torch.zeros_like(trace[layer].result, dtype=torch.long))  # fmt: skip
+        best.append(values)
+        where.append(at)
+    with capture(model) as geometry:
+        model(inputs[:1].to(device))
     values, rows = torch.cat(best).sort(dim=0, descending=True, stable=True)
     rows, values = rows[:k].T.cpu(), values[:k].T.cpu()
     at = torch.cat(where).cpu().gather(0, rows.T).T

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mnistviz.errors import MnistvizError
 
-PART = 2**18  # numbers compared with zero at a time: few enough to stay in the cache
+PART = 2**18  # numbers summed at a time: few enough to stay in the cache
 ENDS = {  # where the output of a layer is as good as at its end
     "Sigmoid": (0.01, 0.99), "Softmax": (0.01, 0.99), "Tanh": (-0.98, 0.98), "Hardtanh": (-1.0, 1.0),
     "ReLU6": (-math.inf, 6.0), "Hardsigmoid": (0.0, 1.0),

@@ -172,10 +172,9 @@ class Trace:
     def __repr__(self) -> str:
         if not self.steps:
             return "\n".join(["Trace(nothing recorded yet)", *(f"note: {note}" for note in self.notes)])
-        keys, states = self.keys, [s.output for s in self.steps]
         rows = [("step", "kind", "output", "parameters", "values", "zeros")]
-        for key, step, out in zip(keys, self.steps, states, strict=True):
-            rows.append((key or "(model)", step.kind, sizes(out), f"{step.parameters:,}", *_range(out)))
+        for key, step in zip(self.keys, self.steps, strict=True):
+            rows.append((key or "(model)", step.kind, sizes(step.output), f"{step.parameters:,}", *_range(step.output)))
         widths = [max(len(row[i]) for row in rows) for i in range(6)]
         lines = [
             "  ".join(

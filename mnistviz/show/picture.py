@@ -97,7 +97,7 @@ class Picture(Figure):
 
 
 def _indexed(pixels: np.ndarray, exact: np.ndarray) -> Image.Image:
-    """The same picture in 256 colours, a third of the bytes, if the `exact` ones leave room for words and lines.
+    """The same picture in 256 colours, less than half the bytes, if the `exact` ones leave room for words and lines.
 
     Those stay as they are; only greys, where there are too many, give way to the nearest of 64. So do the
     most frequent of the others. The rest, from the soft edges of letters and lines, share what is left.

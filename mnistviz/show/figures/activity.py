@@ -138,6 +138,7 @@ def weight_ratios(diary: Diary) -> Picture:
         style = {"hue": "layer", "style": "layer", "palette": palette, "linewidth": 1.6, "errorbar": None}
         sns.lineplot(table, x="step", y=measure, ax=ax, legend=ax is axes[1], **style)
         ax.set(title=f"{measure} / weight", yscale="log", ylabel="")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[1].axhline(1e-3, color=ORANGE, linestyle=":", linewidth=1.6)
     within = axes[1].get_yaxis_transform()
     axes[1].text(0.01, 1.05e-3, "1 in 1,000", color=ORANGE, fontsize=9, va="bottom", transform=within)
