@@ -35,5 +35,5 @@ clean: ## remove the environment, caches and everything runs have written
 # made once, and again only when what it installs has changed
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[notebooks,dev,bench]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[notebooks,dev,bench,video]"
 	@touch $@

@@ -14,13 +14,15 @@ from mnistviz.look.examples import Examples, top_examples
 from mnistviz.look.field import Field, receptive_field
 from mnistviz.look.hooks import ablate, capture
 from mnistviz.look.replay import Replay, replay
-from mnistviz.look.routes import Stop, Winners, pool_winners, relu_gates, winning_path
+from mnistviz.look.routes import Stop, Winners, flow, pool_winners, relu_gates, winning_path
 from mnistviz.look.stats import Activity, Diary, summarise, watch
+from mnistviz.look.timelapse import Moment, Timelapse
 from mnistviz.look.totals import Bins
 from mnistviz.look.trace import Step, Trace
 from mnistviz.run import Profile, Run, start
-from mnistviz.show import figures
+from mnistviz.show import animate, figures
 from mnistviz.show.scales import Scale
+from mnistviz.studio import film
 
 __version__ = "0.1.0"
 
@@ -38,8 +40,8 @@ __all__ = [
     # look inside
     "capture", "Trace", "Step", "ablate", "replay", "Replay",
     "ledger", "Ledger", "shape_formula", "Formula", "describe",
-    "receptive_field", "Field", "pool_winners", "Winners", "relu_gates", "winning_path", "Stop",
-    "watch", "Activity", "Bins", "summarise", "Diary", "top_examples", "Examples",
+    "receptive_field", "Field", "pool_winners", "Winners", "relu_gates", "winning_path", "Stop", "flow",
+    "watch", "Activity", "Bins", "summarise", "Diary", "Timelapse", "Moment", "top_examples", "Examples",
     # see
-    "figures", "Scale",
+    "figures", "animate", "film", "Scale",
 ]  # fmt: skip

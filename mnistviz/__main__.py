@@ -1,4 +1,4 @@
-"""The command line: `python -m mnistviz train | evaluate | predict | data | models`."""
+"""The command line: `python -m mnistviz train | evaluate | predict | animate | data | models`."""
 
 import argparse
 import sys
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 import mnistviz as mv
-from mnistviz import project
+from mnistviz import project, studio
 from mnistviz.learn import data as sources
 from mnistviz.learn.data import Digits
 
@@ -54,6 +54,19 @@ def predict(options: argparse.Namespace) -> None:
         ranked = np.argsort(-probabilities)[:3]
         others = ", ".join(f"{d} {probabilities[d]:.1%}" for d in ranked[1:])
         print(f"{path}: {ranked[0]}  ({probabilities[ranked[0]]:.1%}; then {others})")
+
+
+def animate(options: argparse.Namespace) -> None:
+    digit = mv.read_digit(options.image) if options.image else None
+    if options.digit is not None:
+        digit = studio.example(options.digit)
+    made = mv.film(options.scene, options.model, digit, frames=options.frames)
+    out = options.out or project.root() / "animations" / "_mine" / f"{options.scene}.gif"
+    path = made.save(out, budget=None if options.any_size else 3_000_000)
+    print(
+        f"{project.shown(path)}: {path.stat().st_size / 1000:,.0f} kB, and its frames on paper in {path.stem}_sheet.png"
+    )
+    print(made.alt)
 
 
 def data(options: argparse.Namespace) -> None:
@@ -140,6 +153,19 @@ def parser() -> argparse.ArgumentParser:
         "--submission", type=Path, metavar="CSV", help="predict Kaggle's 28,000 test digits into this file"
     )
     device(sub)
+
+    sub = command(animate, "make an animation of a scene, for any model and any digit",
+                  "animate mnist_forward_propagation --image my_seven.png --out mine.gif")  # fmt: skip
+    sub.add_argument("scene", help=f"one of {', '.join(studio.SCENES)}")
+    which = sub.add_mutually_exclusive_group()
+    which.add_argument("--digit", type=int, help="the first of this kind among MNIST's test digits (default: 7)")
+    which.add_argument("--image", type=Path, help="a picture of a digit of your own")
+    sub.add_argument("--model", default="deep", help="the name of reference weights, or a .pth file (default: deep)")
+    sub.add_argument(
+        "--frames", type=int, default=8, help="of each movement: 2 is quick and small, 8 is smooth (default)"
+    )
+    sub.add_argument("--out", type=Path, help=".gif, .webp, .png or .mp4 (default: animations/_mine/SCENE.gif)")
+    sub.add_argument("--any-size", action="store_true", help="do not stop at 3 MB")
 
     sub = command(data, "check the digits and say what there is", "data --kaggle-csv")
     sub.add_argument("--kaggle-csv", action="store_true", help="write the stand-in train.csv and test.csv as files")

@@ -25,12 +25,13 @@ class Profile:
     images: int | None  # training images taken; None takes them all
     epochs: int | None  # at most so many, whatever the recipe says; None leaves it to the recipe
     floor: float  # validation accuracy that a training must reach here
+    frames: int  # of each movement in an animation; a training is looked at six times as often
     dpi: int  # of pictures on a page, where 72 is the size they are shown at; files are half as fine again
 
 
 PROFILES = {
-    "quick": Profile("quick", images=6_000, epochs=2, floor=0.93, dpi=60),
-    "full": Profile("full", images=None, epochs=None, floor=0.994, dpi=72),
+    "quick": Profile("quick", images=6_000, epochs=2, floor=0.93, frames=2, dpi=60),
+    "full": Profile("full", images=None, epochs=None, floor=0.994, frames=8, dpi=72),
 }
 
 
@@ -56,6 +57,10 @@ class Run:
     @property
     def floor(self) -> float:
         return self.profile.floor
+
+    @property
+    def frames(self) -> int:
+        return self.profile.frames
 
     def __repr__(self) -> str:
         precision = pick_precision("auto", self.device)

@@ -11,7 +11,7 @@ from torch import Tensor
 from mnistviz.errors import MnistvizError
 from mnistviz.look.arithmetic import ledger, unit_of
 from mnistviz.look.field import no_way_back, taps
-from mnistviz.look.replay import margins
+from mnistviz.look.replay import margins, padded
 from mnistviz.look.trace import MODEL_INPUT, Trace, sizes
 
 
@@ -45,6 +45,31 @@ def relu_gates(trace: Trace, layer: str) -> Tensor:
 def _of_kind(trace: Trace, kind: str) -> str:
     found = [key for key, step in zip(trace.keys, trace.steps, strict=True) if step.kind == kind]
     return ", ".join(found) or f"no layer of this trace is a {kind}"
+
+
+def flow(trace: Trace, layer: str) -> Tensor:
+    """`flow(trace, "conv2")[o, i]`: all that input channel i gives to output channel o, its products w·a summed.
+
+    Of a convolution that is the sum over the whole map, so a row, with the bias once for each of its
+    pixels, adds up to the sum of that output map; of a linear layer it is the products themselves.
+    """
+    trace.one_digit()
+    step = trace[layer]
+    if step.kind not in ("Conv2d", "Linear") or step.weight is None:
+        raise MnistvizError(f"{layer!r} is a {step.kind}: no weights mix its channels",
+                            allowed=f"{_of_kind(trace, 'Conv2d')}; {_of_kind(trace, 'Linear')}")  # fmt: skip
+    weight = step.weight.double()
+    if step.kind == "Linear":
+        return weight * step.input[0].double()
+    s = step.settings
+    windows = F.unfold(padded(step.input.double(), s), s["kernel_size"], s["dilation"], 0, s["stride"])
+    seen = windows[0].sum(1).view(step.input.shape[1], *weight.shape[2:])  # by each tap of the kernel, of each channel
+    out, groups = len(weight), s["groups"]
+    flows = weight.new_zeros(out, step.input.shape[1])
+    for g in range(groups):
+        rows, columns = (slice(g * n // groups, (g + 1) * n // groups) for n in flows.shape)
+        flows[rows, columns] = torch.einsum("oiyx,iyx->oi", weight[rows], seen[columns])
+    return flows
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,108 @@
+"""A training seen again: the weights at chosen steps, and what each of them makes of the same inputs."""
+
+from collections.abc import Callable, Iterable
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mnistviz.errors import MnistvizError
+from mnistviz.look.hooks import capture
+from mnistviz.look.layers import Layers, unwrapped
+from mnistviz.look.trace import Trace
+
+BATCH = 128  # maps of so many digits stay in the cache
+
+
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """What the network did after so many steps of training; 0 is before the first."""
+
+    step: int
+    trace: Trace
+
+
+class Timelapse:
+    """`fit(…, callbacks=lapse.callbacks)` keeps the weights after the steps it is told: `Timelapse([0, 10, 100])`.
+
+    Afterwards `lapse.moments(model, digits.pixels)` lets each of them look at the same inputs.
+    """
+
+    def __init__(self, at: Iterable[int]) -> None:
+        self.at = sorted(set(at))
+        if not self.at or self.at[0] < 0:
+            raise MnistvizError(
+                "steps to keep the weights at", given=self.at or "none", allowed="0 or more, at least one"
+            )
+        self.checkpoints: dict[int, dict[str, Tensor]] = {}
+        self._steps = 0
+
+    @classmethod
+    def over(cls, steps: int, count: int) -> "Timelapse":
+        """`Timelapse.over(94, 24)`: the first, the last and 22 steps between, closer together at the start."""
+        if count < 2 or steps < 1:
+            raise MnistvizError(
+                "a training to look at", given=f"{steps} steps, {count} looks", allowed="1 and 2 at least"
+            )
+        return cls(round(steps * (k / (count - 1)) ** 1.7) for k in range(count))
+
+    @property
+    def callbacks(self) -> dict[str, Callable[[Any], None]]:
+        return {"start": self._start, "step": self._step}
+
+    def _start(self, state: Any) -> None:
+        self.checkpoints.clear()
+        self._steps = 0
+        self._keep(state)
+
+    def _step(self, state: Any) -> None:
+        self._steps += 1
+        self._keep(state)
+
+    def _keep(self, state: Any) -> None:
+        if self._steps in self.at:
+            weights = state.trained.state_dict()
+            self.checkpoints[self._steps] = {name: w.detach().cpu().clone() for name, w in weights.items()}
+
+    @torch.no_grad()
+    def moments(self, model: nn.Module, inputs: Tensor, layers: Layers = None) -> list[Moment]:
+        """The trace of the same inputs for every checkpoint; the model itself is not touched."""
+        if not self.checkpoints:
+            raise MnistvizError("nothing was kept yet", fix="give lapse.callbacks to fit, and train")
+        twin = deepcopy(unwrapped(model)[0])
+        seen = []
+        for step, weights in self.checkpoints.items():
+            twin.load_state_dict(weights)
+            parts = []
+            for batch in inputs.split(BATCH):
+                with capture(twin, layers) as trace:
+                    twin(batch)
+                parts.append(trace)
+            seen.append(Moment(step, _joined(parts)))
+        return seen
+
+
+def _joined(parts: list[Trace]) -> Trace:
+    """One trace of all inputs from those of their batches."""
+    if len(parts) == 1:
+        return parts[0]
+    steps = [
+        replace(row[0], inputs=_end_to_end([s.inputs for s in row]), output=_end_to_end([s.output for s in row]))
+        for row in zip(*(part.steps for part in parts), strict=True)
+    ]
+    inputs, output = _end_to_end([part.inputs for part in parts]), _end_to_end([part.output for part in parts])
+    return replace(parts[0], steps=steps, inputs=inputs, output=output)
+
+
+def _end_to_end(values: list[Any]) -> Any:
+    """Tensors of all batches one after the other, in tuples, lists and dictionaries too."""
+    first = values[0]
+    if isinstance(first, Tensor):
+        return torch.cat(values)
+    if isinstance(first, dict):
+        return {key: _end_to_end([v[key] for v in values]) for key in first}
+    if isinstance(first, tuple | list):
+        return type(first)(_end_to_end(list(column)) for column in zip(*values, strict=True))
+    return first

@@ -1,0 +1,71 @@
+"""The one palette of all animations, known before the first frame: every colour is a number from 0 to 255."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import Colormap, to_rgb
+
+from mnistviz.show.picture import BLUE, FAINT, GREEN, INK, ORANGE, RED, RULE
+from mnistviz.show.scales import POSITIVE, SIGNED, Scale, array
+
+ACCENT = "#00a878"  # frames and paths: the one colour that is in neither scale
+SHADE = "#f1f3f7"  # a place where something will appear
+TRANSPARENT = 255  # never drawn: in a file it means "as in the frame before"
+
+_colours: list[tuple[int, int, int]] = []
+
+
+def _index(colour: Any) -> int:
+    red, green, blue = (round(255 * part) for part in to_rgb(colour))
+    if (red, green, blue) not in _colours:
+        _colours.append((red, green, blue))
+    return _colours.index((red, green, blue))
+
+
+def _ramp(colours: Colormap, steps: int) -> np.ndarray:
+    return np.array([_index(colours(k / (steps - 1))[:3]) for k in range(steps)], np.uint8)
+
+
+def _soft(colour: str, steps: int) -> np.ndarray:
+    """From paper to this colour: the soft edges of letters and lines."""
+    shares = np.linspace(0, 1, steps)[:, None]
+    return np.array([_index(c) for c in (1 - shares) + shares * np.array(to_rgb(colour))], np.uint8)
+
+
+GREYS = _ramp(colormaps["gray"], 32)  # a digit: 0 black, 1 white
+RAMPS = {True: _ramp(SIGNED.resampled(65), 65), False: _ramp(POSITIVE.resampled(64), 64)}  # by Scale.signed
+INKS = {
+    "ink": _soft(INK, 8), "faint": _soft(FAINT, 6), "accent": _soft(ACCENT, 6), "blue": _soft(BLUE, 5),
+    "orange": _soft(ORANGE, 5), "green": _soft(GREEN, 5), "red": _soft(RED, 5), "white": GREYS[3::4],
+    "rule": _soft(RULE, 3), "shade": _soft(SHADE, 2), "grey": _soft("#b9c2d0", 3),
+    **{f"class {d}": _soft(f"C{d}", 3) for d in range(10)},
+}  # fmt: skip
+PAPER = int(GREYS[-1])
+NOT_A_NUMBER = _index(GREEN)
+PALETTE = np.zeros((256, 3), np.uint8)
+PALETTE[: len(_colours)] = _colours
+USED = len(_colours)
+
+
+def indices(values: Any, scale: Scale | None) -> np.ndarray:
+    """The palette's numbers for values on a scale, or for grey levels 0 to 1 without one."""
+    x = array(values)
+    ramp, low, high = (GREYS, 0.0, 1.0) if scale is None else (RAMPS[scale.signed], scale.low, scale.high)
+    steps = np.nan_to_num((x - low) / ((high - low) or 1.0), posinf=1.0, neginf=0.0).clip(0, 1) * (len(ramp) - 1)
+    found = ramp[np.rint(steps).astype(np.uint8)]
+    found[np.isnan(x)] = NOT_A_NUMBER
+    return found
+
+
+def values(found: np.ndarray, scale: Scale | None) -> np.ndarray:
+    """Back from the palette's numbers to values, true to half a step; NaN where the colour is not on the scale."""
+    ramp, low, high = (GREYS, 0.0, 1.0) if scale is None else (RAMPS[scale.signed], scale.low, scale.high)
+    table = np.full(256, np.nan)
+    table[ramp] = low + np.linspace(0, 1, len(ramp)) * (high - low)
+    return table[found]
+
+
+def half_step(scale: Scale | None) -> float:
+    """How far a value read from a picture may lie from the number it stands for."""
+    return 0.5 / 31 if scale is None else 0.5 * (scale.high - scale.low) / (len(RAMPS[scale.signed]) - 1)
