@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, Subset
 
 import mnistviz as mv
-from benchmarks import accuracy, classic, look, published
+from benchmarks import accuracy, classic, look, published, show
 from benchmarks.common import RESULTS, hardware, interleaved, spread
 from mnistviz import project
 from mnistviz.device import pick_precision
@@ -186,7 +186,19 @@ def main() -> None:
         published.main()
     digits = mv.load_digits("mnist")
     rows: list[Row] = []
-    for part in (data_path, loop, inference, csv_cache, look.capturing, look.statistics, look.drawing, sprint):
+    for part in (
+        data_path,
+        loop,
+        inference,
+        csv_cache,
+        look.capturing,
+        look.statistics,
+        look.drawing,
+        show.grid,
+        show.scenes,
+        show.memory,
+        sprint,
+    ):
         print(f"{part.__name__}: {(part.__doc__ or '').splitlines()[0]}", flush=True)
         found = part(digits)
         rows += found

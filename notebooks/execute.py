@@ -84,6 +84,8 @@ def tidy(book: nbformat.NotebookNode) -> None:
     }
     for cell in book.cells:
         cell.metadata.pop("execution", None)
+        for output in cell.get("outputs", []):  # a live slider; its plain picture stays
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
 
 
 def main() -> int:

@@ -92,16 +92,16 @@ def _frames(trace: Trace, moves: int) -> Iterator[Frame]:
         clean.arrow((x + 5, MIDDLE), (x + gap - 6, MIDDLE), "faint", 2)
         x += gap
         for i in drawn:
-            canvas = clean.copy()
             step, block = trace.steps[i], blocks[i]
-            title(canvas, f"{trace.keys[i]} · {step.kind}", _says(step))
             count = 1 if block.flat else len(block.values)
             leaves = min(moves if i == result else moves // 2, count)
-            for k in range(leaves):
-                block.draw(canvas, x, (block.front + 1 + k * count // leaves) % count)
+            for k in [*range(leaves), 0]:
+                canvas = clean.copy()
+                title(canvas, f"{trace.keys[i]} · {step.kind}", _says(step))
+                front = (block.front + k * count // max(leaves, 1)) % count
+                block.draw(canvas, x, front)
+                _label(canvas, x, block, trace.keys[i], sizes(step.output), front)
                 yield canvas.frame(80)
-            block.draw(canvas, x, block.front)
-            _label(canvas, x, block, trace.keys[i], sizes(step.output))
             yield canvas.frame(400)
         x += blocks[result].size[0] if result in blocks else wide
     shares = softmax(trace)[0]
@@ -136,13 +136,13 @@ def _block(trace: Trace, index: int, zoom: int, depth: float) -> _Block:
     )
 
 
-def _label(canvas: Canvas, x: int, block: _Block, name: str, size: str) -> None:
+def _label(canvas: Canvas, x: int, block: _Block, name: str, size: str, front: int = 0) -> None:
     y = MIDDLE + block.size[1] // 2 + 14
     x = min(x, WIDE - 8 - width_of(name, 17, bold=True))
     canvas.text(x, y, name, 17, bold=True)
     canvas.text(x, y + 22, size, 16, "faint")
     if not block.flat and len(block.values) > 1:
-        canvas.text(x, y + 42, f"front: {block.front}", 16, "faint")
+        canvas.text(x, y + 42, f"front: {front}", 16, "faint")
 
 
 def _widths(trace: Trace, stages: list[list[int]], zoom: int, depth: float) -> int:

@@ -20,7 +20,7 @@ def convolution(trace: Trace, layer: str = "conv1", channel: int | None = None, 
     """`convolution(trace, "conv1", channel=5).save("convolution.gif")`
 
     The row with the largest output is gone through pixel by pixel, the others more quickly. Without a
-    channel it is the one whose output varies most. Of several input channels the one with the largest
+    channel it is the one that varies most above zero. Of several input channels the one with the largest
     weights is shown, and what the others add is one more number.
     """
     trace.one_digit()
@@ -29,7 +29,7 @@ def convolution(trace: Trace, layer: str = "conv1", channel: int | None = None, 
         have = [key for key, s in zip(trace.keys, trace.steps, strict=True) if s.kind == "Conv2d"]
         raise MnistvizError(f"{layer!r} is a {step.kind} and slides no kernel", allowed=", ".join(have) or "none here")
     out = array(step.result[0])
-    shown = int(out.std((1, 2)).argmax()) if channel is None else channel
+    shown = int(out.clip(0).std((1, 2)).argmax()) if channel is None else channel
     ledger(trace, layer, shown, 0, 0)  # a channel that is not there is an error now, not at the first frame
     book = _Book(trace, layer, shown)
     alt = (
@@ -79,7 +79,7 @@ class _Book:
         name = "the digit" if self.input_scale is None else f"input channel {self.first}"
         bordered = self.before.shape != tuple(self.step.input.shape[2:])
         canvas.text(self.left, TOP - 4, name + (", border 0" if bordered else ""), anchor="ls")
-        canvas.text(right, TOP - 4, f"output, map {self.channel} of 0 to {self.step.result.shape[1] - 1}", anchor="ls")
+        canvas.text(right, TOP - 4, f"output, channel {self.channel}", anchor="ls")
         source = ("padded", self.layer, 0, self.first)
         canvas.maps(self.left, TOP, self.before[None], self.input_scale, self.zoom, [source])
         high, wide = self.after.shape

@@ -113,7 +113,9 @@ class Slider:
 
     def __init__(self, pictures: list[np.ndarray], alt: str, start: int = -1) -> None:
         self._pictures, self.alt = [_png(p) for p in pictures], alt
-        self.start = range(len(pictures))[start]
+        if not -len(pictures) <= start < len(pictures):
+            raise MnistvizError("no such frame", given=start, allowed=f"0 to {len(pictures) - 1}, or -1 for the last")
+        self.start = start % len(pictures)
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         data: dict[str, Any] = {"image/png": self._pictures[self.start], "text/plain": f"Film: {self.alt}"}

@@ -8,7 +8,7 @@ from PIL.GifImagePlugin import getdata
 
 from mnistviz.show.animate.palette import PALETTE, TRANSPARENT
 
-GAPS = (6, 14, 28)  # tried for every frame; what comes out smallest is stored
+GAPS = (6, 14, 28)  # tried for every frame; what promises to come out smallest is stored
 
 
 class Gif:
@@ -28,12 +28,11 @@ class Gif:
     def add(self, pixels: np.ndarray, ms: int) -> None:
         """Store a frame that stands for `ms` milliseconds; what is as before is left out."""
         left, top, part = _changed(self._before, pixels)
-        candidates = [(_compressed(part), 0)]
+        ways = [part]
         if self._before is not None:
-            same = self._before[top : top + part.shape[0], left : left + part.shape[1]] == part
-            if same.any():  # long runs of "as before" may be shorter still
-                candidates += [(_compressed(_left_out(part, same, gap)), 1) for gap in GAPS]
-        data, transparent = min(candidates, key=lambda c: len(c[0]))
+            ways += _left_out(part, self._before[top : top + part.shape[0], left : left + part.shape[1]] == part)
+        best = min(ways, key=_turns)
+        data, transparent = _compressed(best), best is not part
         # extension, leave in place (+ transparency), delay in hundredths of a second
         control = struct.pack("<BBBBHBB", 0x21, 0xF9, 4, 1 << 2 | transparent, ms // 10, TRANSPARENT, 0)
         place = struct.pack("<BHHHHB", 0x2C, left, top, part.shape[1], part.shape[0], 0)
@@ -45,26 +44,34 @@ class Gif:
         return b"".join([*self._parts, b";"])
 
 
-def _left_out(part: np.ndarray, same: np.ndarray, gap: int) -> np.ndarray:
-    """The part with transparency for what is as before, where that makes long runs, which compress best.
+def _left_out(part: np.ndarray, same: np.ndarray) -> list[np.ndarray]:
+    """The part in a few ways, with transparency for what is as before where that makes long runs.
 
-    A pixel as before is drawn all the same if fewer than `gap` of them stand together, or if it carries on
+    A pixel as before is drawn all the same if fewer than a gap of them stand together, or if it carries on
     a run of its own colour in which something did change.
     """
     flat, kept = part.ravel(), same.ravel()
-    stretch = _numbered(kept)
-    lonely = (np.bincount(stretch) < gap)[stretch]
-    run = _numbered(flat)
-    first = np.full(run[-1] + 1, flat.size)  # the first changed pixel of each run of one colour
-    changed = np.flatnonzero(~kept)
-    np.minimum.at(first, run[changed], changed)
-    drawn = ~kept | lonely | (np.arange(flat.size) >= first[run])
-    return np.where(drawn, flat, np.uint8(TRANSPARENT)).reshape(part.shape)
+    if not kept.any():
+        return []
+    length, _ = _stretches(kept)
+    run, starts = _stretches(flat)
+    place = np.arange(flat.size)
+    first = np.minimum.reduceat(np.where(kept, flat.size, place), starts)  # the first change in each run of a colour
+    carried_on = ~kept | (place >= np.repeat(first, run))
+    alone = np.repeat(length, length)
+    return [np.where(carried_on | (alone < gap), flat, np.uint8(TRANSPARENT)).reshape(part.shape) for gap in GAPS]
 
 
-def _numbered(flat: np.ndarray) -> np.ndarray:
-    """Which stretch of equal neighbours each element belongs to: 0 0 1 1 1 2 …"""
-    return np.concatenate([[0], np.cumsum(flat[1:] != flat[:-1])])
+def _stretches(flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How long each stretch of equal neighbours is, and where it begins."""
+    begins = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+    return np.diff(begins, append=flat.size), begins
+
+
+def _turns(part: np.ndarray) -> int:
+    """How often a pixel differs from the one before: the fewer, the shorter the code, within a per cent of the best."""
+    flat = part.ravel()
+    return int(np.count_nonzero(flat[1:] != flat[:-1]))
 
 
 def _changed(before: np.ndarray | None, pixels: np.ndarray) -> tuple[int, int, np.ndarray]:

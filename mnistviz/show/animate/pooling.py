@@ -33,8 +33,8 @@ def max_pooling(trace: Trace, layer: str | None = None, channel: int | None = No
     if not 0 <= shown < len(out):
         raise MnistvizError(f"no such channel in {layer!r}", given=shown, allowed=f"0 to {len(out) - 1}")
     alt = (
-        f"Windows slide over map {shown} of {sizes(trace[layer].inputs)}; of each, the largest value goes into a map "
-        f"of {times(out.shape[1:])}."
+        f"Windows slide over channel {shown} of {sizes(trace[layer].inputs)}; of each, the largest value goes into a "
+        f"map of {times(out.shape[1:])}."
     )
     stage = _Pool(trace, layer, shown)
     return Film(lambda: stage.frames(frames), alt)
@@ -50,6 +50,10 @@ class _Pool:
         self.scale = Scale.over([self.step.input])
         self.small, self.large = (max(1, 336 // max(m.shape)) for m in (self.before, self.after))
         self.right = WIDE - EDGE - self.after.shape[1] * self.large
+        busy = (
+            int(self.after.argmax()) // self.after.shape[1]
+        )  # the row that is shown slowly: numbers keep out of its way
+        self.top = TOP + (150 if busy < self.after.shape[0] / 2 else 20)
         self.middle = (EDGE + self.before.shape[1] * self.small + self.right) // 2
 
     def frames(self, moves: int) -> Iterator[Frame]:
@@ -71,7 +75,7 @@ class _Pool:
         window = times(pair(self.step.settings["kernel_size"]))
         title(
             canvas, f"{self.layer}: each {window} window hands on its largest value",
-            f"map {self.channel} of 0 to {self.step.result.shape[1] - 1}: {times(self.before.shape)} in, "
+            f"channel {self.channel}: {times(self.before.shape)} in, "
             f"{times(self.after.shape)} out; no weights, only a choice",
         )  # fmt: skip
         canvas.text(EDGE, TOP - 4, "before", anchor="ls")
@@ -117,16 +121,16 @@ class _Pool:
         """The window's numbers, the winner framed, and what it hands on."""
         top, left, bottom, right = self._window(y, x)
         corner, cell, line = self.middle - (right - left) * 35, 70, 40
-        sheet.fill(corner, 190, (right - left) * cell, (bottom - top) * line, "shade")
+        sheet.fill(corner, self.top, (right - left) * cell, (bottom - top) * line, "shade")
         for i, j in np.ndindex(bottom - top, right - left):
-            at, unit = (corner + j * cell, 190 + i * line), (top + i, left + j)
+            at, unit = (corner + j * cell, self.top + i * line), (top + i, left + j)
             best = unit == (self.won_y[y, x], self.won_x[y, x])
             source = ("into", self.layer, 0, self.channel, *unit)
             sheet.number(at[0] + cell // 2, at[1] + line // 2, float(self.before[unit]), source,
                          anchor="mm", size=19, bold=best)  # fmt: skip
             if best:
                 sheet.box(at[0] + 4, at[1] + 4, cell - 8, line - 8)
-        below = 190 + (bottom - top) * line
+        below = self.top + (bottom - top) * line
         sheet.arrow((self.middle, below + 14), (self.middle, below + 54), "faint", 3)
         sheet.text(self.middle + 14, below + 34, "max", 17, "faint", "lm")
         handed_on = (self.layer, 0, self.channel, y, x)
