@@ -2,6 +2,7 @@
 
 import re
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,9 +13,11 @@ import torch
 from PIL import Image
 
 import mnistviz as mv
+from mnistviz import studio
 from mnistviz.__main__ import main, parser
 from mnistviz.learn import data as sources
 from mnistviz.learn import kaggle
+from mnistviz.show.animate import Film, palette
 
 COMMANDS = ("train", "evaluate", "predict", "data", "models")
 
@@ -266,3 +269,114 @@ def test_python_m_mnistviz_runs_and_returns_the_status(monkeypatch: pytest.Monke
         runpy.run_path(str(Path(mv.__file__).parent / "__main__.py"), run_name="__main__")
     assert exit_status.value.code == 1
     assert "did you mean 'deep'" in capsys.readouterr().err
+
+
+# ——— animate ———
+
+
+@pytest.fixture
+def with_light(project_root: Path) -> Path:
+    """A project that has the reference weights of `light`."""
+    shutil.copytree(Path(mv.__file__).parent.parent / "models" / "light", project_root / "models" / "light")
+    return project_root
+
+
+CONVOLUTION = ("animate", "convolution", "--model", "light", "--frames", 1)
+
+
+def test_animate_writes_the_film_and_its_sheet(with_light: Path, tmp_path: Path, capsys) -> None:
+    path = tmp_path / "x.gif"
+    assert run("animate", "convolution", "--model", "light", "--digit", 3, "--frames", 2, "--out", path) == 0
+    out = capsys.readouterr().out
+    film = mv.film("convolution", "light", studio.example(3), frames=2)
+    with Image.open(path) as file:
+        assert file.n_frames == len(list(film))
+        first = np.asarray(file.convert("RGB"))
+    np.testing.assert_array_equal(first, palette.PALETTE[next(iter(film)).pixels])
+    assert film.alt in out
+    assert f"x.gif: {path.stat().st_size / 1000:,.0f} kB" in out
+    assert "x_sheet.png" in out
+    with Image.open(tmp_path / "x_sheet.png") as sheet:
+        assert sheet.format == "PNG"
+    assert {f.name for f in tmp_path.iterdir() if f.is_file()} == {"x.gif", "x_sheet.png"}
+
+
+def test_animate_takes_a_picture_of_yours_and_keeps_the_film_with_your_things(
+    with_light: Path, few: mv.Digits, tmp_path: Path, capsys
+) -> None:
+    picture = tmp_path / "digit.png"
+    Image.fromarray(255 - few.images[0].numpy()).resize((140, 140)).save(picture)
+    assert run(*CONVOLUTION, "--image", picture) == 0
+    path = with_light / "animations" / "_mine" / "convolution.gif"
+    assert "animations/_mine/convolution.gif: " in capsys.readouterr().out
+    film = mv.film("convolution", "light", mv.read_digit(picture), frames=1)
+    with Image.open(path) as file:
+        np.testing.assert_array_equal(np.asarray(file.convert("RGB")), palette.PALETTE[next(iter(film)).pixels])
+
+
+def test_animate_stops_at_3_megabytes_unless_any_size_will_do(with_light: Path, monkeypatch, capsys) -> None:
+    asked = []
+
+    def save(film: Film, path: Path, *, budget: int | None) -> Path:
+        asked.append(budget)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+        return path
+
+    monkeypatch.setattr(Film, "save", save)
+    assert run(*CONVOLUTION) == 0
+    assert run(*CONVOLUTION, "--any-size") == 0
+    assert asked == [3_000_000, None]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("animate", "flight"), "allowed: mnist_data_flow, forward_propagation"),
+        (("animate", "convolutions"), "did you mean 'convolution'"),
+        (("animate", "convolution", "--model", "depp"), "depp"),
+        (("animate", "convolution", "--model", "nothing.pth"), "no such checkpoint"),
+        (("animate", "convolution", "--model", "deep"), "train deep"),
+        (("animate", "training_replay", "--model", "nothing.pth"), "nothing.json is missing"),
+        (("animate", "convolution", "--digit", "12"), "no such digit"),
+        (("animate", "convolution", "--digit", "-1"), "no such digit"),
+        (("animate", "convolution", "--image", "missing.png"), "no such picture"),
+        (("animate", "convolution", "--model", "light", "--frames", "0"), "frames for a movement"),
+        (("animate", "convolution", "--model", "light", "--frames", "1", "--out", "x.bmp"), "unknown kind of film"),
+    ],
+)
+def test_a_mistake_in_animate_gives_one_message(arguments: tuple, said: str, with_light: Path, capsys) -> None:
+    assert run(*arguments) == 1
+    streams = capsys.readouterr()
+    assert streams.err.startswith("mnistviz: ")
+    assert said in streams.err
+    assert "Traceback" not in streams.err + streams.out
+    assert not list(with_light.rglob("*.gif"))
+
+
+def test_animate_says_where_it_cannot_write(with_light: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / "file").write_text("")
+    assert run(*CONVOLUTION, "--out", tmp_path / "file" / "x.gif") == 1
+    assert "cannot write x.gif" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("animate",), ("animate", "convolution", "--digit", "3", "--image", "x.png"),
+     ("animate", "convolution", "--digit", "three")],
+)  # fmt: skip
+def test_a_wrong_call_of_animate_says_how_it_is_used(arguments: tuple, capsys) -> None:
+    with pytest.raises(SystemExit) as exit_status:
+        run(*arguments)
+    assert exit_status.value.code == 2
+    assert "usage: mnistviz animate" in capsys.readouterr().err
+
+
+def test_the_help_of_animate_names_every_scene_and_ends_in_an_example_that_parses(capsys) -> None:
+    with pytest.raises(SystemExit):
+        run("animate", "--help")
+    out = " ".join(capsys.readouterr().out.split())
+    assert all(scene in out.replace(" ", "") for scene in studio.SCENES)
+    example = re.search(r"example: python -m mnistviz (animate\b.*)$", out)
+    assert parser().parse_args(example[1].split()).scene in studio.SCENES

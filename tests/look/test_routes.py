@@ -442,3 +442,103 @@ def test_a_norm_that_keeps_no_statistics_is_told() -> None:
     model = small(0, nn.Conv2d(1, 10, 3), nn.BatchNorm2d(10, track_running_stats=False))
     with pytest.raises(mv.MnistvizError, match="BatchNorm2d"):
         mv.winning_path(record(model, torch.rand(1, 1, 5, 5, dtype=torch.float64)))
+
+
+# ——— flow: what one channel gives another ———
+
+
+def flow_by_hand(model: nn.Sequential, name: str, x: Tensor) -> Tensor:
+    """Every product of weight and value, one at a time, added to its pair of channels."""
+    with torch.no_grad():
+        for key, layer in model.named_children():
+            if key == name:
+                break
+            x = layer(x)
+    weight = layer.weight.detach().double()
+    if isinstance(layer, nn.Linear):
+        rows = [[float(w) * float(v) for w, v in zip(row, x[0], strict=True)] for row in weight]
+        return torch.tensor(rows, dtype=torch.float64)
+    (kh, kw), (sy, sx), (dy, dx) = layer.kernel_size, layer.stride, layer.dilation
+    around = [((k - 1) * d, layer.padding) for k, d in zip((kh, kw), (dy, dx), strict=True)]
+    sides = [
+        (e // 2, e - e // 2) if p == "same" else (0, 0) if p == "valid" else (p[i], p[i])
+        for i, (e, p) in enumerate(around)
+    ]
+    mode = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}[layer.padding_mode]
+    seen = np.pad(x[0].double().numpy(), [(0, 0), *sides], mode=mode)
+    per = weight.shape[1]
+    total = torch.zeros(len(weight), x.shape[1], dtype=torch.float64)
+    rows, columns = ((seen.shape[1] - (kh - 1) * dy - 1) // sy + 1, (seen.shape[2] - (kw - 1) * dx - 1) // sx + 1)
+    for o, c, i, j, y, z in product(*map(range, (len(weight), per, kh, kw, rows, columns))):
+        source = o // (len(weight) // layer.groups) * per + c
+        total[o, source] += weight[o, c, i, j] * seen[source, y * sy + i * dy, z * sx + j * dx]
+    return total
+
+
+def check_flow(model: nn.Sequential, name: str, x: Tensor) -> None:
+    trace = record(model, x)
+    found, step = mv.flow(trace, name), trace[name]
+    torch.testing.assert_close(found, flow_by_hand(model, name, x), rtol=1e-5, atol=1e-6)
+    count = step.output[0, 0].numel()
+    bias = 0 if step.bias is None else step.bias.double() * count
+    out = step.output[0].double().flatten(1).sum(1) if step.output.ndim == 4 else step.output[0].double()
+    torch.testing.assert_close(found.sum(1) + bias, out, rtol=1e-4, atol=1e-4)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_flow_through_any_convolution_is_the_sum_of_its_products(data: st.DataObject) -> None:
+    kernel, stride, dilation, groups = (
+        data.draw(pairs(1, 3)),
+        data.draw(pairs(1, 3)),
+        data.draw(pairs(1, 2)),
+        data.draw(st.sampled_from([1, 2])),
+    )
+    mode = data.draw(st.sampled_from(["zeros", "reflect", "replicate", "circular"]))
+    padding = data.draw(st.one_of(st.just("valid"), st.just("same"), pairs(0, 2)))
+    stride = (1, 1) if padding == "same" else stride
+    conv = nn.Conv2d(
+        groups, 2 * groups, kernel, stride, padding, dilation, groups, data.draw(st.booleans()), padding_mode=mode
+    )
+    size = data.draw(pairs(5, 6))
+    dice = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
+    with torch.no_grad():
+        for parameter in conv.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=dice))
+    check_flow(nn.Sequential(conv), "0", torch.randn(1, groups, *size, generator=dice))
+
+
+def test_flow_through_a_linear_layer_is_its_products() -> None:
+    check_flow(nn.Sequential(nn.Linear(7, 4), nn.ReLU(), nn.Linear(4, 3, bias=False)), "0", torch.randn(1, 7))
+    check_flow(nn.Sequential(nn.Linear(7, 4), nn.ReLU(), nn.Linear(4, 3, bias=False)), "2", torch.randn(1, 7))
+
+
+@every_model
+def test_the_flows_of_every_layer_add_up_to_its_output(name: str, traces: dict[str, mv.Trace]) -> None:
+    trace = traces[name, 0]
+    for step in trace:
+        if step.kind in ("Conv2d", "Linear"):
+            found = mv.flow(trace, step.name)
+            assert found.shape == (step.result.shape[1], step.input.shape[1])
+            pixels = step.result[0, 0].numel()
+            total = step.result[0].double().reshape(len(found), -1).sum(1)
+            torch.testing.assert_close(found.sum(1) + pixels * step.bias.double(), total, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("layer", ["relu1", "pool1", "flatten", "bn1", "drop1"])
+def test_only_layers_that_mix_channels_have_flows(layer: str, traces: dict[tuple[str, int], mv.Trace]) -> None:
+    told = rf"(?s)'{layer}' is a .*no weights mix.*allowed: conv1, conv2, conv3, conv4, conv5; fc1, fc2$"
+    with pytest.raises(mv.MnistvizError, match=told):
+        mv.flow(traces["deep", 0], layer)
+
+
+def test_a_flow_is_of_one_digit(real: dict[str, nn.Sequential], few: mv.Digits) -> None:
+    with pytest.raises(mv.MnistvizError, match=r"(?s)one digit.*2 inputs"):
+        mv.flow(record(real["compact"], few.pixels[:2]), "conv1")
+
+
+@pytest.mark.xfail(strict=True, reason="rows of features are multiplied with rows of weights that they never met")
+def test_a_linear_layer_on_many_rows_has_no_flow() -> None:
+    trace = record(nn.Sequential(nn.Linear(4, 3)), torch.rand(1, 3, 4))
+    with pytest.raises(mv.MnistvizError, match="more than one row"):
+        mv.flow(trace, "0")

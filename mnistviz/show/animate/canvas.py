@@ -37,13 +37,15 @@ class Claim:
     zoom: int = 0
     scale: Scale | None = None
     words: str = ""
+    box: tuple[int, int, int, int] = (0, 0, 0, 0)  # what it covers: left, top, right, bottom
 
     def read(self, pixels: np.ndarray) -> np.ndarray:
-        """What the frame shows there, in the middle of every little square, as values again."""
-        height, width = self.values.shape
-        rows = self.y + np.arange(height) * self.zoom + self.zoom // 2
-        columns = self.x + np.arange(width) * self.zoom + self.zoom // 2
-        return palette.values(pixels[np.ix_(rows, columns)], self.scale)
+        """What the frame shows there, in the middle of every little square, as values again; NaN beyond its edges."""
+        starts = zip((self.y, self.x), self.values.shape, pixels.shape, strict=True)
+        at = [(start + np.arange(n) * self.zoom + self.zoom // 2, end) for start, n, end in starts]
+        (rows, inside_y), (columns, inside_x) = ((k.clip(0, end - 1), (k >= 0) & (k < end)) for k, end in at)
+        shown = palette.values(pixels[np.ix_(rows, columns)], self.scale)
+        return np.where(np.outer(inside_y, inside_x), shown, np.nan)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +94,8 @@ class Canvas:
             left, top = x + k % columns * across, y + k // columns * down
             self._put(left, top, found[k])
             if len(sources):
-                self.claims.append(Claim(sources[k], given[k], left, top, zoom, scale))
+                box = (left, top, left + width * zoom, top + height * zoom)
+                self.claims.append(Claim(sources[k], given[k], left, top, zoom, scale, box=box))
 
     def cells(
         self, x: int, y: int, values: np.ndarray, scale: Scale | None, zoom: int, columns: int, layer: str
@@ -105,8 +108,9 @@ class Canvas:
     def number(self, x: int, y: int, value: float, source: Source, said: str = "", **style: Any) -> None:
         """Write a number, and remember which it is; `said` is how it reads, by default as short as can be."""
         words = said or short(float(value))
-        self.claims.append(Claim(source, np.asarray(float(value)), x, y, words=words))
-        self.text(x, y, words, **style)
+        left, top, soft = self.text(x, y, words, **style)
+        box = (left, top, left + soft.shape[1], top + soft.shape[0])
+        self.claims.append(Claim(source, np.asarray(float(value)), x, y, words=words, box=box))
 
     def scale(self, x: int, y: int, scale: Scale, width: int = 220, size: int = 16, words: str = "") -> None:
         """A colour bar with its ends, and what it is a scale of."""
@@ -122,11 +126,11 @@ class Canvas:
 
     def text(
         self, x: int, y: int, words: str, size: int = 18, ink: str = "ink", anchor: str = "la", bold: bool = False
-    ) -> int:
-        """Write a line and return its width; anchors are Pillow's: left middle right, ascender middle baseline."""
+    ) -> tuple[int, int, np.ndarray]:
+        """Write a line; anchors are Pillow's: left middle right, ascender middle baseline. Returns where it stands."""
         soft, (left, top) = _letters(words, size, bold, anchor)
         self._blend(x + left, y + top, soft, ink)
-        return soft.shape[1]
+        return x + left, y + top, soft
 
     def fill(self, x: int, y: int, width: int, height: int, ink: str = "white") -> None:
         """A plain rectangle; what it covers is no longer claimed."""
@@ -135,7 +139,7 @@ class Canvas:
 
     def box(self, x: int, y: int, width: int, height: int, ink: str = "accent", thick: int = 3) -> None:
         """A frame around something, with a thin white edge so that it is seen on dark and light."""
-        for out, line, colour in ((1, thick + 2, "white"), (0, thick, ink)):
+        for out, line, colour in ((1, 1, "white"), (0, thick, ink)):
             left, top, wide, high = (
                 x - thick - out,
                 y - thick - out,
@@ -158,7 +162,7 @@ class Canvas:
     def bar(self, x: int, y: int, width: int, height: int, share: float, ink: str = "blue") -> None:
         """A bar filled to a share of its width, on a shaded ground."""
         self.fill(x, y, width, height, "shade")
-        self.fill(x, y, round(width * min(max(share, 0.0), 1.0)), height, ink)
+        self.fill(x, y, round(width * min(max(0.0, share), 1.0)), height, ink)
 
     def line(
         self, points: Sequence[tuple[float, float]], ink: str = "ink", thick: float = 2, halo: bool = False
@@ -171,7 +175,11 @@ class Canvas:
 
     def weave(self, x: int, found: np.ndarray) -> None:
         """Lay palette numbers over the paper from the top at x; what is drawn already stays above."""
-        self._put_where(x, 0, (found != PAPER) & (self.pixels[:, x : x + found.shape[1]] == PAPER), found)
+        under = np.full(found.shape, PAPER, np.uint8)  # beyond the edges nothing is drawn
+        left, right = max(x, 0), max(min(x + found.shape[1], self.pixels.shape[1]), 0)
+        rows = min(len(found), len(self.pixels))
+        under[:rows, left - x : max(right, left) - x] = self.pixels[:rows, left : max(right, left)]
+        self._put_where(x, 0, (found != PAPER) & (under == PAPER), found)
 
     def arrow(self, start: tuple[float, float], end: tuple[float, float], ink: str = "faint", thick: float = 2) -> None:
         """A line with a head at its end."""
@@ -207,10 +215,11 @@ class Canvas:
         """What is painted over is claimed no longer."""
 
         def apart(claim: Claim) -> bool:
-            high, wide = (n * claim.zoom for n in claim.values.shape) if claim.zoom else (1, 1)
-            return claim.x + wide <= x or claim.y + high <= y or claim.x >= x + width or claim.y >= y + height
+            left, top, right, bottom = claim.box
+            return right <= x or bottom <= y or left >= x + width or top >= y + height
 
-        self.claims = [claim for claim in self.claims if apart(claim)]
+        if width > 0 and height > 0:
+            self.claims = [claim for claim in self.claims if apart(claim)]
 
 
 def ease(moves: int) -> list[float]:

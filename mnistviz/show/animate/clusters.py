@@ -47,7 +47,8 @@ def plane(moments: Sequence[Moment]) -> tuple[list[np.ndarray], float]:
         raise MnistvizError(
             "these cannot be projected", given=f"{features[-1].shape}", allowed="3 or more rows of finite numbers"
         )
-    pca = PCA(2, svd_solver="full").fit(features[-1])
+    pca = PCA(2, svd_solver="full")
+    pca.fit_transform(features[-1])
     points = [pca.transform(f) for f in features]
     low, high = (f([f(p, axis=0) for p in points], axis=0) for f in (np.min, np.max))
     x, y, wide, tall = FIELD

@@ -78,10 +78,8 @@ def _frames(traces: Sequence[Trace], labels: Sequence[int | None] | None, moves:
     canvas.text(EDGE, TOP - 8, "input", 17, anchor="ls")
     for column in columns:
         canvas.text(column.x, TOP - 8, column.key, 17, anchor="ls")
-    footer(
-        canvas,
-        "The channels that differ most among the digits. Each layer has one scale across all inputs; black is 0.",
-    )
+    zero = "0 is black, or white where there are signs"
+    footer(canvas, f"The channels that differ most. One scale per layer, across all inputs; {zero}.")
     for n, trace in enumerate(traces):
         shares = softmax(trace)[0]
         answer = int(shares.argmax())

@@ -4,9 +4,11 @@ import io
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import imageio.v3 as iio
 import numpy as np
 from PIL import Image, ImageSequence
 from PIL.PngImagePlugin import PngInfo
@@ -68,10 +70,9 @@ class Film:
         if budget is not None and len(content) > budget:
             raise _too_large(path.name, len(content), budget, len(times))
         _read_back(content, path, times)
-        still = self.sheet() if sheet else None
+        if sheet:  # first: if it cannot be written, nothing was
+            project.write_bytes(path.with_name(f"{path.stem}_sheet.png"), self.sheet())
         project.write_bytes(path, content)
-        if still is not None:
-            project.write_bytes(path.with_name(f"{path.stem}_sheet.png"), still)
         return path
 
     def sheet(self, count: int = 9, columns: int = 3) -> bytes:
@@ -163,8 +164,10 @@ def _through_pillow(kind: str, mode: str, **options: Any) -> Callable[..., bytes
         for frame in frames:
             pictures.append(_picture(frame).convert(mode))
             times.append(frame.ms)
-        buffer = io.BytesIO()
-        pictures[0].save(buffer, kind, save_all=True, append_images=pictures[1:], duration=times, loop=plays, **options)
+        text, buffer = PngInfo(), io.BytesIO()
+        text.add_itxt("Description", about)
+        pictures[0].save(buffer, kind, save_all=True, append_images=pictures[1:], duration=times, loop=plays,
+                         pnginfo=text, **options)  # fmt: skip
         return buffer.getvalue()
 
     return write
@@ -172,14 +175,11 @@ def _through_pillow(kind: str, mode: str, **options: Any) -> Callable[..., bytes
 
 def _mp4(frames: Iterator[Frame], plays: int, about: str, budget: int | None) -> bytes:
     """H.264 through imageio, at the one pace that fits all durations."""
-    try:
-        import av  # noqa: F401
-        import imageio.v3 as iio
-    except ImportError:
+    if find_spec("av") is None:
         raise MnistvizError(
             "an MP4 needs a video codec, and none is installed",
             fix='python -m pip install "mnistviz[video]", or write .gif, .webp or .png',
-        ) from None
+        )
     kept = list(frames)
     pace = math.gcd(*(frame.ms for frame in kept))
     buffer = io.BytesIO()
@@ -205,15 +205,15 @@ FORMATS: dict[str, Callable[[Iterator[Frame], int, str, int | None], bytes]] = {
 def _read_back(content: bytes, path: Path, times: list[int]) -> None:
     """Read the file again and compare its times with those asked for; equal neighbours may have become one."""
     if path.suffix.lower() == ".mp4":
-        import imageio.v3 as iio
-
         found = [round(1000 * float(iio.immeta(content, plugin="pyav", extension=".mp4")["duration"]), -1)]
         right = abs(found[0] - sum(times)) <= 100
     else:
         with Image.open(io.BytesIO(content)) as file:
-            found = [round(f.info.get("duration", 0)) for f in ImageSequence.Iterator(file)]
+            # a WebP knows a frame's time only once it is decoded
+            found = [round(f.info.get("duration", 0)) for f in ImageSequence.Iterator(file) if f.load()]
         exact = path.suffix.lower() == ".gif"
         right = found == times if exact else sum(found) == sum(times) and len(found) <= len(times)
+        right = right or (not exact and found == [0])  # nothing moves: such a file knows no times
     if not right:
         raise MnistvizError(
             f"{path.name} did not come out as drawn, and was not written",
@@ -225,16 +225,19 @@ def _plays(loop: str | int) -> int:
     """How often a film plays, 0 for ever."""
     if isinstance(loop, int) and not isinstance(loop, bool) and 1 <= loop <= 65_535:
         return loop
-    return choose("loop", loop, {"forever": 0, "once": 1})  # type: ignore[arg-type]
+    if loop in ("forever", "once"):
+        return 0 if loop == "forever" else 1
+    raise MnistvizError("a film cannot play like that", given=loop, allowed='"forever", "once", or 1 to 65535 times')
 
 
-def _check_time(ms: int, what: str) -> None:
-    if ms != ms // 10 * 10 or not SHORTEST <= ms <= LONGEST:
+def _check_time(ms: Any, what: str) -> None:
+    whole = isinstance(ms, int | np.integer) and not isinstance(ms, bool)
+    if not whole or ms % 10 or not SHORTEST <= ms <= LONGEST:
         raise MnistvizError(
             f"{what} cannot stand that long",
             given=f"{ms} ms",
             allowed=f"{SHORTEST} to {LONGEST:,} ms in steps of 10: the clock of a GIF",
-            fix=f"take {min(max(round(ms / 10) * 10, SHORTEST), LONGEST)}",
+            fix=f"take {min(max(round(ms / 10) * 10, SHORTEST), LONGEST)}" if whole else "give a whole number",
         )
 
 

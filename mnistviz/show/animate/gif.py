@@ -38,7 +38,7 @@ class Gif:
         place = struct.pack("<BHHHHB", 0x2C, left, top, part.shape[1], part.shape[0], 0)
         self._parts += [control, place, data]
         self.size += len(control) + len(place) + len(data)
-        self._before = pixels
+        self._before = pixels.copy()
 
     def close(self) -> bytes:
         return b"".join([*self._parts, b";"])

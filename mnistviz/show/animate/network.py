@@ -142,10 +142,8 @@ class _Stage:
                 canvas.fill(*column.corner(k), side[1], side[0], "shade")
         self.columns[0].draw(canvas)
         self._name(canvas, 0)
-        footer(
-            canvas,
-            "Links: what one map gave the next, its products w·a summed; orange raises, blue lowers, darkest is most.",
-        )
+        colours = "orange raises, blue lowers; a scale for each gap, as for each layer's maps."
+        footer(canvas, f"Links are products w·a, summed: {colours}")
         yield canvas.frame(1000)
         for k in range(1, len(self.columns)):
             before, column = self.columns[k - 1], self.columns[k]
@@ -153,13 +151,12 @@ class _Stage:
             shown = left
             for way in ease(moves):  # the wave runs through the gap
                 upto = round(left + (right - left) * way)
-                part = wave[:, shown:upto]
-                canvas.weave(shown, part)
+                canvas.weave(shown, wave[:, shown:upto])
                 shown = upto
                 yield canvas.frame(50)
             column.draw(canvas)
             self._name(canvas, k)
-            stage = f"{self.names[k]}   {'' if k == 0 else sizes(self.trace.steps[column.index].output)}"
+            stage = f"{self.names[k]}   {sizes(self.trace.steps[column.index].output)}"
             title(canvas, "A digit goes through the network", stage)
             yield canvas.frame(450)
         shares = softmax(self.trace)[0]

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.colors import Colormap, to_rgb
+from matplotlib.colors import TABLEAU_COLORS, Colormap, to_rgb
 
 from mnistviz.show.picture import BLUE, FAINT, GREEN, INK, ORANGE, RED, RULE
 from mnistviz.show.scales import POSITIVE, SIGNED, Scale, array
@@ -39,7 +39,7 @@ INKS = {
     "ink": _soft(INK, 8), "faint": _soft(FAINT, 6), "accent": _soft(ACCENT, 6), "blue": _soft(BLUE, 5),
     "orange": _soft(ORANGE, 5), "green": _soft(GREEN, 5), "red": _soft(RED, 5), "white": GREYS[3::4],
     "rule": _soft(RULE, 3), "shade": _soft(SHADE, 2), "grey": _soft("#b9c2d0", 3),
-    **{f"class {d}": _soft(f"C{d}", 3) for d in range(10)},
+    **{f"class {d}": _soft(colour, 3) for d, colour in enumerate(TABLEAU_COLORS)},
 }  # fmt: skip
 PAPER = int(GREYS[-1])
 NOT_A_NUMBER = _index(GREEN)
@@ -53,9 +53,7 @@ def indices(values: Any, scale: Scale | None) -> np.ndarray:
     x = array(values)
     ramp, low, high = (GREYS, 0.0, 1.0) if scale is None else (RAMPS[scale.signed], scale.low, scale.high)
     steps = np.nan_to_num((x - low) / ((high - low) or 1.0), posinf=1.0, neginf=0.0).clip(0, 1) * (len(ramp) - 1)
-    found = ramp[np.rint(steps).astype(np.uint8)]
-    found[np.isnan(x)] = NOT_A_NUMBER
-    return found
+    return np.where(np.isnan(x), np.uint8(NOT_A_NUMBER), ramp[np.rint(steps).astype(np.uint8)])
 
 
 def values(found: np.ndarray, scale: Scale | None) -> np.ndarray:

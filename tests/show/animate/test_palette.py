@@ -72,7 +72,6 @@ def test_a_fresh_process_has_the_same_palette() -> None:
     assert bytes.fromhex(done.stdout) == PALETTE.tobytes()
 
 
-@pytest.mark.xfail(strict=True, reason="'C3' is looked up in the reader's rcParams when the palette is imported")
 def test_the_palette_does_not_depend_on_the_readers_style() -> None:
     with matplotlib.style.context("ggplot"):
         assert runpy.run_path(palette.__file__)["PALETTE"].tobytes() == PALETTE.tobytes()
@@ -216,7 +215,6 @@ def test_any_kind_of_tensor_has_colours() -> None:
         np.testing.assert_array_equal(palette.indices(kind, scale), palette.indices(np.array([[1.5, -0.5]]), scale))
 
 
-@pytest.mark.xfail(strict=True, reason="indices() of a single number: numpy.uint8 does not support item assignment")
 def test_a_single_number_has_a_colour_too() -> None:
     assert palette.indices(0.5, None) == palette.indices([0.5], None)[0]
 
