@@ -23,7 +23,7 @@ def data_flow(trace: Trace, *, frames: int = 8) -> Film:
     trace.one_digit()
     shapes = ", then ".join(times(tuple(trace.steps[trace.result_of(s)].result.shape[1:])) for s in trace.stages())
     alt = f"A digit becomes blocks of numbers, drawn to scale: 1×28×28, then {shapes}."
-    return Film(lambda: _frames(trace, frames), alt)
+    return Film(lambda: _frames(trace, frames), alt, poster=400)
 
 
 class _Block:

@@ -37,7 +37,7 @@ def embedding_evolution(moments: Sequence[Moment], labels: Sequence[int | None],
         f"{len(np.unique(known[known >= 0]))} groups; {percent(right[0])} are read rightly at first, "
         f"{percent(right[-1])} in the end."
     )
-    return Film(lambda: _frames(moments, places, known, right, held, ms), alt)
+    return Film(lambda: _frames(moments, places, known, right, held, ms), alt, poster=400)
 
 
 def plane(moments: Sequence[Moment]) -> tuple[list[np.ndarray], float]:

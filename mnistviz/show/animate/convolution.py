@@ -36,7 +36,7 @@ def convolution(trace: Trace, layer: str = "conv1", channel: int | None = None, 
         f"A {times(book.kernel.shape)} kernel slides over the input of {layer}; beside it the products of each "
         f"position, their sum, the bias, and the map of channel {shown} as it fills."
     )
-    return Film(lambda: book.frames(frames), alt)
+    return Film(lambda: book.frames(frames), alt, poster=400)
 
 
 class _Book:

@@ -33,7 +33,7 @@ def demo(traces: Sequence[Trace], labels: Sequence[int | None] | None = None, *,
     answers = [int(softmax(trace)[0].argmax()) for trace in traces]
     said = ", ".join(map(str, answers))
     alt = f"{len(traces)} digits go through the network one after another; the answers are {said}."
-    return Film(lambda: _frames(traces, labels, frames), alt)
+    return Film(lambda: _frames(traces, labels, frames), alt, poster=400)
 
 
 class _Column:

@@ -3,7 +3,9 @@
 import io
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,16 +29,17 @@ BUDGET = 1_500_000  # bytes
 class Film:
     """`film.save("convolution.gif")`: a scene, ready to be drawn frame by frame as often as needed.
 
-    Iterating gives its frames; nothing is kept of them. `film.alt` says what is to be seen.
+    Iterating gives its frames; nothing is kept of them. `film.alt` says what is to be seen. With `poster`
+    the last frame also comes first, for so many milliseconds: what is seen where films stand still.
     """
 
-    def __init__(self, draw: Callable[[], Iterable[Frame]], alt: str) -> None:
-        self._draw, self.alt = draw, alt
+    def __init__(self, draw: Callable[[], Iterable[Frame]], alt: str, poster: int = 0) -> None:
+        self._draw, self.alt, self.poster = draw, alt, poster
 
     def __iter__(self) -> Iterator[Frame]:
         """The frames; one of another size, or that stands for no possible time, is an error that names it."""
         size, count = None, 0
-        for count, frame in enumerate(self._draw(), 1):
+        for count, frame in enumerate(self._frames(), 1):
             size = size or frame.pixels.shape
             if frame.pixels.shape != size:
                 raise MnistvizError(
@@ -48,6 +51,12 @@ class Film:
             yield frame
         if not count:
             raise MnistvizError("this film has no frames", fix="yield at least one: canvas.frame(100)")
+
+    def _frames(self) -> Iterator[Frame]:
+        if self.poster:
+            for last in deque(self._draw(), maxlen=1):
+                yield replace(last, ms=self.poster)
+        yield from self._draw()
 
     def save(
         self, path: str | Path, *, budget: int | None = BUDGET, hold: int = 2000, loop: str | int = "forever",
@@ -77,9 +86,9 @@ class Film:
 
     def sheet(self, count: int = 9, columns: int = 3) -> bytes:
         """A PNG of `count` frames that stand long, in their order, at half size: the film on paper."""
-        times = [frame.ms for frame in self]
-        chosen = keyframes(times, count)
-        pictures = [_picture(frame).convert("RGB").reduce(2) for i, frame in enumerate(self) if i in chosen]
+        film = Film(self._draw, self.alt)  # without its poster
+        chosen = keyframes([frame.ms for frame in film], count)
+        pictures = [_picture(frame).convert("RGB").reduce(2) for i, frame in enumerate(film) if i in chosen]
         (width, height), gap = pictures[0].size, 8
         columns = min(columns, len(pictures))
         rows = -(-len(pictures) // columns)

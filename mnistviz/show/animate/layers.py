@@ -40,7 +40,7 @@ def forward(trace: Trace, *, frames: int = 8) -> Film:
         f"A digit goes through {', '.join(layers)}: all maps of every layer light up, then ten probabilities; "
         f"the answer is {answer}."
     )
-    return Film(lambda: _frames(trace, frames), alt)
+    return Film(lambda: _frames(trace, frames), alt, poster=400)
 
 
 def _idle(kind: str) -> bool:

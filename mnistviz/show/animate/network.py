@@ -33,7 +33,7 @@ def network(trace: Trace, *, frames: int = 8) -> Film:
         f"A digit, maps of {len(trace.stages()) - 1} stages, the links between them coloured by what flowed, ten "
         f"scores; the answer is {path[0].unit[0]}, and a green path leads from it back to pixel {path[-1].unit[1:]}."
     )
-    return Film(lambda: _Stage(trace, path).frames(frames), alt)
+    return Film(lambda: _Stage(trace, path).frames(frames), alt, poster=400)
 
 
 class _Column:

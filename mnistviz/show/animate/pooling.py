@@ -37,7 +37,7 @@ def max_pooling(trace: Trace, layer: str | None = None, channel: int | None = No
         f"map of {times(out.shape[1:])}."
     )
     stage = _Pool(trace, layer, shown)
-    return Film(lambda: stage.frames(frames), alt)
+    return Film(lambda: stage.frames(frames), alt, poster=400)
 
 
 class _Pool:

@@ -35,7 +35,7 @@ def training_replay(
         f"maps and probabilities; of {len(labels):,} digits {percent(right[0])} are read rightly at first, "
         f"{percent(right[-1])} in the end."
     )
-    return Film(lambda: _frames(probes, right, len(labels), ms), alt)
+    return Film(lambda: _frames(probes, right, len(labels), ms), alt, poster=400)
 
 
 def shares_right(moments: Sequence[Moment], labels: Sequence[int | None]) -> list[float]:
