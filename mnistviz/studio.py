@@ -84,7 +84,8 @@ class Order:
 
 
 def _demo(order: Order) -> Film:
-    model, shown = load_model(order.model), [example(d) for d in range(10)]
+    model, test = load_model(order.model), load_digits("mnist").test
+    shown = [test[int((test.known_labels() == d).nonzero()[0])] for d in range(10)]
     labels: list[int | None] = list(range(10))
     if order.digit is not None:
         shown, labels = [*shown, order.digit], [*labels, None]

@@ -357,7 +357,7 @@ def test_a_mistake_in_animate_gives_one_message(arguments: tuple, said: str, wit
 def test_animate_says_where_it_cannot_write(with_light: Path, tmp_path: Path, capsys) -> None:
     (tmp_path / "file").write_text("")
     assert run(*CONVOLUTION, "--out", tmp_path / "file" / "x.gif") == 1
-    assert "cannot write x.gif" in capsys.readouterr().err
+    assert "cannot write x" in capsys.readouterr().err
     assert (tmp_path / "file").read_text() == ""
 
 

@@ -59,6 +59,8 @@ def flow(trace: Trace, layer: str) -> Tensor:
         raise MnistvizError(f"{layer!r} is a {step.kind}: no weights mix its channels",
                             allowed=f"{_of_kind(trace, 'Conv2d')}; {_of_kind(trace, 'Linear')}")  # fmt: skip
     weight = step.weight.double()
+    if step.kind == "Linear" and step.input.ndim != 2:
+        raise MnistvizError(f"{layer!r} is applied to more than one row of features", given=sizes(step.inputs))
     if step.kind == "Linear":
         return weight * step.input[0].double()
     s = step.settings

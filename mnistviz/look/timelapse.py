@@ -74,7 +74,13 @@ class Timelapse:
         twin = deepcopy(unwrapped(model)[0])
         seen = []
         for step, weights in self.checkpoints.items():
-            twin.load_state_dict(weights)
+            try:
+                twin.load_state_dict(weights)
+            except RuntimeError as error:
+                raise MnistvizError(
+                    "these checkpoints are of another network", given=type(model).__name__,
+                    fix="give the model that was trained, or one built the same way",
+                ) from error  # fmt: skip
             parts = []
             for batch in inputs.split(BATCH):
                 with capture(twin, layers) as trace:
@@ -104,5 +110,6 @@ def _end_to_end(values: list[Any]) -> Any:
     if isinstance(first, dict):
         return {key: _end_to_end([v[key] for v in values]) for key in first}
     if isinstance(first, tuple | list):
-        return type(first)(_end_to_end(list(column)) for column in zip(*values, strict=True))
+        columns = [_end_to_end(list(column)) for column in zip(*values, strict=True)]
+        return type(first)(*columns) if hasattr(first, "_fields") else type(first)(columns)
     return first

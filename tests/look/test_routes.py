@@ -537,7 +537,6 @@ def test_a_flow_is_of_one_digit(real: dict[str, nn.Sequential], few: mv.Digits) 
         mv.flow(record(real["compact"], few.pixels[:2]), "conv1")
 
 
-@pytest.mark.xfail(strict=True, reason="rows of features are multiplied with rows of weights that they never met")
 def test_a_linear_layer_on_many_rows_has_no_flow() -> None:
     trace = record(nn.Sequential(nn.Linear(4, 3)), torch.rand(1, 3, 4))
     with pytest.raises(mv.MnistvizError, match="more than one row"):

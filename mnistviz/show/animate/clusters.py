@@ -83,7 +83,7 @@ def _frames(
             f"Ten kinds of digits come apart: step {steps[n]} of {steps[-1]}",
             "each point is a digit as the last hidden layer sees it",
         )
-        canvas.fill(*FIELD)
+        canvas.fill(FIELD[0] - 20, FIELD[1] - 14, FIELD[2] + 40, FIELD[3] + 30)  # labels reach over the edge
         chart(canvas, area, steps, right, n)
         canvas.fill(side, TOP + 216, WIDE - side, 30)
         canvas.number(side, TOP + 216, right[n], ("right",), f"{percent(right[n])}", size=22, bold=True)
@@ -99,5 +99,6 @@ def _frames(
         for x, y in places[n][labels < 0].tolist():
             canvas.box(x - 5, y - 5, 11, 11)
             canvas.rule(x - 2, y - 2, 5, 5, "ink")
-            canvas.text(x + 14, y, "yours", 18, "ink", "lm", bold=True)
+            inward = (x + 14, "lm") if x < FIELD[0] + FIELD[2] - 80 else (x - 14, "rm")
+            canvas.text(inward[0], y, "yours", 18, "ink", inward[1], bold=True)
         yield canvas.frame(ms if n else 1000, n)

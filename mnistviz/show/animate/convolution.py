@@ -28,6 +28,11 @@ def convolution(trace: Trace, layer: str = "conv1", channel: int | None = None, 
     if step.kind != "Conv2d":
         have = [key for key, s in zip(trace.keys, trace.steps, strict=True) if s.kind == "Conv2d"]
         raise MnistvizError(f"{layer!r} is a {step.kind} and slides no kernel", allowed=", ".join(have) or "none here")
+    if max(step.weight.shape[2:]) > 5:  # type: ignore[union-attr]
+        raise MnistvizError(
+            f"the kernels of {layer!r} are too large to be written out", given=times(tuple(step.weight.shape[2:])),  # type: ignore[union-attr]
+            allowed="up to 5×5",
+        )  # fmt: skip
     out = array(step.result[0])
     shown = int(out.clip(0).std((1, 2)).argmax()) if channel is None else channel
     ledger(trace, layer, shown, 0, 0)  # a channel that is not there is an error now, not at the first frame
@@ -77,8 +82,10 @@ class _Book:
             f"each output pixel = {many} products + bias, the same weights everywhere",
         )  # fmt: skip
         name = "the digit" if self.input_scale is None else f"input channel {self.first}"
+        mode = self.step.settings["padding_mode"]
+        border = ", border 0" if mode == "zeros" else f", border {mode}"
         bordered = self.before.shape != tuple(self.step.input.shape[2:])
-        canvas.text(self.left, TOP - 4, name + (", border 0" if bordered else ""), anchor="ls")
+        canvas.text(self.left, TOP - 4, name + (border if bordered else ""), anchor="ls")
         canvas.text(right, TOP - 4, f"output, channel {self.channel}", anchor="ls")
         source = ("padded", self.layer, 0, self.first)
         canvas.maps(self.left, TOP, self.before[None], self.input_scale, self.zoom, [source])
@@ -144,4 +151,4 @@ class _Book:
 
 
 def _said(value: float) -> str:
-    return f"{value:.2f}".replace("-", "−") if value else "0"
+    return f"{round(value, 2) + 0.0:.2f}".replace("-", "−") if value else "0"  # + 0.0: minus zero is zero

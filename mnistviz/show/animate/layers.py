@@ -48,46 +48,41 @@ def _idle(kind: str) -> bool:
 
 
 def _frames(trace: Trace, moves: int) -> Iterator[Frame]:
-    canvas = Canvas(WIDE, HIGH)
-    pixels, colours = array(trace.input[0]), input_scale(trace)
-    zoom = 140 // max(pixels.shape[1:])
-    canvas.text(EDGE, TOP + 12, "the digit", 18)
-    canvas.maps(EDGE, TOP + 40, pixels[:1], colours, zoom, sources("input", [0]))
+    canvas, shares = Canvas(WIDE, HIGH), softmax(trace)[0]
     rail = [i for i, step in enumerate(trace.steps) if not _idle(step.kind)]
-    title(
-        canvas, "A digit on its way through the network", "every value of every layer, from one recorded forward pass"
-    )
+    about = "every value of every layer, from one recorded forward pass"
+    title(canvas, "A digit on its way through the network", about)
+    _digit(canvas, trace)
     _rail(canvas, trace, rail, -1)
     yield canvas.frame(1200)
-    for index in rail:
+    for before, index in zip([-1, *rail], rail, strict=False):
         step = trace.steps[index]
-        idle = [trace.keys[i] for i in range(rail[rail.index(index) - 1] + 1, index)] if index != rail[0] else []
-        passed = f"   ({', '.join(idle)}: nothing to see outside training)" if idle else ""
-        shape = tuple(step.result.shape[1:])
+        shape, idle = tuple(step.result.shape[1:]), trace.keys[before + 1 : index]
+        passed = f"   (after {' and '.join(idle)}, which change no number)" if idle else ""
         title(canvas, f"{trace.keys[index]} · {step.kind}", _what(sizes(step.output), shape, step.parameters) + passed)
         _rail(canvas, trace, rail, index)
-        canvas.fill(LEFT, TOP, WIDE - LEFT, HIGH - 46 - TOP)
-        _sight(canvas, trace, index, zoom)
+        _digit(canvas, trace, index)
         yield from (_maps if len(shape) == 3 else _cells)(canvas, trace, index, moves)
         yield canvas.frame(640)
-    canvas.fill(LEFT, TOP, WIDE - LEFT, HIGH - 46 - TOP)
-    shares = softmax(trace)[0]
-    canvas.maps(EDGE, TOP + 40, pixels[:1], colours, zoom, sources("input", [0]))
-    canvas.fill(EDGE, SEEN, LEFT - EDGE, 60)
     title(canvas, f"The answer is {int(shares.argmax())}", "softmax turns the ten scores into probabilities")
     _rail(canvas, trace, rail, len(trace.steps))
+    _digit(canvas, trace)
     for grown in ease(moves):
         probabilities(canvas, LEFT + 60, TOP + 6, shares, width=420, pitch=36, grown=grown)
         yield canvas.frame(60)
 
 
-def _sight(canvas: Canvas, trace: Trace, index: int, zoom: int) -> None:
-    """On the digit, the part that one value from the middle of this layer sees."""
-    shape = trace.steps[index].result.shape[1:]
+def _digit(canvas: Canvas, trace: Trace, index: int | None = None) -> None:
+    """An empty stage with the digit at its left; on it, what one value from the middle of a layer sees."""
+    canvas.fill(0, TOP, WIDE, HIGH - 46 - TOP)
+    zoom = 140 // max(trace.input.shape[2:])
+    canvas.text(EDGE, TOP + 12, "the digit")
     canvas.maps(EDGE, TOP + 40, array(trace.input[0, :1]), input_scale(trace), zoom, sources("input", [0]))
-    canvas.fill(EDGE, SEEN, LEFT - EDGE, 60)
+    if index is None:
+        return
     try:
-        field = receptive_field(trace, trace.keys[index], *(n // 2 for n in shape[1:]))
+        middle = (n // 2 for n in trace.steps[index].result.shape[2:])
+        field = receptive_field(trace, trace.keys[index], *middle)
     except MnistvizError:  # a network with parts that are no modules
         return
     high, wide = field.height, field.width
@@ -144,7 +139,7 @@ def _cells(canvas: Canvas, trace: Trace, index: int, moves: int) -> Iterator[Fra
 
 
 def _tenth(value: float) -> str:
-    return f"{value:.1f}".replace("-", "−")
+    return f"{round(float(value), 1) + 0.0:.1f}".replace("-", "−")  # + 0.0: minus zero is zero
 
 
 def _rail(canvas: Canvas, trace: Trace, rail: list[int], now: int) -> None:

@@ -77,7 +77,8 @@ def fitting(count: int, height: int, width: int, wide: int, high: int, gap: int 
 
 def spaced(length: int, count: int) -> set[int]:
     """`count` of the numbers below `length`, evenly apart, with the last."""
-    return {round((k + 1) * length / count) - 1 for k in range(min(count, length))}
+    count = min(count, length)
+    return {round((k + 1) * length / count) - 1 for k in range(count)}
 
 
 def times(shape: tuple[int, ...]) -> str:

@@ -8,10 +8,10 @@ from mnistviz.errors import MnistvizError
 from mnistviz.look.replay import margins, pair
 from mnistviz.look.routes import pool_winners
 from mnistviz.look.trace import Trace, sizes
-from mnistviz.show.animate.canvas import Canvas, Frame, ease
+from mnistviz.show.animate.canvas import Canvas, Frame, ease, width_of
 from mnistviz.show.animate.film import Film
 from mnistviz.show.animate.parts import EDGE, WIDE, footer, spaced, times, title
-from mnistviz.show.scales import Scale, array
+from mnistviz.show.scales import Scale, array, short
 
 TOP = 104
 
@@ -28,6 +28,10 @@ def max_pooling(trace: Trace, layer: str | None = None, channel: int | None = No
         raise MnistvizError("no layer of this trace is a max-pool", given=", ".join(trace.keys))
     layer = layer or pools[0]
     pool_winners(trace, layer)  # an error if it is none
+    if pair(trace[layer].settings["dilation"]) != (1, 1):
+        raise MnistvizError(
+            f"the windows of {layer!r} have gaps", given=f"dilation {trace[layer].settings['dilation']}"
+        )
     out = array(trace[layer].result[0])
     shown = int(out.std((1, 2)).argmax()) if channel is None else channel
     if not 0 <= shown < len(out):
@@ -126,8 +130,9 @@ class _Pool:
             at, unit = (corner + j * cell, self.top + i * line), (top + i, left + j)
             best = unit == (self.won_y[y, x], self.won_x[y, x])
             source = ("into", self.layer, 0, self.channel, *unit)
-            sheet.number(at[0] + cell // 2, at[1] + line // 2, float(self.before[unit]), source,
-                         anchor="mm", size=19, bold=best)  # fmt: skip
+            value = float(self.before[unit])
+            size = 19 if width_of(short(value), 19, bold=True) <= cell - 14 else 14
+            sheet.number(at[0] + cell // 2, at[1] + line // 2, value, source, anchor="mm", size=size, bold=best)
             if best:
                 sheet.box(at[0] + 4, at[1] + 4, cell - 8, line - 8)
         below = self.top + (bottom - top) * line

@@ -41,6 +41,8 @@ def training_replay(
 def shares_right(moments: Sequence[Moment], labels: Sequence[int | None]) -> list[float]:
     """The share of right answers at each moment, counted from the recorded scores; None is a digit without a label."""
     known = np.array([-1 if label is None else label for label in labels])
+    if not (known >= 0).any():
+        raise MnistvizError("no digit has a label: right and wrong cannot be counted", given=f"{len(known)} digits")
     found = []
     for moment in moments:
         scores = array(last_linear(moment.trace).result)
