@@ -79,7 +79,7 @@ class Picture(Figure):
         with mpl.rc_context(STYLE):  # what is made only while drawing belongs to the house as well
             canvas.draw()
         about.add_itxt("Description", self.alt)
-        picture = _indexed(np.asarray(canvas.buffer_rgba())[..., :3], self._data_colours())
+        picture = indexed(np.asarray(canvas.buffer_rgba())[..., :3], self._data_colours())
         picture.save(buffer, "PNG", optimize=True, pnginfo=about, dpi=(self.dpi, self.dpi))
         return buffer.getvalue()
 
@@ -96,7 +96,7 @@ class Picture(Figure):
         return {"image/png": self._png(), "text/plain": f"Picture: {self.alt}"}, {"image/png": about}
 
 
-def _indexed(pixels: np.ndarray, exact: np.ndarray) -> Image.Image:
+def indexed(pixels: np.ndarray, exact: np.ndarray) -> Image.Image:
     """The same picture in 256 colours, less than half the bytes, if the `exact` ones leave room for words and lines.
 
     Those stay as they are; only greys, where there are too many, give way to the nearest of 64. So do the

@@ -20,7 +20,8 @@ from mnistviz.errors import MnistvizError, choose
 from mnistviz.progress import Log
 from mnistviz.show.animate.canvas import Frame
 from mnistviz.show.animate.gif import Gif
-from mnistviz.show.animate.palette import PALETTE, PAPER
+from mnistviz.show.animate.palette import PALETTE, PAPER, USED
+from mnistviz.show.picture import indexed
 
 SHORTEST, LONGEST = 20, 655_350  # milliseconds: below, viewers make up their own pace; above, the format ends
 BUDGET = 1_500_000  # bytes
@@ -97,7 +98,7 @@ class Film:
             page.paste(picture, (i % columns * (width + gap), i // columns * (height + gap)))
         about, buffer = PngInfo(), io.BytesIO()
         about.add_itxt("Description", self.alt)
-        page.quantize(256, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True, pnginfo=about)
+        indexed(np.asarray(page), PALETTE[:USED]).save(buffer, "PNG", optimize=True, pnginfo=about)
         return buffer.getvalue()
 
     def slider(self, start: int = -1) -> "Slider":
@@ -145,10 +146,10 @@ class Slider:
 
 def keyframes(times: list[int], count: int) -> list[int]:
     """Which frames tell the film in `count` pictures: those that stand longest, and always the last."""
-    longest = sorted(range(len(times) - 1), key=lambda i: (-times[i], i))
-    standing = [i for i in longest if times[i] > sorted(times)[len(times) // 2]] or longest
+    standing = [i for i in range(len(times) - 1) if times[i] > sorted(times)[len(times) // 2]]
+    if len(standing) < 2:  # an even pace: any frame is as good as another
+        standing = list(range(len(times) - 1))
     if len(standing) > count - 1:  # more than fit: spread over the film
-        standing = sorted(standing)
         standing = [standing[round(k * (len(standing) - 1) / max(count - 2, 1))] for k in range(count - 1)]
     return sorted({*standing, len(times) - 1})
 
@@ -260,10 +261,10 @@ def _too_large(what: str, size: int, budget: int, count: int) -> MnistvizError:
 
 
 def _picture(frame: Frame) -> Image.Image:
-    return _indexed(frame.pixels)
+    return _paletted(frame.pixels)
 
 
-def _indexed(pixels: np.ndarray) -> Image.Image:
+def _paletted(pixels: np.ndarray) -> Image.Image:
     picture = Image.fromarray(pixels, "P")
     picture.putpalette(PALETTE.tobytes())
     return picture
@@ -271,5 +272,5 @@ def _indexed(pixels: np.ndarray) -> Image.Image:
 
 def _png(pixels: np.ndarray) -> bytes:
     buffer = io.BytesIO()
-    _indexed(pixels).save(buffer, "PNG")
+    _paletted(pixels).save(buffer, "PNG")
     return buffer.getvalue()
