@@ -3,13 +3,18 @@
 from mnistviz.device import pick_device
 from mnistviz.errors import MnistvizError
 from mnistviz.learn import kaggle, models, recipes
+from mnistviz.learn.attack import FGSM, PGD, Attack
 from mnistviz.learn.augment import Augment
 from mnistviz.learn.checkpoint import load_model, load_weights, read_card, save_model, unseen, weights
 from mnistviz.learn.data import Digits, DigitSet, load_digits
-from mnistviz.learn.evaluate import Report, evaluate, predict
+from mnistviz.learn.evaluate import DISPUTED, Report, evaluate, predict
 from mnistviz.learn.handwriting import read_digit
+from mnistviz.learn.robust import CORRUPTIONS, attacked, corrupt, digits_from_elsewhere, robustness, under_attack
 from mnistviz.learn.train import Fit, History, fit
 from mnistviz.look.arithmetic import Formula, Ledger, describe, ledger, shape_formula
+from mnistviz.look.attribution import METHODS, Attribution, Sanity, agreement, attribute, edges, sanity
+from mnistviz.look.causes import Contrast, Silenced, contrast, nearest, silenced
+from mnistviz.look.dreams import Dreams, dream
 from mnistviz.look.examples import Examples, top_examples
 from mnistviz.look.field import Field, receptive_field
 from mnistviz.look.hooks import ablate, capture
@@ -36,12 +41,18 @@ __all__ = [
     # keep
     "load_model", "load_weights", "save_model", "weights", "read_card", "unseen",
     # judge
-    "predict", "evaluate", "Report",
+    "predict", "evaluate", "Report", "DISPUTED",
+    "Attack", "FGSM", "PGD", "attacked", "under_attack",
+    "corrupt", "CORRUPTIONS", "robustness", "digits_from_elsewhere",
     # look inside
     "capture", "Trace", "Step", "ablate", "replay", "Replay",
     "ledger", "Ledger", "shape_formula", "Formula", "describe",
     "receptive_field", "Field", "pool_winners", "Winners", "relu_gates", "winning_path", "Stop", "flow",
     "watch", "Activity", "Bins", "summarise", "Diary", "Timelapse", "Moment", "top_examples", "Examples",
+    # ask why
+    "contrast", "Contrast", "silenced", "Silenced", "nearest",
+    "attribute", "Attribution", "METHODS", "sanity", "Sanity",
+    "edges", "agreement", "dream", "Dreams",
     # see
     "figures", "animate", "film", "Scale",
 ]  # fmt: skip

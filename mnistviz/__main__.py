@@ -15,7 +15,7 @@ from mnistviz.learn.data import Digits
 
 
 def train(options: argparse.Namespace) -> None:
-    recipe = {"tuned": mv.recipes.tuned, "published": mv.recipes.published}[options.recipe](options.model)
+    recipe = getattr(mv.recipes, options.recipe)(options.model)
     if options.seed is not None:
         recipe = recipe.but(seed=options.seed)
     if options.epochs is not None:
@@ -129,7 +129,7 @@ def parser() -> argparse.ArgumentParser:
 
     sub = command(train, "train one architecture and keep its weights", "train light --recipe published")
     sub.add_argument("model", help=f"one of {', '.join(mv.models.MODELS)}")
-    sub.add_argument("--recipe", choices=("tuned", "published"), default="tuned", help="default: tuned")
+    sub.add_argument("--recipe", choices=("tuned", "published", "robust"), default="tuned", help="default: tuned")
     sub.add_argument("--data", choices=("mnist", "kaggle"), default="kaggle", help="default: kaggle")
     sub.add_argument("--images", type=int, help="learn from at most this many, every digit in proportion")
     sub.add_argument("--validation", type=float, default=0.15, help="share kept for validation (default: 0.15)")

@@ -53,7 +53,7 @@ def save_model(path: str | Path, state: dict[str, Tensor], card: dict[str, Any])
 
 
 def load_model(name: str | Path, device: str | torch.device = "cpu") -> nn.Sequential:
-    """`load_model("deep")` is the reference under `models/deep/`; a path loads that checkpoint.
+    """`load_model("deep")` is the reference under `models/deep/`, or any other folder there; a path loads that file.
 
     The model comes in evaluation mode. Only tensors are read: a file with anything else is refused.
     """
@@ -98,7 +98,8 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
 
 def read_card(name: str | Path) -> dict[str, Any]:
     """`read_card("deep")`, or the path of a `.pth`: architecture, recipe, data, metrics, versions, sha256."""
-    path = Path(_find(name) if name in models.MODELS else name).with_suffix(".json")
+    kept = name in models.MODELS or (project.models_folder() / name / BEST).exists()
+    path = Path(_find(name) if kept else name).with_suffix(".json")
     try:
         card = json.loads(path.read_text())
     except FileNotFoundError:
@@ -214,15 +215,15 @@ class Store:
 
 
 def _find(name: str | Path) -> Path:
+    kept = project.models_folder() / name / BEST
+    if isinstance(name, str) and kept.exists():
+        return kept
     if isinstance(name, str) and name in models.MODELS:
-        path = project.models_folder() / name / BEST
-        if not path.exists():
-            raise MnistvizError(
-                f"there are no reference weights for {name!r}",
-                allowed=sorted(p.parent.name for p in project.models_folder().glob(f"[!_]*/{BEST}")),
-                fix=f"python -m mnistviz train {name}, then load models/_mine/{name}/{BEST}",
-            )
-        return path
+        raise MnistvizError(
+            f"there are no reference weights for {name!r}",
+            allowed=sorted(p.parent.name for p in project.models_folder().glob(f"[!_]*/{BEST}")),
+            fix=f"python -m mnistviz train {name}, then load models/_mine/{name}/{BEST}",
+        )
     path = Path(name)
     if not path.is_file():
         raise MnistvizError(

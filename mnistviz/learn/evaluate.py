@@ -1,4 +1,4 @@
-"""Numbers about a trained model: probabilities, accuracy with its interval, per digit, and the mistakes."""
+"""Numbers about a trained model: probabilities, accuracy with its interval, mistakes, and how far to trust it."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torch import Tensor, nn
@@ -14,10 +16,12 @@ from torch import Tensor, nn
 from mnistviz.errors import MnistvizError
 from mnistviz.learn.data import Digits
 
+# Five people each were asked again; fewer than three confirmed these labels of MNIST's test set (C. Northcutt and
+# others, Pervasive label errors in test sets, 2021).
+DISPUTED = (947, 1621, 1901, 2130, 2462, 2597, 2654, 3520, 3558, 5937, 6651, 6783, 8527, 9679, 9729)
 BATCH = {"cpu": 128}  # its maps stay in cache; larger batches are slower on a CPU
 
 
-@torch.inference_mode()
 def logits(model: nn.Module, digits: Digits, batch: int | None = None) -> Tensor:
     """The model's ten scores for every digit, in order: float32 (N, 10), on the model's device.
 
@@ -25,13 +29,21 @@ def logits(model: nn.Module, digits: Digits, batch: int | None = None) -> Tensor
     """
     if not len(digits):
         raise MnistvizError("there are no digits to predict", given=digits)
+    return scores_of(model, digits.images, batch)
+
+
+@torch.inference_mode()
+def scores_of(model: nn.Module, images: Tensor, batch: int | None = None) -> Tensor:
+    """The same for images as bytes, (N, 28, 28), or pixels from 0 to 1, (N, 1, 28, 28)."""
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     batch = batch or BATCH.get(device.type, 2000)
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        chunks = (digits.images[i : i + batch].to(device) for i in range(0, len(digits), batch))
-        return torch.cat([model(chunk.unsqueeze(1).float().div_(255)).float() for chunk in chunks])
+        chunks = (images[i : i + batch].to(device) for i in range(0, len(images), batch))
+        if images.dtype == torch.uint8:
+            chunks = (chunk.unsqueeze(1).float().div_(255) for chunk in chunks)
+        return torch.cat([model(chunk).float() for chunk in chunks])
     finally:
         for module, training in modes:
             module.training = training
@@ -98,6 +110,12 @@ class Report:
         """Mean negative log-likelihood: how surprised the model is by the truth, in nats."""
         return float(-self.log_probabilities[np.arange(len(self.labels)), self.labels].mean())
 
+    @property
+    def brier(self) -> float:
+        """Mean squared distance between the ten probabilities and the truth: 0 is perfect, 0.9 knows nothing."""
+        truth = np.eye(10)[self.labels]
+        return float(((self.probabilities - truth) ** 2).sum(1).mean())
+
     @cached_property
     def confusion(self) -> np.ndarray:
         """Counts, (10, 10): row is the true digit, column the answer."""
@@ -131,9 +149,109 @@ class Report:
         )
         return table.sort_values("confidence", ascending=False, kind="stable", ignore_index=True)
 
+    @cached_property
+    def pairs(self) -> pd.DataFrame:
+        """Which digit is taken for which, the most frequent first: count, and share of that digit."""
+        counts, rates = self.confusion, self.confusion_rates
+        label, prediction = np.nonzero(counts * (1 - np.eye(10, dtype=int)))
+        table = pd.DataFrame({"label": label, "prediction": prediction, "count": counts[label, prediction],
+                              "rate": rates[label, prediction]})  # fmt: skip
+        return table.sort_values("count", ascending=False, kind="stable", ignore_index=True)
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """The probability of each answer."""
+        return self.probabilities.max(1)
+
+    def reliability(self, bins: int = 15) -> pd.DataFrame:
+        """Confidence beside the share that is right, in equal steps of confidence; empty steps are left out."""
+        right = self.predictions == self.labels
+        place = _step(self.confidence, bins)
+        rows = []
+        for k in np.unique(place):
+            inside = place == k
+            low, high = binomtest(int(right[inside].sum()), int(inside.sum())).proportion_ci(method="wilson")
+            rows.append({"from": k / bins, "to": (k + 1) / bins, "count": int(inside.sum()), "low": low, "high": high,
+                         "confidence": self.confidence[inside].mean(), "accuracy": right[inside].mean()})  # fmt: skip
+        return pd.DataFrame(rows)[["from", "to", "count", "confidence", "accuracy", "low", "high"]]
+
+    def calibration_error(self, bins: int = 15, draws: int = 500, seed: int = 0) -> "CalibrationError":
+        """`report.calibration_error()`: the ECE, beside the one that chance alone would give.
+
+        A model whose confidences are exactly right still has an error above 0 on finitely many digits; how
+        much, is drawn here: answers right or wrong with just the probability that was stated.
+        """
+        if draws < 1:
+            raise MnistvizError("draws of what chance gives", given=draws, allowed="1 or more")
+        confidence, place, sizes = self.confidence, _step(self.confidence, bins), len(self.labels)
+
+        def gap(right: np.ndarray) -> float:
+            return float(np.abs(np.bincount(place, right - confidence, bins)).sum() / sizes)
+
+        random = np.random.default_rng(seed)
+        chance = [gap(random.random(sizes) < confidence) for _ in range(draws)]
+        return CalibrationError(gap(self.predictions == self.labels), *map(float, np.quantile(chance, [0.5, 0.95])))
+
+    @cached_property
+    def coverage(self) -> pd.DataFrame:
+        """If only the surest answers are given, the share of them that is wrong: one row per digit, surest first."""
+        order = np.argsort(-self.confidence, kind="stable")
+        given = np.arange(1, len(order) + 1)
+        wrong = np.cumsum((self.predictions != self.labels)[order])
+        return pd.DataFrame(
+            {"coverage": given / len(order), "error": wrong / given, "threshold": self.confidence[order]}
+        )
+
+    def take(self, rows: np.ndarray | list[int]) -> "Report":
+        """The same report for some of its digits; `row` of its mistakes counts anew."""
+        rows = np.array(rows)  # a copy: torch warns of arrays it may not write to
+        if not rows.size:
+            raise MnistvizError("no digits to take", given=rows, allowed="one row or more")
+        return Report(self.log_probabilities[rows], self.labels[rows], self.digits[rows])
+
+    def undisputed(self) -> "Report":
+        """Without the 15 digits of MNIST's test set whose labels most people contradict."""
+        if self.digits.source != "MNIST test" or len(self.labels) != 10_000:
+            raise MnistvizError("disputed labels are known only for MNIST's own 10,000 test digits",
+                                given=self.digits, fix='mv.evaluate(model, mv.load_digits("mnist").test)')  # fmt: skip
+        return self.take(np.setdiff1d(np.arange(10_000), DISPUTED))
+
+    def cooled(self, temperature: float) -> "Report":
+        """All scores divided by a temperature: above 1 the model is less sure; no answer changes."""
+        if not 1e-3 <= temperature <= 1e3:  # beyond, differences are lost in double precision
+            raise MnistvizError("not a temperature", given=temperature, allowed="0.001 to 1000")
+        scores = self.log_probabilities / temperature
+        return Report(scores - logsumexp(scores, axis=1, keepdims=True), self.labels, self.digits)
+
+    def best_temperature(self) -> float:
+        """`test.cooled(val.best_temperature())`: the temperature at which the truth surprises least here."""
+        found = minimize_scalar(lambda t: self.cooled(np.exp(t)).nll, bounds=(-4, 4), method="bounded",
+                                options={"xatol": 1e-6})  # fmt: skip
+        return float(np.exp(found.x))
+
     def __repr__(self) -> str:
         low, high = self.interval
         return (
             f"Report({self.accuracy:.2%} of {len(self.labels):,} right, {len(self.labels) - self.correct} wrong; "
             f"95 % interval {low:.2%} to {high:.2%}; nll {self.nll:.4f}; {self.digits.source})"
         )
+
+
+@dataclass(frozen=True)
+class CalibrationError:
+    """The mean gap between confidence and accuracy, and what it would be by chance alone."""
+
+    value: float
+    by_chance: float  # the median of a model that is calibrated exactly
+    limit: float  # 95 % of such models stay below
+
+    def __repr__(self) -> str:
+        verdict = "within" if self.value <= self.limit else "above"
+        return f"ECE {self.value:.2%}; by chance {self.by_chance:.2%}, up to {self.limit:.2%}: {verdict} the noise"
+
+
+def _step(confidence: np.ndarray, bins: int) -> np.ndarray:
+    """Which of the equal steps of confidence each answer falls into; 1 belongs to the last."""
+    if not isinstance(bins, int) or bins < 1:
+        raise MnistvizError("steps of confidence", given=bins, allowed="a whole number, 1 or more")
+    return np.minimum((confidence * bins).astype(int), bins - 1)

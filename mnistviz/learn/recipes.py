@@ -9,6 +9,7 @@ from torch import nn
 
 from mnistviz.device import PRECISIONS
 from mnistviz.errors import MnistvizError, choose
+from mnistviz.learn.attack import Attack
 from mnistviz.learn.augment import Augment
 
 OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -40,6 +41,7 @@ class Recipe:
     warm_up: float = 0.25  # one-cycle: share of the steps in which the rate rises
     label_smoothing: float = 0.0
     augment: Augment | None = None
+    attack: Attack | None = None  # training under attack: every batch is changed against the model as it stands
     average: float = 0.0  # decay of the moving average of the weights; 0 keeps the weights themselves
     keep: str = "accuracy"  # the validation measure that "best" means
     stop_after: int = 0  # epochs without a better one before training stops; 0 never stops early
@@ -138,6 +140,14 @@ TUNED = {
     "sprint": _CYCLE.but(model="sprint", epochs=1, batch=96, lr=0.01, label_smoothing=0.1),
 }  # fmt: skip
 
+# Training under attack: every batch is changed against the network as it stands, in six steps.
+ROBUST = {
+    "simple": TUNED["simple"].but(
+        epochs=18, lr=0.003, warm_up=0.4, augment=None,
+        attack=Attack(0.3, steps=6, step=0.1, random_start=True),
+    ),
+}  # fmt: skip
+
 
 def published(name: str, run: Sized | None = None) -> Recipe:
     """`published("deep")`: the recipe of that system's README. With a run: its seed, and its cap on epochs."""
@@ -147,6 +157,11 @@ def published(name: str, run: Sized | None = None) -> Recipe:
 def tuned(name: str, run: Sized | None = None) -> Recipe:
     """`tuned("deep", run)`: our recipe for that architecture, chosen by validation accuracy."""
     return _sized(choose("tuned recipe", name, TUNED), run)
+
+
+def robust(name: str, run: Sized | None = None) -> Recipe:
+    """`robust("simple", run)`: training under attack; slower by the number of its steps."""
+    return _sized(choose("robust recipe", name, ROBUST), run)
 
 
 def _sized(recipe: Recipe, run: Sized | None) -> Recipe:

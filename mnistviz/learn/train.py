@@ -176,6 +176,8 @@ def _train_epoch(
     for state.step, (x, y) in enumerate(train.batches(recipe.batch, generator=generator, augment=recipe.augment), 1):
         # forward
         with autocast:
+            if recipe.attack is not None:
+                x = recipe.attack(model, x, y, generator)
             scores = model(x.to(memory_format=memory_format))
         loss = F.cross_entropy(scores.float(), y, label_smoothing=recipe.label_smoothing)
         state.loss = losses[state.step - 1] = loss.detach()

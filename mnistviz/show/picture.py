@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import QuadMesh
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -25,6 +26,8 @@ P = ParamSpec("P")
 INK, FAINT, RULE = "#1d2433", "#667085", "#d8dce4"
 BLUE, ORANGE, GREEN, RED = "#0065a3", "#d55e00", "#00795a", "#c22f1d"
 RIGHT, WRONG = ("✓", GREEN), ("✗", RED)  # told by mark as well as colour
+HOUSE = np.array([[round(255 * part) for part in to_rgb(c)] for c in (INK, FAINT, RULE, BLUE, ORANGE, GREEN, RED)],
+                 np.uint8)  # fmt: skip
 GREY = "gray"  # 0 is black paper, 255 is white ink, as the numbers say
 PAPER = "grey levels: 0 black, 255 white, one scale for all"
 
@@ -84,11 +87,11 @@ class Picture(Figure):
         return buffer.getvalue()
 
     def _data_colours(self) -> np.ndarray:
-        """The colours of images, cells and colour bars, (K, 3): they stand for numbers and are not to be touched."""
+        """The colours of images, cells, colour bars and the house, (K, 3): they have a meaning, and are not touched."""
         drawn = [part for axes in self.axes for part in (*axes.images, *axes.collections)]
         values = [(part, part.get_array()) for part in drawn if isinstance(part, AxesImage | QuadMesh)]
         colours = [part.to_rgba(x, bytes=True)[..., :3].reshape(-1, 3) for part, x in values if x is not None]
-        return np.unique(np.concatenate([np.zeros((0, 3), np.uint8), *colours]), axis=0)
+        return np.unique(np.concatenate([HOUSE, *colours]), axis=0)
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         width, height = self.get_size_inches() * 72

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import mnistviz as mv
+from mnistviz.learn.attack import Attack
 from mnistviz.learn.augment import Augment
 from mnistviz.learn.recipes import Recipe
 from mnistviz.learn.train import Fit
@@ -438,3 +439,100 @@ def test_digits_that_cannot_be_used_are_refused_before_the_first_epoch(
     with pytest.raises(mv.MnistvizError, match="no labels" if lack == "labels" else "no digits"):
         train(model, *((bad, val) if which == "train" else (part, bad)))
     assert same(model, tiny())
+
+
+# Training under attack
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_training_under_attack_equals_the_loop_written_by_hand(smoothing: float, part: mv.Digits) -> None:
+    """Each batch is changed against the model as it stands, judging; then learned from as ever."""
+    recipe = PLAIN.but(attack=Attack(0.1), label_smoothing=smoothing)
+    model, by_hand, unharmed = (tiny(dropout=0.3) for _ in range(3))
+    history = train(model, part, recipe=recipe)
+    train(unharmed, part, recipe=recipe.but(attack=None))
+
+    optimiser = torch.optim.Adam(by_hand.parameters(), lr=0.01, fused=True)
+    for epoch in (1, 2):
+        torch.manual_seed(3 * 100_003 + epoch)
+        total = 0.0
+        for x, y in part.batches(50, generator=torch.Generator().manual_seed(3 * 100_003 + epoch)):
+            x.requires_grad_()
+            F.cross_entropy(by_hand.eval()(x), y, reduction="sum").backward()
+            assert x.grad is not None
+            changed = (x.detach() + 0.1 * x.grad.sign()).clamp(0, 1)
+            loss = F.cross_entropy(by_hand.train()(changed), y, label_smoothing=smoothing)
+            optimiser.zero_grad()  # what the attack left in the parameters does not count
+            loss.backward()
+            optimiser.step()
+            total += loss.item() * len(x)
+        assert history.table.loss[epoch] == pytest.approx(total / 220, rel=1e-5)
+    for found, expected in zip(model.parameters(), by_hand.parameters(), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert not same(model, unharmed)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_training_under_attack_is_seeded(precision: str, part: mv.Digits) -> None:
+    attack = Attack(0.1, steps=2, random_start=True)
+    recipe = PLAIN.but(attack=attack, precision=precision, augment=Augment(shift=0.1, mixup=0.5))
+    one, again, other = (tiny(dropout=0.3) for _ in range(3))
+    torch.manual_seed(11)
+    before = torch.get_rng_state()
+    for model, seed in ((one, 3), (again, 3), (other, 4)):
+        train(model, part, recipe=recipe.but(seed=seed))
+    assert same(one, again)
+    assert not same(one, other)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_in_training_the_attack_changes_neither_slopes_nor_modes(part: mv.Digits) -> None:
+    """Seen from within: before, the slopes of the last step; after, the same, and the model still learns."""
+    seen = []
+
+    class Watched(Attack):
+        def __call__(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
+            def look() -> tuple[list[Tensor], list[Tensor]]:
+                slopes = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+                return slopes, [value.clone() for value in model.state_dict().values()]
+
+            before = look()
+            found = super().__call__(model, x, y, generator)
+            for one, other in zip(before, look(), strict=True):
+                assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+            assert all(module.training for module in model.modules())
+            assert generator is not None  # the epoch's own, as for order and augmentation
+            seen.append((len(before[0]), float((found - x).abs().max())))
+            return found
+
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 10))
+    train(model, part, recipe=PLAIN.but(attack=Watched(0.1, steps=2)))
+    assert len(seen) == 10
+    assert [count for count, _ in seen] == [0] + [6] * 9
+    assert all(0.05 < change <= 0.1 + 1e-6 for _, change in seen)
+
+
+def test_an_interrupted_training_under_attack_resumes_to_the_unbroken_weights(
+    part: mv.Digits, val: mv.Digits, tmp_path: Path
+) -> None:
+    recipe = PLAIN.but(epochs=3, model="deep", attack=Attack(0.1, steps=2, random_start=True))
+    unbroken, again = tiny(dropout=0.3), tiny(seed=9, dropout=0.3)
+    train(unbroken, part, val, recipe)
+    first = train(tiny(dropout=0.3), part, val, recipe, folder=tmp_path, callbacks={"step": raise_at(3, 2)})
+    assert first.interrupted
+    with pytest.raises(mv.MnistvizError, match="another recipe"):
+        train(again, part, val, recipe.but(attack=Attack(0.1)), folder=tmp_path, resume=True)
+    train(again, part, val, recipe, folder=tmp_path, resume=True)
+    assert same(again, unbroken)
+    card = mv.read_card(tmp_path / "best_mnist_model.pth")
+    assert card["recipe"]["attack"] == {"epsilon": 0.1, "steps": 2, "step": None, "random_start": True}
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_an_attack_that_may_change_nothing_leaves_the_training_as_it_was(precision: str, part: mv.Digits) -> None:
+    """Its passes through the model leave no trace: not in dropout's draws, nor in what autocast keeps."""
+    plain, under = tiny(dropout=0.3), tiny(dropout=0.3)
+    recipe = PLAIN.but(precision=precision, augment=Augment(shift=0.1))
+    train(plain, part, recipe=recipe)
+    train(under, part, recipe=recipe.but(attack=Attack(0, steps=3)))
+    assert same(plain, under)

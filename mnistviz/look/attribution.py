@@ -1,0 +1,166 @@
+"""Which pixels mattered for one score, by captum; and whether to believe it."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from captum.attr import IntegratedGradients, LayerGradCam, Occlusion, Saliency
+from torch import Tensor, nn
+
+from mnistviz.errors import MnistvizError, choose
+from mnistviz.look.layers import undisturbed, unwrapped
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """For one score, a number per pixel: above 0 it speaks for the answer, below 0 against it."""
+
+    method: str
+    target: int
+    values: Tensor  # (28, 28)
+    cells: Tensor  # as computed: (28, 28), or the few cells of the layer that Grad-CAM looks at
+    residual: float | None = None  # integrated gradients: what the sum misses, as a share of what it should explain
+
+
+def attribute(model: nn.Module, pixels: Tensor, method: str = "integrated gradients", target: int | None = None,
+              **options: Any) -> Attribution:  # fmt: skip
+    """`attribute(model, digit.pixels, "saliency", target=7).values`: by default for the model's own answer.
+
+    What is "nothing" is black, 0 in pixels: the baseline of integrated gradients, and what occlusion puts in
+    place of a patch. Modes, gradients and hooks of the model are as before.
+    """
+    compute = choose("method", method, METHODS)
+    if len(pixels) != 1 or pixels.ndim != 4:
+        raise MnistvizError("this looks at one digit", given=tuple(pixels.shape), fix="pass digits[i].pixels")
+    model, _ = unwrapped(model)
+    with undisturbed(model), torch.enable_grad():
+        x = pixels.detach().clone().requires_grad_()
+        if target is None:
+            target = int(model(x)[0].argmax())
+        elif not 0 <= target < model(x).shape[1]:
+            raise MnistvizError("no such answer", given=target, allowed=f"0 to {model(x).shape[1] - 1}")
+        cells, residual = compute(model, x, target, **options)
+    cells = cells.detach()[0, 0].double()
+    return Attribution(method, target, _to_pixels(cells, x.shape[2:]), cells, residual)
+
+
+def _to_pixels(cells: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Each cell as a block of pixels: nothing is made smoother than it is."""
+    if tuple(cells.shape) == tuple(size):
+        return cells
+    return F.interpolate(cells[None, None], tuple(size), mode="nearest")[0, 0]
+
+
+def _saliency(model: nn.Module, x: Tensor, target: int) -> tuple[Tensor, None]:
+    return Saliency(model).attribute(x, target, abs=False), None
+
+
+def _integrated(model: nn.Module, x: Tensor, target: int, steps: int = 512) -> tuple[Tensor, float]:
+    black = torch.zeros_like(x)
+    values = IntegratedGradients(model).attribute(
+        x, black, target, n_steps=steps, method="gausslegendre", internal_batch_size=128
+    )
+    with torch.no_grad():
+        explained = float(model(x)[0, target].double() - model(black)[0, target].double())
+    return values, abs(float(values.detach().double().sum()) - explained) / (abs(explained) or 1.0)
+
+
+def _grad_cam(model: nn.Module, x: Tensor, target: int, layer: str | None = None) -> tuple[Tensor, None]:
+    convolutions = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
+    if not convolutions:
+        raise MnistvizError("Grad-CAM needs a convolution, and this model has none", given=type(model).__name__)
+    module = choose("convolution", layer or list(convolutions)[-1], convolutions)
+    return LayerGradCam(model, module).attribute(x, target, relu_attributions=True), None
+
+
+def _occlusion(model: nn.Module, x: Tensor, target: int, side: int = 4, stride: int = 2) -> tuple[Tensor, None]:
+    window, strides = (1, side, side), (1, stride, stride)
+    with torch.no_grad():
+        return Occlusion(model).attribute(x, window, strides, baselines=0.0, target=target), None
+
+
+METHODS: dict[str, Callable[..., tuple[Tensor, float | None]]] = {
+    "saliency": _saliency, "integrated gradients": _integrated, "grad-cam": _grad_cam, "occlusion": _occlusion,
+}  # fmt: skip
+
+
+def edges(pixels: Tensor) -> Tensor:
+    """How strongly the grey level changes at each pixel (Sobel), (28, 28): a map that knows no model."""
+    across = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]])
+    both = F.conv2d(pixels.cpu().float(), torch.stack([across, across.T])[:, None], padding=1)
+    return both.square().sum(1).sqrt()[0].double()
+
+
+def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
+    """A copy with all weights drawn anew, as before any training."""
+    twin = deepcopy(unwrapped(model)[0])
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for module in twin.modules():
+            reset = getattr(module, "reset_parameters", None)
+            if callable(reset):
+                reset()
+    return twin
+
+
+def agreement(a: Tensor, b: Tensor, pixels: Tensor) -> float:
+    """How alike two maps order the inked pixels: Spearman's correlation, 1 for the same order, 0 for none.
+
+    Paper is left out: some methods give it 0 whatever the network, and would agree with anything.
+    """
+    ranks, inked = [], pixels.flatten() > 0
+    for x in (a, b):
+        flat = x.flatten()[inked]
+        _, inverse, counts = flat.unique(return_inverse=True, return_counts=True)
+        last = counts.cumsum(0).double()
+        ranks.append((last - (counts - 1) / 2)[inverse])  # ties share their mean rank
+    first, second = (r - r.mean() for r in ranks)
+    size = float(first.norm() * second.norm())
+    return float(first @ second) / size if size else float("nan")
+
+
+@torch.no_grad()
+def deletion(model: nn.Module, pixels: Tensor, values: Tensor, target: int, points: int = 25) -> tuple[Tensor, Tensor]:
+    """`shares, probability = deletion(…)`: pixels turned black, those of the largest values first.
+
+    A map that names what matters makes the probability fall early. Only inked pixels are counted: black stays black.
+    """
+    inked = pixels.flatten() > 0
+    order = values.flatten().masked_fill(~inked, -torch.inf).argsort(descending=True, stable=True)
+    shares = torch.linspace(0, 1, points, dtype=torch.double)
+    pictures = pixels.repeat(points, 1, 1, 1)
+    for k, share in enumerate(shares.tolist()):
+        pictures[k].view(-1)[order[: round(share * int(inked.sum()))]] = 0
+    with undisturbed(model):
+        return shares, model(pictures).double().softmax(1)[:, target]
+
+
+@dataclass(frozen=True, eq=False)
+class Sanity:
+    """An attribution beside what it must differ from, and how much it does."""
+
+    attribution: Attribution
+    random: Attribution  # of the same network with random weights
+    edges: Tensor
+    with_random: float  # rank agreement with the map of random weights; near 1 the map ignores what was learned
+    with_edges: float
+    shares: Tensor
+    probability: Tensor  # while the pixels named first are turned black
+    at_random: Tensor  # while as many are turned black in a drawn order, mean of several draws
+
+
+def sanity(model: nn.Module, pixels: Tensor, method: str = "integrated gradients", target: int | None = None,
+           seed: int = 0, **options: Any) -> Sanity:  # fmt: skip
+    """`sanity(model, digit.pixels, "saliency")`: an attribution with its control experiments."""
+    mine = attribute(model, pixels, method, target, **options)
+    other = attribute(randomised(model, seed), pixels, method, mine.target, **options)
+    shape, generator = edges(pixels), torch.Generator().manual_seed(seed)
+    shares, falls = deletion(model, pixels, mine.values, mine.target)
+    drawn = [torch.rand(mine.values.shape, generator=generator) for _ in range(8)]
+    chance = torch.stack([deletion(model, pixels, order, mine.target)[1] for order in drawn]).mean(0)
+    return Sanity(mine, other, shape, agreement(mine.values, other.values, pixels),
+                  agreement(mine.values, shape, pixels),
+                  shares, falls, chance)  # fmt: skip
