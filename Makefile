@@ -16,7 +16,7 @@ run: $(READY) ## execute all notebooks in order (full profile); results go below
 
 test: $(READY) ## lint, types, unit tests, and every notebook in the quick profile
 	$(BIN)/ruff check . && $(BIN)/ruff format --check mnistviz tests benchmarks notebooks/*.py && $(BIN)/mypy
-	$(BIN)/python -m pytest -q tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests
 	$(BIN)/python -m pytest -q --nbmake --nbmake-kernel=python3 --nbmake-timeout=300 --durations=0 notebooks
 
 lab: $(READY) ## open the notebooks in JupyterLab

@@ -143,7 +143,7 @@ TUNED = {
 # Training under attack: every batch is changed against the network as it stands, in six steps.
 ROBUST = {
     "simple": TUNED["simple"].but(
-        epochs=18, lr=0.003, warm_up=0.4, augment=None,
+        epochs=24, warm_up=0.4, augment=None, average=0.998,
         attack=Attack(0.3, steps=6, step=0.1, random_start=True),
     ),
 }  # fmt: skip

@@ -443,3 +443,11 @@ def test_a_model_on_a_gpu_is_judged_under_attack(some: mv.Digits) -> None:
     expected = under_attack(model, some, Attack(0.1)).accuracy
     for digits in (some, some.to("cuda")):
         assert under_attack(model.cuda(), digits, Attack(0.1)).accuracy == pytest.approx(expected, abs=0.05)
+
+
+def test_the_shipped_robust_network_resists_the_attack_it_was_trained_against() -> None:
+    digits = mv.load_digits("kaggle")
+    unseen = mv.Digits(digits.test.images, digits.answers, digits.test.source)[:2000]
+    model = mv.load_model("simple_robust")
+    assert mv.evaluate(model, unseen).accuracy > 0.975
+    assert mv.under_attack(model, unseen[:300], mv.PGD).accuracy > 0.85

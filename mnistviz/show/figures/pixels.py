@@ -67,7 +67,7 @@ def sanity(pixels: Tensor, checks: Sequence[Sanity]) -> Picture:
         row[4].plot(check.shares, check.at_random, color=FAINT, linestyle="--", label="drawn at random")
         row[4].set(ylim=(-0.02, 1.02), xlim=(0, 1), xlabel="share of inked pixels turned black")
         row[4].set_title(f"probability of {one.target}", fontsize=10)
-        row[4].legend(fontsize=8, loc="lower left", framealpha=0.9)
+    axes[0, 4].legend(fontsize=8, loc="upper right", handlelength=1.4)
     caption(
         picture,
         "An honest map changes when the weights do, and names pixels whose loss hurts more than that of others. Rank "

@@ -345,7 +345,9 @@ def test_the_digit_stands_at_the_left_in_grey_levels(trace: Trace, few: mv.Digit
     assert left.images[0].get_cmap().name == "gray"
 
 
-@pytest.mark.parametrize("channels", [[7, 3], [5], range(4, 16, 2), iter([31, 0])], ids=str)
+@pytest.mark.parametrize(
+    "channels", [[7, 3], [5], range(4, 16, 2), iter([31, 0])], ids=["list", "one", "range", "iterator"]
+)
 def test_only_the_channels_asked_for_are_drawn_in_their_order(channels, trace: Trace) -> None:
     wanted = list(channels)
     axes = figures.feature_maps(trace, "relu2", channels=wanted).axes[1]

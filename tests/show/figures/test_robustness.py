@@ -99,7 +99,9 @@ def test_without_tables_curves_or_digits_there_is_nothing_to_draw(mnist: mv.Digi
         mv.MnistvizError, match=r"one changed picture, and two answers, per digit[\s\S]*0 digits, 0 changed"
     ):
         adversarial_pairs(none, none.pixels, [], [])
-    with pytest.raises(mv.MnistvizError, match=r"one changed picture, and two answers, per digit[\s\S]*2 digits, 3 changed"):
+    with pytest.raises(
+        mv.MnistvizError, match=r"one changed picture, and two answers, per digit[\s\S]*2 digits, 3 changed"
+    ):
         adversarial_pairs(mnist.test[:2], mnist.test[:3].pixels, [1, 2], [3, 4])
 
 
