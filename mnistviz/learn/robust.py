@@ -130,10 +130,10 @@ def digits_from_elsewhere() -> Digits:
 
 def robustness(model: nn.Module, digits: Digits, kinds: Iterable[str] = (), seed: int = 0) -> pd.DataFrame:
     """`robustness(model, test)`: the share of right answers for every corruption (or those named) and strength."""
-    rows = []
+    rows, untouched = [], measure(model, digits)[1]
     for kind in kinds or CORRUPTIONS:
         for strength in range(6):
-            right = measure(model, corrupt(digits, kind, strength, seed))[1]
+            right = measure(model, corrupt(digits, kind, strength, seed))[1] if strength else untouched
             rows.append({"corruption": kind, "strength": strength, "accuracy": right})
     return pd.DataFrame(rows)
 

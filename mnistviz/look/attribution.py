@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from captum.attr import IntegratedGradients, LayerGradCam, Occlusion, Saliency
 from torch import Tensor, nn
 
 from mnistviz.errors import MnistvizError, choose
@@ -55,10 +54,14 @@ def _to_pixels(cells: Tensor, size: tuple[int, ...]) -> Tensor:
 
 
 def _saliency(model: nn.Module, x: Tensor, target: int) -> tuple[Tensor, None]:
+    from captum.attr import Saliency  # here and below: only when it is asked for, since it takes long to load
+
     return Saliency(model).attribute(x, target, abs=False), None
 
 
 def _integrated(model: nn.Module, x: Tensor, target: int, steps: int = 512) -> tuple[Tensor, float]:
+    from captum.attr import IntegratedGradients
+
     black = torch.zeros_like(x)
     values = IntegratedGradients(model).attribute(
         x, black, target, n_steps=steps, method="gausslegendre", internal_batch_size=128
@@ -69,6 +72,8 @@ def _integrated(model: nn.Module, x: Tensor, target: int, steps: int = 512) -> t
 
 
 def _grad_cam(model: nn.Module, x: Tensor, target: int, layer: str | None = None) -> tuple[Tensor, None]:
+    from captum.attr import LayerGradCam
+
     convolutions = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
     if not convolutions:
         raise MnistvizError("Grad-CAM needs a convolution, and this model has none", given=type(model).__name__)
@@ -77,6 +82,8 @@ def _grad_cam(model: nn.Module, x: Tensor, target: int, layer: str | None = None
 
 
 def _occlusion(model: nn.Module, x: Tensor, target: int, side: int = 4, stride: int = 2) -> tuple[Tensor, None]:
+    from captum.attr import Occlusion
+
     window, strides = (1, side, side), (1, stride, stride)
     with torch.no_grad():
         return Occlusion(model).attribute(x, window, strides, baselines=0.0, target=target), None

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mnistviz.errors import MnistvizError
 from mnistviz.look.hooks import ablate, capture
+from mnistviz.look.layers import undisturbed, unwrapped
 from mnistviz.look.trace import Trace, sizes
 
 
@@ -90,17 +91,19 @@ def silenced(model: nn.Module, pixels: Tensor, right: int, layers: Sequence[str]
     """
     if len(pixels) != 1:
         raise MnistvizError("this looks at one digit", given=f"{len(pixels)} inputs", fix="pass digits[i].pixels")
+    model, _ = unwrapped(model)
     with capture(model, list(layers)) as trace:
         scores = model(pixels)[0]
     if not 0 <= right < len(scores):
         raise MnistvizError("no such answer", given=right, allowed=f"0 to {len(scores) - 1}")
     wrong = int(scores.argmax())
     rows = []
-    for layer in dict.fromkeys(layers):
-        for channel in range(trace[layer].result.shape[1]):
-            with capture(model, []) as _, ablate(model, layer, channel):
-                scores = model(pixels)[0].double()
-            rows.append(Silenced(layer, channel, int(scores.argmax()), float(scores[right] - scores[wrong])))
+    with undisturbed(model):
+        for layer in dict.fromkeys(layers):
+            for channel in range(trace[layer].result.shape[1]):
+                with ablate(model, layer, channel):
+                    scores = model(pixels)[0].double()
+                rows.append(Silenced(layer, channel, int(scores.argmax()), float(scores[right] - scores[wrong])))
     return sorted(rows, key=lambda row: -row.gap)
 
 

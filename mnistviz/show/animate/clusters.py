@@ -86,7 +86,7 @@ def _frames(
         canvas.fill(FIELD[0] - 20, FIELD[1] - 14, FIELD[2] + 40, FIELD[3] + 30)  # labels reach over the edge
         chart(canvas, area, steps, right, n)
         canvas.fill(side, TOP + 216, WIDE - side, 30)
-        canvas.number(side, TOP + 216, right[n], ("right",), f"{percent(right[n])}", size=22, bold=True)
+        canvas.number(side, TOP + 216, right[n], ("right",), percent(right[n]), size=22, bold=True)
         for d in np.unique(labels[labels >= 0]):
             colour = INKS[f"class {d}"][-1]
             for dy, dx in np.argwhere(DOT) - 2:

@@ -86,7 +86,7 @@ def _frames(traces: Sequence[Trace], labels: Sequence[int | None] | None, moves:
         canvas.fill(start - 10, TOP, WIDE, GATHERED - TOP)
         pixels = array(trace.input[0, :1])
         canvas.maps(EDGE, TOP, pixels, input_scale(trace), 112 // max(pixels.shape[1:]), sources("input", [0]))
-        yield canvas.frame(300, n)
+        yield canvas.frame(90, n)
         for column in columns:
             column.draw(canvas, n)
             yield canvas.frame(90, n)

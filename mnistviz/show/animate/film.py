@@ -89,7 +89,7 @@ class Film:
         """A PNG of `count` frames that stand long, in their order, at half size: the film on paper."""
         film = Film(self._draw, self.alt)  # without its poster
         chosen = keyframes([frame.ms for frame in film], count)
-        pictures = [_picture(frame).convert("RGB").reduce(2) for i, frame in enumerate(film) if i in chosen]
+        pictures = [_picture(frame.pixels).convert("RGB").reduce(2) for i, frame in enumerate(film) if i in chosen]
         (width, height), gap = pictures[0].size, 8
         columns = min(columns, len(pictures))
         rows = -(-len(pictures) // columns)
@@ -172,7 +172,7 @@ def _through_pillow(kind: str, mode: str, **options: Any) -> Callable[..., bytes
     def write(frames: Iterator[Frame], plays: int, about: str, budget: int | None) -> bytes:
         pictures, times = [], []
         for frame in frames:
-            pictures.append(_picture(frame).convert(mode))
+            pictures.append(_picture(frame.pixels).convert(mode))
             times.append(frame.ms)
         text, buffer = PngInfo(), io.BytesIO()
         text.add_itxt("Description", about)
@@ -260,11 +260,7 @@ def _too_large(what: str, size: int, budget: int, count: int) -> MnistvizError:
     )
 
 
-def _picture(frame: Frame) -> Image.Image:
-    return _paletted(frame.pixels)
-
-
-def _paletted(pixels: np.ndarray) -> Image.Image:
+def _picture(pixels: np.ndarray) -> Image.Image:
     picture = Image.fromarray(pixels, "P")
     picture.putpalette(PALETTE.tobytes())
     return picture
@@ -272,5 +268,5 @@ def _paletted(pixels: np.ndarray) -> Image.Image:
 
 def _png(pixels: np.ndarray) -> bytes:
     buffer = io.BytesIO()
-    _paletted(pixels).save(buffer, "PNG")
+    _picture(pixels).save(buffer, "PNG")
     return buffer.getvalue()

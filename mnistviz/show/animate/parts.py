@@ -11,7 +11,7 @@ from mnistviz.show.animate.canvas import Canvas, Source
 from mnistviz.show.picture import percent
 from mnistviz.show.scales import Scale, array
 
-WIDE, HIGH, EDGE = 960, 540, 24  # a slide, and the margin on all its sides
+WIDE, EDGE = 960, 24  # of a frame, and the margin on all its sides
 
 
 def title(canvas: Canvas, words: str, below: str = "", y: int = 16) -> None:

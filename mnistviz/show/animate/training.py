@@ -29,13 +29,13 @@ def training_replay(
     if [m.step for m in probes] != [m.step for m in judged]:
         raise MnistvizError("the two rows of moments are not of the same steps", fix="take both from one Timelapse")
     same_layers(probes)
-    right = shares_right(judged, labels)
+    right, count = shares_right(judged, labels), sum(label is not None for label in labels)
     alt = (
         f"{len(probes[0].trace.input)} digits watched while a network learns for {probes[-1].step} steps: kernels, "
-        f"maps and probabilities; of {len(labels):,} digits {percent(right[0])} are read rightly at first, "
+        f"maps and probabilities; of {count:,} digits {percent(right[0])} are read rightly at first, "
         f"{percent(right[-1])} in the end."
     )
-    return Film(lambda: _frames(probes, right, len(labels), ms), alt, poster=400)
+    return Film(lambda: _frames(probes, right, count, ms), alt, poster=400)
 
 
 def shares_right(moments: Sequence[Moment], labels: Sequence[int | None]) -> list[float]:
@@ -79,7 +79,7 @@ def _frames(probes: Sequence[Moment], right: list[float], judged: int, ms: int) 
     maps = first.result_of(first.stages()[0])
     kernels = Scale.over([m.trace.steps[conv].weight for m in probes], "across inputs")
     values = Scale.over([m.trace.steps[maps].result for m in probes], "across inputs")
-    lively = np.std([array(m.trace.steps[maps].result) for m in probes[-1:]], axis=(0, 1, 3, 4))
+    lively = array(probes[-1].trace.steps[maps].result).std((0, 2, 3))  # in the end
     shown = sorted(np.argsort(-lively, kind="stable")[:MAPS].tolist())
     steps = [m.step for m in probes]
     canvas = _stage(first, conv, maps, shown, kernels, values)
