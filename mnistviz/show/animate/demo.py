@@ -78,7 +78,7 @@ def _frames(traces: Sequence[Trace], labels: Sequence[int | None] | None, moves:
     canvas.text(EDGE, TOP - 8, "input", 17, anchor="ls")
     for column in columns:
         canvas.text(column.x, TOP - 8, column.key, 17, anchor="ls")
-    zero = "0 is black, or white where there are signs"
+    zero = "0 is black, or white among signs"
     footer(canvas, f"The channels that differ most. One scale per layer, across all inputs; {zero}.")
     for n, trace in enumerate(traces):
         shares = softmax(trace)[0]
