@@ -6,7 +6,7 @@ BIN    := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 READY  := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lab bench release clean
+.PHONY: help run test golden lab bench release clean
 
 help: ## list these targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -18,6 +18,9 @@ test: $(READY) ## lint, types, unit tests, and every notebook in the quick profi
 	$(BIN)/ruff check . && $(BIN)/ruff format --check mnistviz tests benchmarks notebooks/*.py && $(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests
 	$(BIN)/python -m pytest -q --nbmake --nbmake-kernel=python3 --nbmake-timeout=300 --durations=0 notebooks
+
+golden: $(READY) ## write the golden texts of the tests anew; then read the diff
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --golden tests
 
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks

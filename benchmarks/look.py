@@ -17,25 +17,26 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 import mnistviz as mv
 from benchmarks.common import interleaved, spread
-from mnistviz.look.trace import tensors
+from mnistviz.learn.data import DigitSet
+from mnistviz.look.trace import Trace, tensors
 
 Row = tuple[str, str, str, str, str]  # what, here, beside, ratio, goal
 
 
 @torch.no_grad()
-def capturing(digits: mv.DigitSet) -> list[Row]:
+def capturing(digits: DigitSet) -> list[Row]:
     """All layers of `deep` for 256 digits: `capture` against its budget, torchvision and captum."""
     model, x = mv.load_model("deep").eval(), digits.test[:256].pixels
     layers = dict(model.named_children())
     extractor = create_feature_extractor(model, return_nodes={name: name for name in layers})
     activation = LayerActivation(model, list(layers.values()))
 
-    def ours() -> mv.Trace:
+    def ours() -> Trace:
         with mv.capture(model) as trace:
             model(x)
         return trace
 
-    def held(trace: mv.Trace) -> list[Tensor]:
+    def held(trace: Trace) -> list[Tensor]:
         """The tensors in a trace, each once."""
         found = [t for step in trace for t in tensors([*step.inputs, step.output, step.weights])]
         return list({id(t): t for t in found}.values())
@@ -74,7 +75,7 @@ def capturing(digits: mv.DigitSet) -> list[Row]:
     ]
 
 
-def statistics(digits: mv.DigitSet) -> list[Row]:
+def statistics(digits: DigitSet) -> list[Row]:
     """`predict` over 10,000 digits with `watch` on all layers, and on the ReLUs, against `predict` alone."""
     model = mv.load_model("deep")
 
@@ -130,7 +131,7 @@ def peak(call: Callable[[], object]) -> float:
     return most[0] / 2**20
 
 
-def drawing(digits: mv.DigitSet) -> list[Row]:
+def drawing(digits: DigitSet) -> list[Row]:
     """A figure of 64 maps with their numbers, as PNG: one image of tiles against 64 axes of pyplot."""
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Conv2d(1, 64, 3, padding=1), torch.nn.ReLU())

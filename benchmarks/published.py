@@ -12,6 +12,7 @@ import torch
 import mnistviz as mv
 from benchmarks.common import RESULTS, hardware
 from mnistviz import project
+from mnistviz.learn.history import Fit
 
 # model: (system, data, share for validation, published figure)
 SYSTEMS = {
@@ -33,7 +34,7 @@ def measure(name: str, kind: str) -> dict[str, object]:
     after_first: list[float] = []
     test = digits.test if digits.answers is None else mv.Digits(digits.test.images, digits.answers, digits.test.source)
 
-    def look(fit: mv.Fit) -> None:
+    def look(fit: Fit) -> None:
         if fit.epoch == 1 and val is None:
             after_first.append(mv.evaluate(fit.model, test).accuracy)
 

@@ -21,6 +21,7 @@ from benchmarks import accuracy, classic, look, published, show
 from benchmarks.common import RESULTS, hardware, interleaved, spread
 from mnistviz import project
 from mnistviz.device import pick_precision
+from mnistviz.learn.data import DigitSet
 from mnistviz.learn.evaluate import BATCH
 
 Row = tuple[str, str, str, str, str]  # what, here, beside, ratio, goal
@@ -28,7 +29,7 @@ CPU = torch.device("cpu")
 SPRINT_SEEDS = range(10)
 
 
-def data_path(digits: mv.DigitSet) -> list[Row]:
+def data_path(digits: DigitSet) -> list[Row]:
     """Augmented batches per second, ours against PIL images in a DataLoader."""
     moves = mv.Augment(rotation=12, shift=0.08, zoom=0.12)
     with tempfile.TemporaryDirectory() as folder:
@@ -51,7 +52,7 @@ def data_path(digits: mv.DigitSet) -> list[Row]:
     return [("augmented images per second", f"{rate:,.0f}", beside, ratio, "20×, aim 50×")]
 
 
-def sprint(digits: mv.DigitSet) -> list[Row]:
+def sprint(digits: DigitSet) -> list[Row]:
     """Ten seeds of `sprint` to its fixed last epoch, and the classic script to its first epoch at 99 %."""
     values, seconds = [], []
     for seed in SPRINT_SEEDS:
@@ -77,7 +78,7 @@ def sprint(digits: mv.DigitSet) -> list[Row]:
     ]
 
 
-def loop(digits: mv.DigitSet) -> list[Row]:
+def loop(digits: DigitSet) -> list[Row]:
     """`fit` against a hand-written loop on the same tensors, same model, same precision."""
     few, recipe = digits.train.sample(20_000), mv.recipes.tuned("sprint").but(schedule="constant", lr=0.002)
     precision = pick_precision("auto", CPU)
@@ -104,7 +105,7 @@ def loop(digits: mv.DigitSet) -> list[Row]:
     return [("an epoch of 20,000 images in `fit`", spread(seconds["ours"]), beside, f"{more:+.1%}", "within 2 %")]
 
 
-def inference(digits: mv.DigitSet) -> list[Row]:
+def inference(digits: DigitSet) -> list[Row]:
     """`evaluate` with all its numbers against nothing but the model's forward at the same batch size."""
     torch.manual_seed(0)
     model = mv.models.deep().eval()
@@ -122,7 +123,7 @@ def inference(digits: mv.DigitSet) -> list[Row]:
     return [("images per second through `evaluate`, `deep`", f"{ours:,.0f}", beside, f"{ours / plain:.0%}", "90 %")]
 
 
-def csv_cache(digits: mv.DigitSet) -> list[Row]:
+def csv_cache(digits: DigitSet) -> list[Row]:
     """A Kaggle `train.csv` of 42,000 rows read for the first and for the second time."""
     first, second = [], []
     rows = digits.train[:42_000]

@@ -17,15 +17,15 @@ from PIL import Image
 
 import mnistviz as mv
 from benchmarks.common import interleaved
-from mnistviz import studio
-from mnistviz.show import animate
-from mnistviz.show.animate.palette import PALETTE
+from mnistviz import animate, studio
+from mnistviz.animate.palette import PALETTE
+from mnistviz.learn.data import DigitSet
 
 Row = tuple[str, str, str, str, str]  # what, here, beside, ratio, goal
 FRAMES = 20
 
 
-def _digits_through_relu3(digits: mv.DigitSet) -> list[np.ndarray]:
+def _digits_through_relu3(digits: DigitSet) -> list[np.ndarray]:
     """The 64 maps, 14×14 each, of layer relu3 for some digits."""
     model = mv.load_model("deep")
     with mv.capture(model, "relu3") as trace:
@@ -33,7 +33,7 @@ def _digits_through_relu3(digits: mv.DigitSet) -> list[np.ndarray]:
     return list(trace["relu3"].output.numpy())
 
 
-def grid(digits: mv.DigitSet) -> list[Row]:
+def grid(digits: DigitSet) -> list[Row]:
     """An 8×8 grid of maps with a caption, a digit per frame: drawn and written by us and by matplotlib."""
     maps = _digits_through_relu3(digits)
     scale = mv.Scale.over(maps, "across inputs")
@@ -96,7 +96,7 @@ def _one_sheet(maps: np.ndarray) -> np.ndarray:
     return padded.reshape(8, 8, 17, 17).transpose(0, 2, 1, 3).reshape(8 * 17, 8 * 17)
 
 
-def scenes(digits: mv.DigitSet) -> list[Row]:
+def scenes(digits: DigitSet) -> list[Row]:
     """All eight scenes: seconds, bytes, the same pixels through Pillow, and what gifsicle can save."""
     started = time.perf_counter()
     training = studio.Training("deep")
@@ -114,7 +114,7 @@ def scenes(digits: mv.DigitSet) -> list[Row]:
         folder = Path(name)
         for scene, made in films.items():
             started = time.perf_counter()
-            film = made or mv.film(scene)
+            film = made or mv.animate.film(scene)
             path = film.save(folder / f"{scene}.gif", budget=None, progress=False)
             spent += time.perf_counter() - started
             sizes[scene] = (path.stat().st_size, _through_pillow(film, path), _squeezed(path))
@@ -155,7 +155,7 @@ def _squeezed(path: Path) -> int:
 
 MEMORY = """
 import sys, tempfile, numpy as np, mnistviz as mv
-from mnistviz.show import animate
+from mnistviz import animate
 values, scale = np.random.default_rng(0).random((64, 14, 14)), mv.Scale(0.0, 1.0, "layer")
 def draw():
     canvas = animate.Canvas(600, 640)
@@ -169,7 +169,7 @@ print(next(l.split()[1] for l in Path("/proc/self/status").read_text().splitline
 """
 
 
-def memory(digits: mv.DigitSet) -> list[Row]:
+def memory(digits: DigitSet) -> list[Row]:
     """Peak memory of a process that writes 20 frames, and of one that writes 200."""
     if not sys.platform.startswith("linux"):
         return []  # the peak is read from /proc

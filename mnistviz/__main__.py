@@ -10,6 +10,7 @@ import torch
 
 import mnistviz as mv
 from mnistviz import project, studio
+from mnistviz.device import pick_device
 from mnistviz.learn import data as sources
 from mnistviz.learn.data import Digits
 
@@ -32,7 +33,7 @@ def train(options: argparse.Namespace) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    model = mv.load_model(options.model, mv.pick_device(options.device))
+    model = mv.load_model(options.model, pick_device(options.device))
     digits = _test_set(options.data)
     _refuse_seen(options.model, digits)
     report = mv.evaluate(model, digits)
@@ -43,7 +44,7 @@ def evaluate(options: argparse.Namespace) -> None:
 
 
 def predict(options: argparse.Namespace) -> None:
-    model = mv.load_model(options.model, mv.pick_device(options.device))
+    model = mv.load_model(options.model, pick_device(options.device))
     if options.submission:
         digits = mv.load_digits("kaggle")
         _refuse_seen(options.model, digits.test)
@@ -60,7 +61,7 @@ def animate(options: argparse.Namespace) -> None:
     digit = mv.read_digit(options.image) if options.image else None
     if options.digit is not None:
         digit = studio.example(options.digit)
-    made = mv.film(options.scene, options.model, digit, frames=options.frames)
+    made = mv.animate.film(options.scene, options.model, digit, frames=options.frames)
     out = options.out or project.root() / "animations" / "_mine" / f"{options.scene}.gif"
     path = made.save(out, budget=None if options.any_size else 3_000_000)
     print(
@@ -93,7 +94,7 @@ def models(options: argparse.Namespace) -> None:
 
 def _refuse_seen(model: str, digits: Digits) -> None:
     card = mv.read_card(model)
-    if not mv.unseen(card, digits):
+    if not mv.checkpoint.unseen(card, digits):
         learned = card.get("data", {}).get("train", "unknown digits")
         raise mv.MnistvizError(
             "this model may have learned from these very digits; a score would mean nothing",

@@ -1,8 +1,11 @@
-"""Where the arithmetic runs, and at which precision it trains fastest there."""
+"""Where the arithmetic runs, at which precision it trains fastest there, and in which mode a model is."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
+from torch import nn
 
 from mnistviz.errors import MnistvizError
 
@@ -26,6 +29,23 @@ def pick_device(name: str | torch.device | None = None) -> torch.device:
             fix="leave the device out and the best one is chosen",
         ) from None
     return device
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's weights are; one without weights counts as on the CPU."""
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; afterwards each module is in the mode it had, whatever happened."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 class Precision(NamedTuple):

@@ -1,6 +1,6 @@
 """One exception for everything a reader can put right."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
 from difflib import get_close_matches
 from typing import TypeVar
 
@@ -43,3 +43,22 @@ def choose(kind: str, name: str, table: Mapping[str, T]) -> T:
         allowed=list(table),
         fix=f"did you mean {near[0]!r}?" if near else f"choose one of the {kind}s listed above",
     )
+
+
+def check(kind: str, record: object, **settings: tuple[bool, str]) -> None:
+    """`check("recipe setting", self, epochs=(self.epochs >= 1, "1 or more"))` raises for the first that is not so."""
+    for name, (fine, allowed) in settings.items():
+        if not fine:
+            raise MnistvizError(f"{kind} {name!r} is out of range", given=getattr(record, name), allowed=allowed)
+
+
+def some(things: Sized, what: str, fix: str | None = None) -> None:
+    """`some(layers, "layers to show")` raises "there are no layers to show" if that is so."""
+    if not len(things):
+        raise MnistvizError(f"there are no {what}", fix=fix)
+
+
+def one_of(kind: str, number: int, count: int) -> None:
+    """`one_of("channel in 'conv1'", 40, 32)` raises: no such channel, and how they are counted."""
+    if not 0 <= number < count:
+        raise MnistvizError(f"no such {kind}", given=number, allowed=f"0 to {count - 1}, counted from 0")

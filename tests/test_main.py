@@ -15,20 +15,21 @@ from PIL import Image
 import mnistviz as mv
 from mnistviz import studio
 from mnistviz.__main__ import main, parser
+from mnistviz.animate import Film, palette
 from mnistviz.learn import data as sources
 from mnistviz.learn import kaggle
-from mnistviz.show.animate import Film, palette
+from mnistviz.learn.data import DigitSet
 
 COMMANDS = ("train", "evaluate", "predict", "data", "models")
 
 
 @pytest.fixture(autouse=True)
-def small_sets(monkeypatch: pytest.MonkeyPatch, project_root: Path, mnist: mv.DigitSet) -> mv.DigitSet:
+def small_sets(monkeypatch: pytest.MonkeyPatch, project_root: Path, mnist: DigitSet) -> DigitSet:
     """The commands find 900 training and 100 test digits; Kaggle's stand-in is dealt 700 / 300 from them."""
-    small = mv.DigitSet(mnist.train[:900], mnist.test[:100])
+    small = DigitSet(mnist.train[:900], mnist.test[:100])
     images = torch.cat([small.train.images, small.test.images])
     labels = torch.cat([small.train.labels, small.test.labels])
-    dealt = mv.DigitSet(
+    dealt = DigitSet(
         mv.Digits(images[:700], labels[:700], "Kaggle stand-in train"),
         mv.Digits(images[700:], None, "Kaggle stand-in test"),
         stand_in=True,
@@ -71,7 +72,7 @@ def test_models_deep_shows_it_layer_by_layer(capsys: pytest.CaptureFixture) -> N
     assert "437738" in out.replace(",", "")
 
 
-def test_data_counts_the_digits(capsys: pytest.CaptureFixture, mnist: mv.DigitSet) -> None:
+def test_data_counts_the_digits(capsys: pytest.CaptureFixture, mnist: DigitSet) -> None:
     assert run("data") == 0
     out = capsys.readouterr().out
     assert "900 images" in out
@@ -80,7 +81,7 @@ def test_data_counts_the_digits(capsys: pytest.CaptureFixture, mnist: mv.DigitSe
         assert f"{digit}:{int((mnist.train.labels[:900] == digit).sum())}" in out
 
 
-def test_data_writes_the_stand_in_as_kaggles_files(small_sets: mv.DigitSet, tmp_path: Path, capsys) -> None:
+def test_data_writes_the_stand_in_as_kaggles_files(small_sets: DigitSet, tmp_path: Path, capsys) -> None:
     assert run("data", "--kaggle-csv", "--out", tmp_path / "csv") == 0
     assert "not Kaggle's own rows" in capsys.readouterr().out
     images, labels = kaggle.read_csv(tmp_path / "csv" / "train.csv", labelled=True)
@@ -148,7 +149,7 @@ def test_train_twice_gives_the_same_weights_and_resume_goes_on(
     assert files[0] == files[1] == files[2]
 
 
-def test_evaluate_judges_by_the_test_digits(tmp_path: Path, mnist: mv.DigitSet, capsys) -> None:
+def test_evaluate_judges_by_the_test_digits(tmp_path: Path, mnist: DigitSet, capsys) -> None:
     checkpoint = trained_on("mnist", tmp_path / "on_mnist")
     capsys.readouterr()
     assert run("evaluate", checkpoint, "--data", "mnist", "--mistakes", 3, "--device", "cpu") == 0
@@ -178,7 +179,7 @@ def test_a_model_is_never_judged_on_digits_it_may_have_learned_from(checkpoint: 
 
 
 def test_evaluate_says_that_kaggles_own_test_has_no_labels(checkpoint: Path, small_sets, capsys, monkeypatch) -> None:
-    monkeypatch.setattr(sources, "load_kaggle", lambda folder: mv.DigitSet(small_sets.train, small_sets.test))
+    monkeypatch.setattr(sources, "load_kaggle", lambda folder: DigitSet(small_sets.train, small_sets.test))
     assert run("evaluate", checkpoint) == 1
     assert "no labels to judge by" in capsys.readouterr().err
 
@@ -196,7 +197,7 @@ def test_predict_reads_a_picture(checkpoint: Path, few: mv.Digits, tmp_path: Pat
     assert lines == [said, said]
 
 
-def test_predict_writes_a_submission(checkpoint: Path, small_sets: mv.DigitSet, tmp_path: Path, capsys) -> None:
+def test_predict_writes_a_submission(checkpoint: Path, small_sets: DigitSet, tmp_path: Path, capsys) -> None:
     path = tmp_path / "submission.csv"
     assert run("predict", "--submission", path, "--model", checkpoint, "--device", "cpu") == 0
     table = pd.read_csv(path)
@@ -288,7 +289,7 @@ def test_animate_writes_the_film_and_its_sheet(with_light: Path, tmp_path: Path,
     path = tmp_path / "x.gif"
     assert run("animate", "convolution", "--model", "light", "--digit", 3, "--frames", 2, "--out", path) == 0
     out = capsys.readouterr().out
-    film = mv.film("convolution", "light", studio.example(3), frames=2)
+    film = mv.animate.film("convolution", "light", studio.example(3), frames=2)
     with Image.open(path) as file:
         assert file.n_frames == len(list(film))
         first = np.asarray(file.convert("RGB"))
@@ -309,7 +310,7 @@ def test_animate_takes_a_picture_of_yours_and_keeps_the_film_with_your_things(
     assert run(*CONVOLUTION, "--image", picture) == 0
     path = with_light / "animations" / "_mine" / "convolution.gif"
     assert "animations/_mine/convolution.gif: " in capsys.readouterr().out
-    film = mv.film("convolution", "light", mv.read_digit(picture), frames=1)
+    film = mv.animate.film("convolution", "light", mv.read_digit(picture), frames=1)
     with Image.open(path) as file:
         np.testing.assert_array_equal(np.asarray(file.convert("RGB")), palette.PALETTE[next(iter(film)).pixels])
 

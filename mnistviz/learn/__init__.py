@@ -1,1 +1,6 @@
 """A digit goes in, a trained model comes out."""
+
+import lazy_loader
+
+SUBJECTS = ("attacks", "checkpoint", "corruptions", "handwriting", "kaggle", "models", "recipes")
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, SUBJECTS)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mnistviz.errors import MnistvizError
+from mnistviz.errors import check
 
 
 @dataclass(frozen=True)
@@ -29,26 +29,17 @@ class Augment:
     mixup: float = 0.0  # alpha of Beta(alpha, alpha); labels become ten probabilities
 
     def __post_init__(self) -> None:
-        checks = {
-            "rotation": (self.rotation, 0 <= self.rotation <= 180, "0 to 180 degrees"),
-            "shift": (self.shift, 0 <= self.shift <= 1, "0 to 1, a fraction of the picture"),
-            "zoom": (self.zoom, 0 <= self.zoom < 1, "0 up to but not including 1"),
-            "crop": (self.crop, self.crop[0] >= 1 and 0 <= self.crop[1] <= 1, "(side ≥ 1, probability)"),
-            "elastic": (
-                self.elastic,
-                self.elastic[0] >= 0 and self.elastic[1] > 0,
-                "(pixels ≥ 0, smoothness > 0)",
-            ),
-            "cutout": (
-                self.cutout,
-                self.cutout[0] >= 0 and 0 <= self.cutout[1] <= 1,
-                "(side ≥ 0, probability)",
-            ),
-            "mixup": (self.mixup, self.mixup >= 0, "0 or more"),
-        }
-        for name, (value, fine, allowed) in checks.items():
-            if not fine:
-                raise MnistvizError(f"augmentation setting {name!r} is out of range", given=value, allowed=allowed)
+        check(
+            "augmentation setting",
+            self,
+            rotation=(0 <= self.rotation <= 180, "0 to 180 degrees"),
+            shift=(0 <= self.shift <= 1, "0 to 1, a fraction of the picture"),
+            zoom=(0 <= self.zoom < 1, "0 up to but not including 1"),
+            crop=(self.crop[0] >= 1 and 0 <= self.crop[1] <= 1, "(side ≥ 1, probability)"),
+            elastic=(self.elastic[0] >= 0 and self.elastic[1] > 0, "(pixels ≥ 0, smoothness > 0)"),
+            cutout=(self.cutout[0] >= 0 and 0 <= self.cutout[1] <= 1, "(side ≥ 0, probability)"),
+            mixup=(self.mixup >= 0, "0 or more"),
+        )
 
     def __call__(self, x: Tensor, y: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         grid = self._grid(x, generator)

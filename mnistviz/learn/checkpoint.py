@@ -8,21 +8,19 @@ import zipfile
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from mnistviz import project
 from mnistviz.errors import MnistvizError
 from mnistviz.learn import models
 from mnistviz.learn.data import Digits
-
-if TYPE_CHECKING:
-    from mnistviz.learn.train import Fit
+from mnistviz.learn.history import Fit
 
 BEST, FINAL, RESUME = "best_mnist_model.pth", "final_mnist_model.pth", "resume.pt"
 
@@ -128,7 +126,7 @@ def versions() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
+        "torchvision": version("torchvision"),
         "numpy": np.__version__,
     }
 
@@ -136,9 +134,9 @@ def versions() -> dict[str, str]:
 class Store:
     """Where one `fit` keeps itself: best and final weights, the history, and a file to go on from."""
 
-    def __init__(self, folder: str | Path, state: "Fit", train: Digits, val: Digits | None) -> None:
+    def __init__(self, folder: str | Path, fit: Fit, train: Digits, val: Digits | None) -> None:
         self.folder = Path(folder)
-        self.state = state
+        self.fit = fit
         self.sources = {"train": train, "validation": val}
 
     def begin(self, resume: bool) -> None:
@@ -158,40 +156,22 @@ class Store:
                 given=f"another {' and '.join(changed)}",
                 fix="resume with the same recipe and data, or start afresh with resume=False",
             )
-        state, history = self.state, self.state.history
-        state.model.load_state_dict(kept["model"])
-        state.optimiser.load_state_dict(kept["optimiser"])
-        if state.schedule is not None:
-            state.schedule.load_state_dict(kept["schedule"])
-        if state.averaged is not None:
-            state.averaged.load_state_dict(kept["averaged"])
-        history.rows, history.best = kept["rows"], kept["best"]
-        history.best_epoch, history.best_value = kept["best_epoch"], kept["best_value"]
+        self.fit.load_state_dict(kept)
 
     def save(self, improved: bool) -> None:
         """After each epoch: the best so far, the history, and last the file to go on from."""
-        state, history = self.state, self.state.history
+        history = self.fit.history
         if improved:
             save_model(self.folder / BEST, history.best, self._card(history.best_epoch))
         history.save(self.folder / "history.csv")
-        content = {
-            "contract": self._contract,
-            "model": state.model.state_dict(),
-            "optimiser": state.optimiser.state_dict(),
-            "schedule": None if state.schedule is None else state.schedule.state_dict(),
-            "averaged": None if state.averaged is None else state.averaged.state_dict(),
-            "rows": history.rows,
-            "best": history.best,
-            "best_epoch": history.best_epoch,
-            "best_value": history.best_value,
-        }
+        content = {"contract": self._contract} | self.fit.state_dict()
         project.write_bytes(self.folder / RESUME, _to_bytes(content))
 
     def finish(self) -> None:
         """The last weights and the best, once more, and no way on: this training is complete."""
-        history = self.state.history
+        history = self.fit.history
         save_model(self.folder / BEST, history.best, self._card(history.best_epoch))
-        save_model(self.folder / FINAL, weights(self.state.trained), self._card(len(history.rows)))
+        save_model(self.folder / FINAL, weights(self.fit.trained), self._card(len(history.rows)))
         history.save(self.folder / "history.csv")
         (self.folder / RESUME).unlink(missing_ok=True)
 
@@ -199,18 +179,18 @@ class Store:
     def _contract(self) -> dict[str, str]:
         """What must be the same for a resumed run to end where an unbroken one would."""
         data = {name: digits.fingerprint() if digits is not None else None for name, digits in self.sources.items()}
-        return {"recipe": json.dumps(asdict(self.state.recipe)), "data": json.dumps(data)}
+        return {"recipe": json.dumps(asdict(self.fit.recipe)), "data": json.dumps(data)}
 
     def _card(self, epoch: int) -> dict[str, Any]:
-        row = self.state.history.rows[epoch - 1]
+        row = self.fit.history.rows[epoch - 1]
         return {
-            "architecture": self.state.recipe.model,
+            "architecture": self.fit.recipe.model,
             "epoch": epoch,
             "metrics": {k: row[k] for k in ("loss", "accuracy", "val_loss", "val_accuracy") if k in row},
             "data": {k: f"{len(d):,} images, {d.source}" for k, d in self.sources.items() if d is not None},
-            "seed": self.state.recipe.seed,
-            "recipe": asdict(self.state.recipe),
-            "device": str(next(self.state.model.parameters()).device),
+            "seed": self.fit.recipe.seed,
+            "recipe": asdict(self.fit.recipe),
+            "device": str(next(self.fit.model.parameters()).device),
         }
 
 

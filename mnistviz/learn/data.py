@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from mnistviz import project
@@ -107,6 +106,8 @@ class Digits:
         return self._divide(count, seed)[1]
 
     def _divide(self, share: float | int, seed: int) -> "tuple[Digits, Digits]":
+        from sklearn.model_selection import train_test_split  # takes long to load
+
         labels = self.known_labels().cpu().numpy()
         try:
             rest, part = train_test_split(np.arange(len(self)), test_size=share, stratify=labels, random_state=seed)
@@ -136,12 +137,8 @@ class Digits:
         if generator is not None:
             order = torch.randperm(len(self), generator=generator, device=self.images.device)
         for start in range(0, len(self), size):
-            if order is None:
-                images, y = self.images[start : start + size], labels[start : start + size]
-            else:
-                chosen = order[start : start + size]
-                images, y = self.images.index_select(0, chosen), labels.index_select(0, chosen)
-            x = images.unsqueeze(1).float().div_(255)
+            chosen = slice(start, start + size) if order is None else order[start : start + size]
+            x, y = self.images[chosen].unsqueeze(1).float().div_(255), labels[chosen]
             yield augment(x, y, generator) if augment else (x, y)
 
     def fingerprint(self) -> int:
@@ -158,6 +155,14 @@ class DigitSet:
     test: Digits
     stand_in: bool = False
     answers: Tensor | None = field(default=None, repr=False)
+
+    @property
+    def judged(self) -> Digits:
+        """The test digits with their labels, or with the answers that were kept apart, to judge a model by."""
+        if self.answers is None:
+            self.test.known_labels()
+            return self.test
+        return Digits(self.test.images, self.answers, self.test.source)
 
 
 # name: (magic number, shape, md5 of the uncompressed bytes)

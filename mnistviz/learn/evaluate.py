@@ -7,18 +7,15 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
-from scipy.stats import binomtest
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torch import Tensor, nn
 
-from mnistviz.errors import MnistvizError
+from mnistviz.device import device_of, evaluation_mode
+from mnistviz.errors import MnistvizError, some
+from mnistviz.learn.attacks import Attack, attacked
 from mnistviz.learn.data import Digits
 
-# Five people each were asked again; fewer than three confirmed these labels of MNIST's test set (C. Northcutt and
-# others, Pervasive label errors in test sets, 2021).
-DISPUTED = (947, 1621, 1901, 2130, 2462, 2597, 2654, 3520, 3558, 5937, 6651, 6783, 8527, 9679, 9729)
+# scipy and scikit-learn take long to load: each is imported where it is first needed.
+
 BATCH = {"cpu": 128}  # its maps stay in cache; larger batches are slower on a CPU
 
 
@@ -27,26 +24,20 @@ def logits(model: nn.Module, digits: Digits, batch: int | None = None) -> Tensor
 
     The model is put in evaluation mode for this and given back in the modes it had.
     """
-    if not len(digits):
-        raise MnistvizError("there are no digits to predict", given=digits)
+    some(digits, "digits to predict")
     return scores_of(model, digits.images, batch)
 
 
 @torch.inference_mode()
 def scores_of(model: nn.Module, images: Tensor, batch: int | None = None) -> Tensor:
     """The same for images as bytes, (N, 28, 28), or pixels from 0 to 1, (N, 1, 28, 28)."""
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     batch = batch or BATCH.get(device.type, 2000)
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        chunks = (images[i : i + batch].to(device) for i in range(0, len(images), batch))
-        if images.dtype == torch.uint8:
-            chunks = (chunk.unsqueeze(1).float().div_(255) for chunk in chunks)
+    chunks = (images[i : i + batch].to(device) for i in range(0, len(images), batch))
+    if images.dtype == torch.uint8:
+        chunks = (chunk.unsqueeze(1).float().div_(255) for chunk in chunks)
+    with evaluation_mode(model):
         return torch.cat([model(chunk).float() for chunk in chunks])
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def measure(model: nn.Module, digits: Digits) -> tuple[float, float]:
@@ -61,10 +52,14 @@ def predict(model: nn.Module, digits: Digits) -> np.ndarray:
     return logits(model, digits).softmax(1).cpu().numpy()
 
 
-def evaluate(model: nn.Module, digits: Digits) -> "Report":
-    """`report = evaluate(model, val)`; then `report.accuracy`, `report.per_digit`, `report.mistakes`."""
+def evaluate(model: nn.Module, digits: Digits, *, attack: Attack | None = None, seed: int = 0) -> "Report":
+    """`report = evaluate(model, val)`; then `report.accuracy`, `report.per_digit`, `report.mistakes`.
+
+    With an attack, `evaluate(model, val, attack=mv.attacks.PGD)`, the digits are first changed against this model.
+    """
     labels = digits.known_labels().cpu().numpy()
-    return Report(logits(model, digits).cpu().double().log_softmax(1).numpy(), labels, digits)
+    scores = logits(model, digits) if attack is None else scores_of(model, attacked(model, digits, attack, seed))
+    return Report(scores.cpu().double().log_softmax(1).numpy(), labels, digits)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +69,9 @@ class Report:
     log_probabilities: np.ndarray  # (N, 10)
     labels: np.ndarray  # (N,)
     digits: Digits
+    # Five people each were asked again; fewer than three confirmed these labels of MNIST's test set (C. Northcutt and
+    # others, Pervasive label errors in test sets, 2021).
+    disputed = (947, 1621, 1901, 2130, 2462, 2597, 2654, 3520, 3558, 5937, 6651, 6783, 8527, 9679, 9729)
 
     def __post_init__(self) -> None:
         if self.log_probabilities.shape != (len(self.labels), 10):
@@ -102,8 +100,7 @@ class Report:
     @property
     def interval(self) -> tuple[float, float]:
         """Where the true accuracy lies with 95 % confidence (Wilson), given this many digits."""
-        low, high = binomtest(self.correct, len(self.labels)).proportion_ci(method="wilson")
-        return float(low), float(high)
+        return wilson(self.correct, len(self.labels))
 
     @property
     def nll(self) -> float:
@@ -119,6 +116,8 @@ class Report:
     @cached_property
     def confusion(self) -> np.ndarray:
         """Counts, (10, 10): row is the true digit, column the answer."""
+        from sklearn.metrics import confusion_matrix
+
         return confusion_matrix(self.labels, self.predictions, labels=range(10))
 
     @property
@@ -130,6 +129,8 @@ class Report:
     @cached_property
     def per_digit(self) -> pd.DataFrame:
         """Precision, recall, F1 and support of each digit; not a number where a digit never occurs."""
+        from sklearn.metrics import precision_recall_fscore_support
+
         columns = precision_recall_fscore_support(self.labels, self.predictions, labels=range(10), zero_division=np.nan)
         table = pd.DataFrame(dict(zip(("precision", "recall", "f1", "support"), columns, strict=True)))
         return table.rename_axis("digit")
@@ -153,9 +154,10 @@ class Report:
     def pairs(self) -> pd.DataFrame:
         """Which digit is taken for which, the most frequent first: count, and share of that digit."""
         counts, rates = self.confusion, self.confusion_rates
-        label, prediction = np.nonzero(counts * (1 - np.eye(10, dtype=int)))
-        table = pd.DataFrame({"label": label, "prediction": prediction, "count": counts[label, prediction],
-                              "rate": rates[label, prediction]})  # fmt: skip
+        label, prediction = np.nonzero(np.where(np.eye(10, dtype=bool), 0, counts))
+        columns = {"label": label, "prediction": prediction}
+        values = {"count": counts[label, prediction], "rate": rates[label, prediction]}
+        table = pd.DataFrame(columns | values)
         return table.sort_values("count", ascending=False, kind="stable", ignore_index=True)
 
     @property
@@ -170,10 +172,11 @@ class Report:
         rows = []
         for k in np.unique(place):
             inside = place == k
-            low, high = binomtest(int(right[inside].sum()), int(inside.sum())).proportion_ci(method="wilson")
-            rows.append({"from": k / bins, "to": (k + 1) / bins, "count": int(inside.sum()), "low": low, "high": high,
-                         "confidence": self.confidence[inside].mean(), "accuracy": right[inside].mean()})  # fmt: skip
-        return pd.DataFrame(rows)[["from", "to", "count", "confidence", "accuracy", "low", "high"]]
+            count, correct = int(inside.sum()), int(right[inside].sum())
+            low, high = wilson(correct, count)
+            confidence = self.confidence[inside].mean()
+            rows.append((k / bins, (k + 1) / bins, count, confidence, correct / count, low, high))
+        return pd.DataFrame(rows, columns=["from", "to", "count", "confidence", "accuracy", "low", "high"])
 
     def calibration_error(self, bins: int = 15, draws: int = 500, seed: int = 0) -> "CalibrationError":
         """`report.calibration_error()`: the ECE, beside the one that chance alone would give.
@@ -212,22 +215,29 @@ class Report:
     def undisputed(self) -> "Report":
         """Without the 15 digits of MNIST's test set whose labels most people contradict."""
         if self.digits.source != "MNIST test" or len(self.labels) != 10_000:
-            raise MnistvizError("disputed labels are known only for MNIST's own 10,000 test digits",
-                                given=self.digits, fix='mv.evaluate(model, mv.load_digits("mnist").test)')  # fmt: skip
-        return self.take(np.setdiff1d(np.arange(10_000), DISPUTED))
+            raise MnistvizError(
+                "disputed labels are known only for MNIST's own 10,000 test digits",
+                given=self.digits,
+                fix='mv.evaluate(model, mv.load_digits("mnist").test)',
+            )
+        return self.take(np.setdiff1d(np.arange(10_000), self.disputed))
 
     def cooled(self, temperature: float) -> "Report":
         """All scores divided by a temperature: above 1 the model is less sure; no answer changes."""
         if not 1e-3 <= temperature <= 1e3:  # beyond, differences are lost in double precision
             raise MnistvizError("not a temperature", given=temperature, allowed="0.001 to 1000")
-        scores = self.log_probabilities / temperature
-        return Report(scores - logsumexp(scores, axis=1, keepdims=True), self.labels, self.digits)
+        scores = torch.from_numpy(self.log_probabilities) / temperature
+        return Report(scores.log_softmax(1).numpy(), self.labels, self.digits)
 
     def best_temperature(self) -> float:
         """`test.cooled(val.best_temperature())`: the temperature at which the truth surprises least here."""
-        found = minimize_scalar(lambda t: self.cooled(np.exp(t)).nll, bounds=(-4, 4), method="bounded",
-                                options={"xatol": 1e-6})  # fmt: skip
-        return float(np.exp(found.x))
+        from scipy.optimize import minimize_scalar
+
+        def surprise(log_temperature: float) -> float:
+            return self.cooled(np.exp(log_temperature)).nll
+
+        best = minimize_scalar(surprise, bounds=(-4, 4), method="bounded", options={"xatol": 1e-6})
+        return float(np.exp(best.x))
 
     def __repr__(self) -> str:
         low, high = self.interval
@@ -255,3 +265,11 @@ def _step(confidence: np.ndarray, bins: int) -> np.ndarray:
     if not isinstance(bins, int) or bins < 1:
         raise MnistvizError("steps of confidence", given=bins, allowed="a whole number, 1 or more")
     return np.minimum((confidence * bins).astype(int), bins - 1)
+
+
+def wilson(correct: int, count: int) -> tuple[float, float]:
+    """`wilson(99, 100)`: where the true share lies with 95 % confidence, given so many right answers."""
+    from scipy.stats import binomtest
+
+    low, high = binomtest(correct, count).proportion_ci(method="wilson")
+    return float(low), float(high)

@@ -1,4 +1,4 @@
-"""A photograph or drawing of a digit, brought into the form of MNIST."""
+"""Digits from elsewhere, brought into the form of MNIST: a photograph or drawing, and another collection."""
 
 from pathlib import Path
 
@@ -78,3 +78,12 @@ def centre(share: np.ndarray) -> np.ndarray:
     canvas = np.zeros((SIDE, SIDE), np.float32)
     canvas[y : y + h, x : x + w] = small
     return np.rint(canvas * 255).astype(np.uint8)
+
+
+def digits_from_elsewhere() -> Digits:
+    """scikit-learn's 1,797 digits of 8×8 pixels, brought into the form of MNIST: other writers, another scanner."""
+    from sklearn.datasets import load_digits
+
+    small = load_digits()
+    images = np.stack([centre(image / 16) for image in small.images])
+    return Digits(torch.from_numpy(images), torch.from_numpy(small.target).long(), "scikit-learn digits, enlarged")

@@ -15,24 +15,11 @@ TEST_ROWS = 28_000
 
 
 def read_csv(path: str | Path, *, labelled: bool) -> tuple[np.ndarray, np.ndarray | None]:
-    """`images, labels = read_csv("train.csv", labelled=True)`: uint8 (N, 28, 28) and int64 (N,).
-
-    The first reading is checked value by value and leaves a cache beside the file; the next is served
-    from it as long as the CSV has the same size and time and the cache its own checksum.
-    """
+    """`images, labels = read_csv("train.csv", labelled=True)`: uint8 (N, 28, 28) and int64 (N,), every value checked."""
     path = Path(path)
-    try:
-        stat = path.stat()
-    except OSError:
-        raise MnistvizError(
-            f"{project.shown(path)} does not exist", fix="put Kaggle's train.csv and test.csv in digit-recognizer/"
-        ) from None
-    stamp = np.array([stat.st_size, stat.st_mtime_ns, labelled])
-    cache = path.with_name(f".{path.name}.cache.npz")
-    kept = _read_cache(cache, stamp)
-    if kept is not None:
-        return kept
-
+    if not path.exists():
+        fix = "put Kaggle's train.csv and test.csv in digit-recognizer/"
+        raise MnistvizError(f"{project.shown(path)} does not exist", fix=fix)
     table = _parse(path, [*(["label"] if labelled else []), *PIXELS])
     values = np.stack([column.to_numpy() for column in table.columns], axis=1)  # (N, 784 or 785)
     labels = values[:, 0].astype(np.int64) if labelled else None
@@ -40,9 +27,7 @@ def read_csv(path: str | Path, *, labelled: bool) -> tuple[np.ndarray, np.ndarra
     if labels is not None:
         _check_range(path, "label", labels[:, None], 9)
     _check_range(path, "pixel", pixels, 255)
-    images = pixels.astype(np.uint8).reshape(-1, 28, 28)
-    _write_cache(cache, stamp, images, labels)
-    return images, labels
+    return pixels.astype(np.uint8).reshape(-1, 28, 28), labels
 
 
 def _parse(path: Path, columns: list[str]):  # type: ignore[no-untyped-def]  # pyarrow has no types
@@ -106,25 +91,6 @@ def _check_range(path: Path, kind: str, values: np.ndarray, top: int) -> None:
 
 def _few(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" … ({len(names)} in all)" if len(names) > 3 else "")
-
-
-def _read_cache(cache: Path, stamp: np.ndarray) -> tuple[np.ndarray, np.ndarray | None] | None:
-    """The cached arrays if they belong to this CSV and are whole, else None."""
-    try:
-        with np.load(cache) as kept:  # testzip: every member against its checksum
-            if not np.array_equal(kept["stamp"], stamp) or kept.zip.testzip() is not None:
-                return None
-            return kept["images"], kept["labels"] if stamp[2] else None
-    except Exception:  # a damaged zip raises nearly anything, and the CSV is still there
-        return None
-
-
-def _write_cache(cache: Path, stamp: np.ndarray, images: np.ndarray, labels: np.ndarray | None) -> None:
-    try:
-        with project.atomic(cache) as part, open(part, "wb") as file:
-            np.savez(file, stamp=stamp, images=images, labels=np.array([]) if labels is None else labels)
-    except MnistvizError:
-        pass  # a folder one may only read from still serves its CSV, only not as fast
 
 
 def write_csv(path: str | Path, images: np.ndarray, labels: np.ndarray | None = None) -> None:

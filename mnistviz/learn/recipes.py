@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from mnistviz.device import PRECISIONS
-from mnistviz.errors import MnistvizError, choose
-from mnistviz.learn.attack import Attack
+from mnistviz.errors import check, choose
+from mnistviz.learn.attacks import Attack
 from mnistviz.learn.augment import Augment
 
 OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -53,24 +53,22 @@ class Recipe:
         choose("schedule", self.schedule, dict.fromkeys(SCHEDULES))
         choose("precision", self.precision, dict.fromkeys(PRECISIONS))
         choose("criterion to keep", self.keep, CRITERIA)
-        for name, fine, allowed in (
-            ("epochs", self.epochs >= 1, "1 or more"),
-            ("batch", self.batch >= 1, "1 or more"),
-            ("lr", self.lr > 0, "more than 0"),
-            ("momentum", 0 <= self.momentum < 1, "0 up to but not including 1"),
-            ("weight_decay", self.weight_decay >= 0, "0 or more"),
-            ("step_every", self.step_every >= 1, "1 or more"),
-            ("factor", 0 < self.factor < 1, "between 0 and 1"),
-            ("plateau_patience", self.plateau_patience >= 0, "0 or more"),
-            ("warm_up", 0 <= self.warm_up <= 1, "0 to 1"),
-            ("stop_after", self.stop_after >= 0, "0 or more"),
-            ("average", 0 <= self.average < 1, "0 up to but not including 1"),
-            ("label_smoothing", 0 <= self.label_smoothing < 1, "0 up to but not including 1"),
-        ):
-            if not fine:
-                raise MnistvizError(
-                    f"recipe setting {name!r} is out of range", given=getattr(self, name), allowed=allowed
-                )
+        check(
+            "recipe setting",
+            self,
+            epochs=(self.epochs >= 1, "1 or more"),
+            batch=(self.batch >= 1, "1 or more"),
+            lr=(self.lr > 0, "more than 0"),
+            momentum=(0 <= self.momentum < 1, "0 up to but not including 1"),
+            weight_decay=(self.weight_decay >= 0, "0 or more"),
+            step_every=(self.step_every >= 1, "1 or more"),
+            factor=(0 < self.factor < 1, "between 0 and 1"),
+            plateau_patience=(self.plateau_patience >= 0, "0 or more"),
+            warm_up=(0 <= self.warm_up <= 1, "0 to 1"),
+            stop_after=(self.stop_after >= 0, "0 or more"),
+            average=(0 <= self.average < 1, "0 up to but not including 1"),
+            label_smoothing=(0 <= self.label_smoothing < 1, "0 up to but not including 1"),
+        )
 
     def but(self, **changes: Any) -> "Recipe":
         return replace(self, **changes)

@@ -3,80 +3,24 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from mnistviz import project
 from mnistviz.device import pick_device, pick_precision
 from mnistviz.errors import MnistvizError, choose
 from mnistviz.learn import checkpoint
 from mnistviz.learn.data import Digits
 from mnistviz.learn.evaluate import measure
-from mnistviz.learn.recipes import CRITERIA, Recipe
+from mnistviz.learn.history import Callback, Fit, History
+from mnistviz.learn.recipes import Recipe
 from mnistviz.progress import Log
 
 EVENTS = ("start", "step", "epoch", "end")
-Callback = Callable[["Fit"], None]
-
-
-@dataclass(eq=False)
-class History:
-    """What a training left behind: `history.table`, `history.best_epoch`, `history.save("history.csv")`."""
-
-    recipe: Recipe
-    rows: list[dict[str, float]] = field(default_factory=list)
-    best_epoch: int = 0  # counted from 1; 0 before the first epoch ends
-    best_value: float = math.nan
-    best: dict[str, Tensor] = field(default_factory=dict, repr=False)  # weights of the best epoch
-    interrupted: bool = False
-
-    @property
-    def table(self) -> pd.DataFrame:
-        return pd.DataFrame(self.rows).set_index("epoch") if self.rows else pd.DataFrame()
-
-    @property
-    def seconds(self) -> float:
-        return sum(row["seconds"] for row in self.rows)
-
-    def save(self, path: str | Path) -> None:
-        with project.atomic(path) as part:
-            self.table.to_csv(part, lineterminator="\n")
-
-    def __repr__(self) -> str:
-        state = "interrupted after" if self.interrupted else "trained for"
-        text = f"History({self.recipe.model or 'model'} {state} {len(self.rows)} epochs, {self.seconds:.1f} s"
-        if not math.isnan(self.best_value):
-            text += f"; best {self.recipe.keep} {self.best_value:.4f} in epoch {self.best_epoch}"
-        return text + ")"
-
-
-@dataclass(eq=False)
-class Fit:
-    """A training under way; callbacks receive it whole."""
-
-    model: nn.Module
-    recipe: Recipe
-    history: History
-    optimiser: torch.optim.Optimizer
-    schedule: Any
-    averaged: AveragedModel | None
-    steps_per_epoch: int
-    epoch: int = 0  # the current epoch, counted from 1
-    step: int = 0  # steps done in this epoch
-    loss: Tensor = field(default_factory=lambda: torch.tensor(math.nan))  # of the last batch
-
-    @property
-    def trained(self) -> nn.Module:
-        """The model to judge and keep: the averaged one if the recipe averages."""
-        return self.averaged.module if self.averaged is not None else self.model
 
 
 def fit(
@@ -97,92 +41,95 @@ def fit(
     folder, both are saved there with their cards, and a run that was killed goes on with `resume=True`
     to the very weights it would have reached. Events for callbacks: start, step, epoch, end.
     """
-    recipe = recipe or Recipe("", epochs=3)
-    place = pick_device(device)
-    autocast_to, memory_format = pick_precision(recipe.precision, place)
-    listeners = {event: _as_list(functions) for event, functions in (callbacks or {}).items()}
-    for event in listeners:
-        choose("training event", event, dict.fromkeys(EVENTS))
     for digits in (train,) if val is None else (train, val):
         if not len(digits.known_labels()):
             raise MnistvizError("there are no digits to learn from or to judge by", given=digits)
-    log = Log(progress)
-
-    model.to(place, memory_format=memory_format)  # type: ignore[call-overload]
-    train, val = train.to(place), val.to(place) if val is not None else None
-    optimiser = recipe.make_optimiser(model)
-    steps = math.ceil(len(train) / recipe.batch)
-    averaged = None
-    if recipe.average:
-        averaged = AveragedModel(model, multi_avg_fn=_moving_average(recipe.average), use_buffers=True)
-    state = Fit(model, recipe, History(recipe), optimiser, recipe.make_schedule(optimiser, steps), averaged, steps)
+    state = _prepared(model, len(train), recipe or Recipe("", epochs=3), pick_device(device), callbacks or {}, progress)
+    train, val = train.to(state.device), val.to(state.device) if val is not None else None
     store = checkpoint.Store(folder, state, train, val) if folder is not None else None
     if store is not None:
         store.begin(resume)
 
-    def tell(event: str) -> None:
-        for listener in listeners.get(event, ()):
-            listener(state)
-
-    with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
+    history, recipe = state.history, state.recipe
+    with torch.random.fork_rng(devices=[state.device] if state.device.type == "cuda" else []):
         try:
-            tell("start")
-            for epoch in range(len(state.history.rows) + 1, recipe.epochs + 1):
-                waited = epoch - 1 - state.history.best_epoch
+            state.tell("start")
+            for epoch in range(len(history.rows) + 1, recipe.epochs + 1):
+                waited = history.epochs_without_better
                 if val is not None and recipe.stop_after and waited >= recipe.stop_after:
-                    log.line(f"stopped: no better validation {recipe.keep} for {waited} epochs")
+                    state.log.line(f"stopped: no better validation {recipe.keep} for {waited} epochs")
                     break
                 state.epoch = epoch
-                row = _train_epoch(state, train, autocast_to, memory_format, tell, log)
+                row = _train_epoch(state, train)
                 improved = _judge(state, row, val)
-                log.line(_epoch_line(state, improved))
+                state.log.line(state.epoch_line(improved))
                 if store is not None:
                     store.save(improved)
-                tell("epoch")
+                state.tell("epoch")
         except KeyboardInterrupt:
-            state.history.interrupted = True
-            log.line(f"interrupted after {len(state.history.rows)} whole epochs")
+            history.interrupted = True
+            state.log.line(f"interrupted after {len(history.rows)} whole epochs")
         finally:
-            log.close()
-            if averaged is not None and state.history.rows:
-                model.load_state_dict(averaged.module.state_dict())
+            state.log.close()
+            if state.averaged is not None and history.rows:
+                model.load_state_dict(state.averaged.module.state_dict())
             model.eval()
-    if store is not None and not state.history.interrupted:
+    if store is not None and not history.interrupted:
         store.finish()
-    tell("end")
-    return state.history
+    state.tell("end")
+    return history
 
 
-def _train_epoch(
-    state: Fit,
-    train: Digits,
-    autocast_to: torch.dtype | None,
-    memory_format: torch.memory_format,
-    tell: Callable[[str], None],
-    log: Log,
-) -> dict[str, float]:
+def _prepared(
+    model: nn.Module,
+    images: int,
+    recipe: Recipe,
+    device: torch.device,
+    callbacks: Mapping[str, Callback | Iterable[Callback]],
+    progress: bool,
+) -> Fit:
+    """The training before its first step: model on its device, optimiser, schedule, moving average."""
+    listeners = {event: [given] if callable(given) else list(given) for event, given in callbacks.items()}
+    for event in listeners:
+        choose("training event", event, dict.fromkeys(EVENTS))
+    precision = pick_precision(recipe.precision, device)
+    model.to(device, memory_format=precision.memory_format)  # type: ignore[call-overload]
+    optimiser = recipe.make_optimiser(model)
+    steps = math.ceil(images / recipe.batch)
+    averaged = None
+    if recipe.average:
+        averaged = AveragedModel(model, multi_avg_fn=_moving_average(recipe.average), use_buffers=True)
+    schedule = recipe.make_schedule(optimiser, steps)
+    log = Log(progress)
+    return Fit(
+        model, recipe, History(recipe), optimiser, schedule, averaged, steps, device, precision, listeners, log
+    )
+
+
+def _train_epoch(state: Fit, train: Digits) -> dict[str, float]:
     """One pass over the shuffled digits; everything random in it follows from the seed and the epoch."""
-    model, recipe, place = state.model, state.recipe, train.images.device
+    model, recipe = state.model, state.recipe
     seed = recipe.seed * 100_003 + state.epoch
     torch.manual_seed(seed)  # dropout
-    generator = torch.Generator(place).manual_seed(seed)  # order and augmentation
-    autocast = torch.autocast(place.type, autocast_to) if autocast_to else nullcontext()
-    check_every = 1 if place.type == "cpu" else 50  # looking at a loss makes a GPU wait
-    losses = torch.zeros(state.steps_per_epoch, device=place)
-    correct = torch.zeros((), device=place)
+    generator = torch.Generator(state.device).manual_seed(seed)  # order and augmentation
+    check_every = 1 if state.device.type == "cpu" else 50  # looking at a loss makes a GPU wait
+    losses = torch.zeros(state.steps_per_epoch, device=state.device)
+    correct = torch.zeros((), device=state.device)
     seen, started, drawn = 0, time.perf_counter(), 0.0
     model.train()
 
-    for state.step, (x, y) in enumerate(train.batches(recipe.batch, generator=generator, augment=recipe.augment), 1):
+    batches = train.batches(recipe.batch, generator=generator, augment=recipe.augment)
+    for step, (x, y) in enumerate(batches, start=1):
+        state.step = step
         # forward
-        with autocast:
+        with state.autocast:
             if recipe.attack is not None:
                 x = recipe.attack(model, x, y, generator)
-            scores = model(x.to(memory_format=memory_format))
+            scores = model(x.to(memory_format=state.precision.memory_format))
         loss = F.cross_entropy(scores.float(), y, label_smoothing=recipe.label_smoothing)
-        state.loss = losses[state.step - 1] = loss.detach()
-        if state.step % check_every == 0 or state.step == state.steps_per_epoch:
-            _stop_if_not_finite(losses, state.epoch, state.step, check_every)
+        state.loss = losses[step - 1] = loss.detach()
+        if step % check_every == 0 or step == state.steps_per_epoch:
+            _stop_if_not_finite(losses, state.epoch, step, check_every)
         # backward and update
         state.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -192,13 +139,14 @@ def _train_epoch(
         if recipe.schedule == "one-cycle":
             state.schedule.step()
         # bookkeeping
-        correct += (scores.detach().argmax(1) == (y if y.ndim == 1 else y.argmax(1))).sum()
+        truth = y if y.ndim == 1 else y.argmax(1)  # mixed-up labels are ten probabilities
+        correct += (scores.detach().argmax(1) == truth).sum()
         seen += len(x)
-        tell("step")
+        state.tell("step")
         now = time.perf_counter()
         if now - drawn > 0.2:
             drawn = now
-            log.live(_live_line(state, seen, len(train), now - started))
+            state.log.live(state.live_line(seen, len(train), now - started))
 
     return {
         "epoch": state.epoch,
@@ -216,10 +164,8 @@ def _judge(state: Fit, row: dict[str, float], val: Digits | None) -> bool:
         started = time.perf_counter()
         row["val_loss"], row["val_accuracy"] = measure(state.trained, val)
         row["seconds"] += time.perf_counter() - started
-        value, better = row[f"val_{recipe.keep}"], CRITERIA[recipe.keep]
-        improved = not history.best_epoch or (
-            value != history.best_value and better(value, history.best_value) == value
-        )
+        value = row[f"val_{recipe.keep}"]
+        improved = history.is_better(value)
         history.best_value = value if improved else history.best_value
     history.rows.append(row)  # whole: an interruption before this leaves no half-measured epoch
     if recipe.schedule == "plateau":
@@ -255,30 +201,3 @@ def _stop_if_not_finite(losses: Tensor, epoch: int, step: int, since: int) -> No
                 given=loss,
                 fix="lower the learning rate or check the input; checkpoints of earlier epochs are as they were",
             )
-
-
-def _live_line(state: Fit, seen: int, total: int, seconds: float) -> str:
-    rate = seen / seconds
-    whole = (total - seen + (state.recipe.epochs - state.epoch) * total) / rate
-    return (
-        f"epoch {state.epoch:2d}/{state.recipe.epochs}  {seen / total:4.0%}  loss {state.loss.item():.3f}  "
-        f"{rate:,.0f} images/s  {_clock(whole)} left"
-    )
-
-
-def _epoch_line(state: Fit, improved: bool) -> str:
-    row = state.history.rows[-1]
-    text = f"epoch {state.epoch:2d}/{state.recipe.epochs}  loss {row['loss']:.4f}  accuracy {row['accuracy']:7.2%}"
-    if "val_loss" in row:
-        text += (
-            f"  |  val loss {row['val_loss']:.4f}  val accuracy {row['val_accuracy']:7.2%} {'*' if improved else ' '}"
-        )
-    return text + f"  |  {row['seconds']:5.1f} s"
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
-
-
-def _as_list(functions: Callback | Iterable[Callback]) -> list[Callback]:
-    return [functions] if callable(functions) else list(functions)

@@ -67,7 +67,7 @@ def ledger(trace: Trace, layer: str, channel: int, y: int | None = None, x: int 
     trace.one_digit()
     step = trace[layer]
     if step.kind not in WITH_LEDGER:
-        have = [key for key, s in zip(trace.keys, trace.steps, strict=True) if s.kind in WITH_LEDGER]
+        have = [key for key, s in trace.items() if s.kind in WITH_LEDGER]
         raise MnistvizError(
             f"{layer!r} is a {step.kind} and multiplies no weights with a patch",
             allowed=", ".join(have) or "no layer of this trace",
@@ -186,7 +186,7 @@ def _weights(step: Step) -> tuple[str, int]:
 def describe(trace: Trace) -> list[dict[str, Any]]:
     """`pandas.DataFrame(describe(trace))`: every step with the formula of its size and of its parameters."""
     rows = []
-    for key, step in zip(trace.keys, trace.steps, strict=True):
+    for key, step in trace.items():
         formula = shape_formula(trace, key)
         rows.append(
             {

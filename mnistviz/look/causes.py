@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mnistviz.errors import MnistvizError
-from mnistviz.look.hooks import ablate, capture
+from mnistviz.errors import MnistvizError, one_of
+from mnistviz.look.capture import ablate, capture
 from mnistviz.look.layers import undisturbed, unwrapped
 from mnistviz.look.trace import Trace, sizes
 
@@ -51,22 +51,18 @@ class Contrast:
 def contrast(trace: Trace, one: int, other: int) -> Contrast:
     """`contrast(trace, 9, 4).gaps`: which features make the score for 9 larger than the one for 4, exactly."""
     trace.one_digit()
-    found = [(key, step) for key, step in zip(trace.keys, trace.steps, strict=True) if step.kind == "Linear"]
-    if not found:
-        raise MnistvizError("no linear layer was recorded", given=", ".join(trace.keys))
-    layer, step = found[-1]
+    layer = trace.last_linear()
+    step = trace[layer]
     weight = step.weights["weight"].double()
     for answer in (one, other):
-        if not 0 <= answer < len(weight):
-            raise MnistvizError("no such answer", given=answer, allowed=f"0 to {len(weight) - 1}")
+        one_of("answer", answer, len(weight))
     if step.input.ndim != 2:
         raise MnistvizError(f"{layer!r} is applied to more than one row of features", given=sizes(step.inputs))
     features, scores = step.input[0].double(), step.result[0].double()
     bias = torch.zeros(len(weight)) if step.bias is None else step.bias.double()
-    return Contrast(
-        layer, one, other, features, weight[one] * features, weight[other] * features,
-        float(bias[one] - bias[other]), float(scores[one] - scores[other]),
-    )  # fmt: skip
+    for_one, for_other = weight[one] * features, weight[other] * features
+    bias_gap, recorded = float(bias[one] - bias[other]), float(scores[one] - scores[other])
+    return Contrast(layer, one, other, features, for_one, for_other, bias_gap, recorded)
 
 
 @dataclass(frozen=True)
@@ -94,8 +90,7 @@ def silenced(model: nn.Module, pixels: Tensor, right: int, layers: Sequence[str]
     model, _ = unwrapped(model)
     with capture(model, list(layers)) as trace:
         scores = model(pixels)[0]
-    if not 0 <= right < len(scores):
-        raise MnistvizError("no such answer", given=right, allowed=f"0 to {len(scores) - 1}")
+    one_of("answer", right, len(scores))
     wrong = int(scores.argmax())
     rows = []
     with undisturbed(model):
@@ -115,3 +110,45 @@ def nearest(features: Tensor, known: Tensor, count: int = 8) -> tuple[Tensor, Te
         raise MnistvizError("how many neighbours", given=count, allowed=f"1 to {len(known)}")
     distances, rows = torch.cdist(features.double(), known.double()).topk(count, largest=False, sorted=True)
     return rows, distances
+
+
+@dataclass(frozen=True, eq=False)
+class Cause:
+    """One mistake taken apart: why the wrong score was larger, what would turn it, and the digits most alike."""
+
+    pixels: Tensor  # (1, 1, 28, 28)
+    contrast: Contrast  # the answer given over the right one
+    silenced: list[Silenced]
+    neighbours: Tensor  # (k, 1, 28, 28): the known digits with the nearest features, nearest first
+    labels: list[int]  # what each of them is
+    distances: list[float]
+
+
+@torch.no_grad()
+def explain(
+    model: nn.Module,
+    pixels: Tensor,
+    right: int,
+    layers: Sequence[str],
+    known: Tensor,
+    labels: Tensor,
+    count: int = 8,
+) -> Cause:
+    """`explain(model, digit.pixels, 4, ["relu2", "relu3"], train.pixels, train.labels)`: one mistake, on all counts.
+
+    `layers` are those whose channels are silenced in turn; `known` and `labels` the digits to look for neighbours in.
+    """
+    if len(known) != len(labels):
+        raise MnistvizError("one label per known digit is needed", given=f"{len(known)} digits, {len(labels)} labels")
+    with capture(model) as trace:
+        answer = int(model(pixels)[0].argmax())
+    why = contrast(trace, answer, right)
+    features = []
+    for batch in known.split(128):
+        with capture(model, why.layer) as seen:
+            model(batch)
+        features.append(seen[why.layer].input)
+    rows, distances = nearest(trace[why.layer].input, torch.cat(features), count)
+    near = rows[0]
+    tried = silenced(model, pixels, right, layers)
+    return Cause(pixels, why, tried, known[near], labels[near].tolist(), distances[0].tolist())

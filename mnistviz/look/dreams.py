@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mnistviz.errors import MnistvizError
-from mnistviz.look.hooks import capture
+from mnistviz.look.capture import capture
 from mnistviz.look.layers import undisturbed, unwrapped
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mnistviz.device import device_of
 from mnistviz.errors import MnistvizError
+from mnistviz.look.capture import capture
 from mnistviz.look.field import Field, receptive_field
-from mnistviz.look.hooks import capture
 from mnistviz.look.trace import sizes
 
 
@@ -41,7 +42,7 @@ def top_examples(model: nn.Module, inputs: Tensor, layer: str, k: int = 9, batch
     """
     if not 1 <= k <= len(inputs):
         raise MnistvizError("how many examples", given=k, allowed=f"1 to {len(inputs)}, the inputs there are")
-    device = next((p.device for p in model.parameters()), inputs.device)
+    device = device_of(model)
     best, where = [], []
     for part in inputs.split(batch):
         with capture(model, layer.rpartition(":")[0] or layer) as trace:  # "relu:1" is a call of "relu"

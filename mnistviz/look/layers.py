@@ -7,56 +7,30 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
+from mnistviz.device import evaluation_mode
 from mnistviz.errors import MnistvizError
-from mnistviz.look.trace import plain, unknown_layer
+from mnistviz.look.trace import unknown_layer
 
 Layers = str | Iterable[str] | None
 
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; each module's mode, the buffers and the random state as they were, outside."""
-    modes = [(module, module.training) for module in model.modules()]
-    buffers = [(module, dict(module._buffers)) for module in model.modules()]
-    contents = {id(b): (b, b.clone()) for _, own in buffers for b in own.values() if b is not None and not is_lazy(b)}
+    """Evaluation mode inside; modes, buffers and the random state are as they were, outside."""
+    own_buffers = [(module._buffers, dict(module._buffers)) for module in model.modules() if not _scripted(module)]
+    contents = [(buffer, buffer.clone()) for buffer in model.buffers()]
     gpus = {p.device for p in model.parameters() if p.device.type == "cuda"}
-    with torch.random.fork_rng(devices=list(gpus)):
+    with torch.random.fork_rng(devices=list(gpus)), evaluation_mode(model):
         try:
-            for module, _ in modes:
-                module.training = False
             yield
         finally:
-            for module, training in modes:
-                module.training = training
-            for module, own in buffers:
-                lazy = {name for name, b in own.items() if b is not None and is_lazy(b)}  # made real by the pass
-                kept = {name: module._buffers.get(name) if name in lazy else b for name, b in own.items()}
-                module._buffers.clear()
-                module._buffers.update(kept)
-            for buffer, content in contents.values():
-                if not same_bits(buffer, content):
-                    _put_back(buffer, content)
-
-
-def _put_back(buffer: Tensor, content: Tensor) -> None:
-    """In place where that is possible, so that buffers which share memory still do."""
-    if plain(buffer) and buffer.shape == content.shape:
-        buffer.data.copy_(content)
-    else:
-        buffer.data = content
-
-
-def same_bits(a: Tensor, b: Tensor) -> bool:
-    """Equal to the last bit, so that NaN equals itself and 0 is not −0."""
-    if not plain(a) or not plain(b):
-        return False
-    if a.shape != b.shape or a.dtype != b.dtype:
-        return False
-    x, y = (t.detach().permute(sorted(range(t.ndim), key=t.stride, reverse=True)) for t in (a, b))  # as in memory
-    bits = torch.equal(*(t.resolve_conj().contiguous().view(-1).view(torch.uint8) for t in (x, y)))
-    return bits if a.stride() == b.stride() else torch.equal(a, b)
+            for now, before in own_buffers:
+                now.clear()
+                now.update(before)
+            for buffer, content in contents:
+                if not torch.equal(buffer, content):
+                    buffer.data.copy_(content)
 
 
 def unwrapped(model: nn.Module) -> tuple[nn.Module, bool]:
@@ -68,16 +42,25 @@ def unwrapped(model: nn.Module) -> tuple[nn.Module, bool]:
 
 
 def names_of(model: nn.Module) -> dict[str, nn.Module]:
-    """Every module by its dotted name, aliases too; the marks of `torch.compile` are left out."""
-    found = model.named_modules(remove_duplicate=False)
-    return {name.replace("_orig_mod.", "").removesuffix("._orig_mod"): module for name, module in found}
+    """Every module by its dotted name, aliases too; a scripted module is one layer, whatever is inside."""
+    names = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        name = path.replace("_orig_mod.", "").removesuffix("._orig_mod")  # the marks of torch.compile
+        parents = (names.get(name[:i]) for i, letter in enumerate(name) if letter == ".")
+        if not any(parent is not None and _scripted(parent) for parent in (names.get(""), *parents)):
+            names[name] = module
+    return names
+
+
+def _scripted(module: nn.Module) -> bool:
+    return isinstance(module, torch.jit.ScriptModule)
 
 
 def pick(model: nn.Module, layers: Layers, one: bool = False) -> dict[str, nn.Module]:
     """The layers meant by a name, a list or a pattern; by default all that compute something themselves."""
     names = names_of(model)
     if layers is None:
-        wanted = [n for n, m in names.items() if not any(m.children()) or m._parameters or m._buffers]
+        wanted = [n for n, m in names.items() if _scripted(m) or not any(m.children()) or m._parameters or m._buffers]
     else:
         wanted = []
         for pattern in [layers] if isinstance(layers, str) else layers:
@@ -95,10 +78,20 @@ def pick(model: nn.Module, layers: Layers, one: bool = False) -> dict[str, nn.Mo
 def kind_of(module: nn.Module) -> str:
     """The name of a layer's class; in full where it is not torch's class of that name."""
     own = type(module)
+    if _scripted(module):
+        return "ScriptModule"  # whatever it was made from: nobody can look inside
     return own.__name__ if getattr(nn, own.__name__, own) is own else f"{own.__module__}.{own.__qualname__}"
+
+
+def weights_of(module: nn.Module) -> dict[str, Tensor]:
+    """A layer's own parameters and buffers; of a scripted one also those inside."""
+    inside = _scripted(module)
+    return {**dict(module.named_parameters(recurse=inside)), **dict(module.named_buffers(recurse=inside))}
 
 
 def settings_of(module: nn.Module) -> dict[str, Any]:
     """Stride, padding, eps …: what a layer's public attributes say, and which of its weights are learned."""
-    own = {key: value for key, value in vars(module).items() if not key.startswith("_") and key != "training"}
-    return own | {"parameters": tuple(name for name, p in module._parameters.items() if p is not None)}
+    learned = {"parameters": tuple(name for name, _ in module.named_parameters(recurse=_scripted(module)))}
+    if _scripted(module):
+        return learned
+    return {key: value for key, value in vars(module).items() if not key.startswith("_") and key != "training"} | learned

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mnistviz.look.trace import MODEL_INPUT, Step, Trace, plain, tensors
+from mnistviz.look.trace import MODEL_INPUT, Step, Trace, tensors
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,10 +37,10 @@ def replay(trace: Trace) -> Replay:
     values: list[Any] = []
     differences: dict[str, float] = {}
     skipped, restarted = [], []
-    for key, step in zip(trace.keys, trace.steps, strict=True):
+    for key, step in trace.items():
         inputs, altered = [], 0.0
         for given, source in zip(tensors(step.inputs), step.sources, strict=True):
-            if source is None or (source != MODEL_INPUT and not _is_tensor(values[source])):
+            if source is None or (source != MODEL_INPUT and not isinstance(values[source], Tensor)):
                 restarted.append(key)
                 inputs.append(given)
             else:
@@ -61,15 +61,11 @@ def replay(trace: Trace) -> Replay:
     )
 
 
-def _is_tensor(value: Any) -> bool:
-    return isinstance(value, Tensor)
-
-
 def _distance(a: Tensor, b: Tensor) -> float:
     """Largest absolute difference; places where both are not a number, or the same infinity, agree."""
     if a is b:
         return 0.0
-    if not plain(a) or not plain(b) or a.shape != b.shape:
+    if a.shape != b.shape:
         return torch.inf
     same = (a == b) | (a.isnan() & b.isnan())
     gap = (a.double() - b.double()).abs().masked_fill(same, 0.0)
@@ -80,7 +76,7 @@ def _again(step: Step, inputs: list[Tensor]) -> Tensor | None:
     """The output of a step by its functional form; None where there is none for its kind or its circumstances."""
     formula = FORMULAS.get(step.kind)
     random = step.training and step.kind.startswith(("Dropout", "BatchNorm"))  # depends on more than the record
-    if formula is None or random or len(inputs) != 1 or not plain(inputs[0]) or not _is_tensor(step.output):
+    if formula is None or random or len(inputs) != 1 or not isinstance(step.output, Tensor):
         return None
     try:
         return formula(inputs[0], step.weights, step.settings)

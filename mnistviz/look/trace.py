@@ -1,7 +1,7 @@
 """The record of one forward pass: which layers ran, on what, with which weights, and what came out."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, is_dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -115,11 +115,26 @@ class Trace:
     def __contains__(self, layer: object) -> bool:
         return layer in self.keys or any(step.name == layer for step in self.steps)
 
-    def __iter__(self) -> Iterator[Step]:
-        return iter(self.steps)
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys)
 
     def __len__(self) -> int:
         return len(self.steps)
+
+    def items(self) -> list[tuple[str, Step]]:
+        """Each step after its key, in order: `for key, step in trace.items()`."""
+        return list(zip(self.keys, self.steps, strict=True))
+
+    def of_kind(self, *kinds: str) -> dict[str, Step]:
+        """`trace.of_kind("Conv2d", "Linear")`: the steps of these kinds, by key, in order."""
+        return {key: step for key, step in self.items() if step.kind in kinds}
+
+    def last_linear(self) -> str:
+        """The layer that makes the scores: what goes into it is the last thing the network knows of a digit."""
+        linear = list(self.of_kind("Linear"))
+        if not linear:
+            raise MnistvizError("no linear layer was recorded", given=", ".join(self.keys), fix="record the last one")
+        return linear[-1]
 
     def one_digit(self) -> Tensor:
         """The input, (1, …), or an error if several digits went through together."""
@@ -173,7 +188,7 @@ class Trace:
         if not self.steps:
             return "\n".join(["Trace(nothing recorded yet)", *(f"note: {note}" for note in self.notes)])
         rows = [("step", "kind", "output", "parameters", "values", "zeros")]
-        for key, step in zip(self.keys, self.steps, strict=True):
+        for key, step in self.items():
             rows.append((key or "(model)", step.kind, sizes(step.output), f"{step.parameters:,}", *_range(step.output)))
         widths = [max(len(row[i]) for row in rows) for i in range(6)]
         lines = [
@@ -228,37 +243,36 @@ def tensors(value: Any) -> list[Tensor]:
     return [t for part in value for t in tensors(part)] if isinstance(value, tuple | list) else []
 
 
-def plain(x: Tensor) -> bool:
-    """An ordinary dense tensor, neither sparse nor nested."""
-    return x.layout == torch.strided and not x.is_nested
+def times(shape: Iterable[int]) -> str:
+    """`times((32, 28, 28))` is `32×28×28`."""
+    return "×".join(map(str, shape))
 
 
 def sizes(value: Any) -> str:
     """Sizes without the batch: `32×28×28`; several tensors are joined by `, `."""
-    found = ["nested" if t.is_nested else "×".join(map(str, t.shape[1:])) or "1" for t in tensors(value)]
-    return ", ".join(found) or "no tensor"
+    return ", ".join(times(t.shape[1:]) or "1" for t in tensors(value)) or "no tensor"
 
 
 def _only_tensor(value: Any, what: str) -> Tensor:
-    found = tensors(value)
-    if not found:
+    first = tensors(value)[:1]
+    if not first:
         raise MnistvizError(f"{what} holds no tensor", given=type(value).__name__)
-    return found[0]
+    return first[0]
 
 
 def _batch(inputs: Any) -> str:
     first = tensors(inputs)[:1]
-    count = first[0].size(0) if first and first[0].ndim else 1
+    count = len(first[0]) if first and first[0].ndim else 1
     return "one input" if count == 1 else f"{count} inputs"
 
 
 def _range(value: Any) -> tuple[str, str]:
     """Smallest and largest value and the share of zeros; values that are not numbers are counted, not hidden."""
-    found = tensors(value)
-    if not found or not plain(found[0]) or not found[0].numel():
+    first = tensors(value)[:1]
+    if not first or not first[0].numel():
         return "", ""
-    x = found[0].detach().double() if not found[0].is_complex() else found[0].detach().abs().double()
+    x = (first[0].detach().abs() if first[0].is_complex() else first[0].detach()).double()
     finite = x[x.isfinite()]
     text = f"{finite.min():.2f} … {finite.max():.2f}" if len(finite) else "none"
-    strange = x.numel() - len(finite)
-    return text + (f", {strange:,} not finite" if strange else ""), f"{(x == 0).double().mean():.0%}"
+    not_finite = x.numel() - len(finite)
+    return text + (f", {not_finite:,} not finite" if not_finite else ""), f"{(x == 0).double().mean():.0%}"

@@ -25,6 +25,7 @@ P = ParamSpec("P")
 
 INK, FAINT, RULE = "#1d2433", "#667085", "#d8dce4"
 BLUE, ORANGE, GREEN, RED = "#0065a3", "#d55e00", "#00795a", "#c22f1d"
+COLOURS = (BLUE, ORANGE, GREEN, FAINT)  # of curves, which differ in marker or dash as well
 RIGHT, WRONG = ("✓", GREEN), ("✗", RED)  # told by mark as well as colour
 HOUSE = np.array([[round(255 * part) for part in to_rgb(c)] for c in (INK, FAINT, RULE, BLUE, ORANGE, GREEN, RED)],
                  np.uint8)  # fmt: skip

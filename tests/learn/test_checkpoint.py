@@ -46,7 +46,7 @@ def refused(path: Path, *said: str) -> None:
     """Loading this file raises, says why, and leaves the model as it was."""
     model = compact()
     with pytest.raises(mv.MnistvizError) as error:
-        mv.load_weights(model, path)
+        mv.checkpoint.load_weights(model, path)
     assert unchanged(model)
     assert path.name in str(error.value)
     for part in said:
@@ -56,7 +56,7 @@ def refused(path: Path, *said: str) -> None:
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     path = tmp_path / "a.pth"
-    mv.save_model(path, mv.weights(compact()), {"architecture": "compact", "seed": 7})
+    mv.checkpoint.save_model(path, mv.checkpoint.weights(compact()), {"architecture": "compact", "seed": 7})
     return path
 
 
@@ -71,7 +71,7 @@ def bare(saved: Path) -> Path:
 def test_a_saved_model_comes_back_with_the_same_answers(name: str, tmp_path: Path, few: mv.Digits) -> None:
     model = mv.models.build(name)
     model(few.pixels[:50])  # moves the running statistics of batch norm
-    mv.save_model(tmp_path / "a.pth", mv.weights(model), {"architecture": name})
+    mv.checkpoint.save_model(tmp_path / "a.pth", mv.checkpoint.weights(model), {"architecture": name})
     again = mv.load_model(tmp_path / "a.pth")
     assert not any(m.training for m in again.modules())
     assert torch.equal(again(few.pixels[:9]), model.eval()(few.pixels[:9]))
@@ -110,14 +110,14 @@ def test_a_training_writes_two_models_with_cards_and_its_history(few: mv.Digits,
 
 def test_equal_weights_are_equal_bytes(tmp_path: Path) -> None:
     for folder, seed in (("one", 0), ("two", 0), ("three", 1)):
-        mv.save_model(tmp_path / folder / f"{folder}.pth", mv.weights(compact(seed)), {"architecture": "compact"})
+        mv.checkpoint.save_model(tmp_path / folder / f"{folder}.pth", mv.checkpoint.weights(compact(seed)), {"architecture": "compact"})
     one, two, three = ((tmp_path / f / f"{f}.pth").read_bytes() for f in ("one", "two", "three"))
     assert one == two != three
 
 
 def test_weights_are_a_plain_copy() -> None:
     model = compact().to(memory_format=torch.channels_last)
-    kept = mv.weights(model)
+    kept = mv.checkpoint.weights(model)
     assert kept["conv2.weight"].stride() == (250, 25, 5, 1)
     with torch.no_grad():
         model.conv2.weight.zero_()
@@ -126,12 +126,12 @@ def test_weights_are_a_plain_copy() -> None:
 
 def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     for name in set(mv.models.MODELS) - {"compact"}:
-        mv.save_model(tmp_path / f"{name}.pth", mv.weights(mv.models.build(name)), {"architecture": name})
+        mv.checkpoint.save_model(tmp_path / f"{name}.pth", mv.checkpoint.weights(mv.models.build(name)), {"architecture": name})
         refused(tmp_path / f"{name}.pth", "another architecture", "given:", "allowed:", "load_model")
 
 
 def test_one_wrong_shape_is_named(bare: Path) -> None:
-    torch.save({**mv.weights(compact()), "fc2.bias": torch.zeros(11)}, bare)
+    torch.save({**mv.checkpoint.weights(compact()), "fc2.bias": torch.zeros(11)}, bare)
     refused(bare, "1 tensors differ", "fc2.bias: (11,)", "fc2.bias: (10,)")
 
 
@@ -168,7 +168,7 @@ def test_without_a_card_a_changed_byte_changes_no_weight_unnoticed(at: int, bit:
     model = compact()
     try:
         bare.write_bytes(damaged)
-        mv.load_weights(model, bare)  # a byte that nothing reads may change
+        mv.checkpoint.load_weights(model, bare)  # a byte that nothing reads may change
     except mv.MnistvizError:
         pass
     finally:
@@ -192,7 +192,7 @@ def test_a_pickle_with_code_is_refused_and_the_code_not_run(form: str, bare: Pat
     if form == "pickle":
         bare.write_bytes(pickle.dumps(Attack(marker)))
     else:
-        content = {**mv.weights(compact()), "more": Attack(marker)} if "beside" in form else Attack(marker)
+        content = {**mv.checkpoint.weights(compact()), "more": Attack(marker)} if "beside" in form else Attack(marker)
         torch.save(content, bare, _use_new_zipfile_serialization="old" not in form)
     refused(bare, "refused")
     assert not marker.exists()
@@ -218,7 +218,7 @@ def test_another_kind_of_file_is_refused(content: bytes, bare: Path) -> None:
 
 def test_bare_weights_go_into_a_model_of_ones_own(bare: Path) -> None:
     model = compact(seed=5)
-    mv.load_weights(model, bare)
+    mv.checkpoint.load_weights(model, bare)
     assert unchanged(model)
     with pytest.raises(mv.MnistvizError, match=r"a\.json is missing[\s\S]*load_weights"):
         mv.load_model(bare)
@@ -235,7 +235,7 @@ def test_an_unreadable_card_is_refused(card: bytes, saved: Path) -> None:
         mv.load_model(saved)
     model = compact()
     with pytest.raises(mv.MnistvizError, match=r"a\.json"):
-        mv.load_weights(model, saved)
+        mv.checkpoint.load_weights(model, saved)
     assert unchanged(model)
 
 
@@ -254,7 +254,7 @@ def test_an_unknown_name_and_missing_reference_weights_say_what_there_is(project
     assert "deep" in str(error.value)
     with pytest.raises(mv.MnistvizError, match=r"no reference weights for 'deep'[\s\S]*train deep"):
         mv.load_model("deep")
-    mv.save_model(project_root / "models" / "compact" / BEST, mv.weights(compact()), {"architecture": "compact"})
+    mv.checkpoint.save_model(project_root / "models" / "compact" / BEST, mv.checkpoint.weights(compact()), {"architecture": "compact"})
     assert unchanged(mv.load_model("compact"))
     with pytest.raises(mv.MnistvizError, match="allowed: compact"):
         mv.load_model("deep")
@@ -485,11 +485,11 @@ def test_only_the_test_part_of_the_same_deal_counts_as_unseen(few: mv.Digits, de
     learned = {"MNIST": "MNIST train", "Kaggle stand-in": "Kaggle stand-in train", "Kaggle": "Kaggle train.csv"}
     card = {"data": {"train": f"35,700 images, {learned[deal]}"}}
     for name, source in parts.items():
-        assert mv.unseen(card, mv.Digits(few.images, None, source)) == (name == deal)
-    assert not mv.unseen({}, mv.Digits(few.images, None, parts[deal]))
+        assert mv.checkpoint.unseen(card, mv.Digits(few.images, None, source)) == (name == deal)
+    assert not mv.checkpoint.unseen({}, mv.Digits(few.images, None, parts[deal]))
 
 
 def test_the_reference_weights_have_not_seen_the_stand_ins_test_part(few: mv.Digits) -> None:
     card = mv.read_card(Path(__file__).parents[2] / "models" / "deep" / BEST)
-    assert mv.unseen(card, mv.Digits(few.images, None, "Kaggle stand-in test"))
-    assert not mv.unseen(card, mv.Digits(few.images, None, "MNIST test"))
+    assert mv.checkpoint.unseen(card, mv.Digits(few.images, None, "Kaggle stand-in test"))
+    assert not mv.checkpoint.unseen(card, mv.Digits(few.images, None, "MNIST test"))

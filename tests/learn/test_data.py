@@ -19,7 +19,7 @@ from torchvision.datasets.mnist import read_image_file, read_label_file
 import mnistviz as mv
 from mnistviz import kaggle
 from mnistviz.learn import data
-from mnistviz.learn.data import IDX, Digits, read_idx
+from mnistviz.learn.data import IDX, Digits, DigitSet, read_idx
 
 EMBEDDED = REPOSITORY / "digit-recognizer"
 LABELS = "t10k-labels-idx1-ubyte"
@@ -55,7 +55,7 @@ def test_the_embedded_files_are_those_torchvision_reads(tmp_path: Path, name: st
     assert np.array_equal(ours, theirs.numpy())
 
 
-def test_mnist_is_60_000_and_10_000(mnist: mv.DigitSet) -> None:
+def test_mnist_is_60_000_and_10_000(mnist: DigitSet) -> None:
     assert (len(mnist.train), len(mnist.test)) == (60_000, 10_000)
     assert torch.equal(mnist.test.known_labels()[:5], torch.tensor([7, 2, 1, 0, 4]))
     assert not mnist.stand_in
@@ -234,11 +234,11 @@ def test_every_image_of_a_batch_is_augmented_by_itself(few: Digits) -> None:
 
 
 @pytest.fixture(scope="module")
-def dealt(mnist: mv.DigitSet) -> mv.DigitSet:
+def dealt(mnist: DigitSet) -> DigitSet:
     return data.stand_in(mnist)
 
 
-def test_the_stand_in_deals_out_exactly_the_70_000(dealt: mv.DigitSet, mnist: mv.DigitSet) -> None:
+def test_the_stand_in_deals_out_exactly_the_70_000(dealt: DigitSet, mnist: DigitSet) -> None:
     assert dealt.stand_in
     assert (len(dealt.train), len(dealt.test)) == (42_000, 28_000)
     assert dealt.test.labels is None
@@ -255,7 +255,7 @@ def test_the_stand_in_deals_out_exactly_the_70_000(dealt: mv.DigitSet, mnist: mv
     assert labelled(dealt.test.images, dealt.answers) <= known
 
 
-def test_the_stand_in_is_the_same_for_everybody(dealt: mv.DigitSet, mnist: mv.DigitSet) -> None:
+def test_the_stand_in_is_the_same_for_everybody(dealt: DigitSet, mnist: DigitSet) -> None:
     torch.manual_seed(99)
     np.random.seed(99)
     again = data.stand_in(mnist)
@@ -268,14 +268,14 @@ def test_the_stand_in_is_the_same_for_everybody(dealt: mv.DigitSet, mnist: mv.Di
     ]  # whatever the version of numpy
 
 
-def test_15_percent_of_42_000_is_6_300(dealt: mv.DigitSet) -> None:
+def test_15_percent_of_42_000_is_6_300(dealt: DigitSet) -> None:
     train, val = dealt.train.split(0.15, seed=0)
     assert (len(train), len(val)) == (35_700, 6_300)
     share = np.bincount(dealt.train.known_labels()) * 0.15
     assert np.abs(np.bincount(val.known_labels()) - share).max() <= 1
 
 
-def test_the_stand_in_is_announced(tmp_path: Path, capsys: pytest.CaptureFixture[str], mnist: mv.DigitSet) -> None:
+def test_the_stand_in_is_announced(tmp_path: Path, capsys: pytest.CaptureFixture[str], mnist: DigitSet) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data, "load_mnist", lambda folder: mnist)
         digits = mv.load_digits("kaggle", folder=tmp_path, limit=200)
@@ -312,7 +312,7 @@ def test_an_unknown_data_set_lists_the_known() -> None:
         mv.load_digits("mnits")
 
 
-def test_a_limit_keeps_a_fair_part_of_the_training_images(mnist: mv.DigitSet) -> None:
+def test_a_limit_keeps_a_fair_part_of_the_training_images(mnist: DigitSet) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data, "load_mnist", lambda folder: mnist)
         digits = mv.load_digits("mnist", limit=500)
@@ -322,7 +322,7 @@ def test_a_limit_keeps_a_fair_part_of_the_training_images(mnist: mv.DigitSet) ->
 
 
 def test_missing_files_are_downloaded_and_checked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], mnist: mv.DigitSet
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], mnist: DigitSet
 ) -> None:
     def fetch(root: str, download: bool) -> None:
         assert download

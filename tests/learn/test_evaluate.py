@@ -15,6 +15,7 @@ from sklearn.calibration import calibration_curve
 from torch import Tensor, nn
 
 import mnistviz as mv
+from mnistviz.learn.data import DigitSet
 from mnistviz.learn.evaluate import DISPUTED, CalibrationError, Report, logits, measure
 
 
@@ -530,7 +531,7 @@ def test_undisputed_drops_those_15_rows_and_no_others() -> None:
     assert len(report.labels) == 10_000
 
 
-def test_the_disputed_labels_are_the_ones_in_the_embedded_set(mnist: mv.DigitSet) -> None:
+def test_the_disputed_labels_are_the_ones_in_the_embedded_set(mnist: DigitSet) -> None:
     """As the study printed them: 947 is labelled 8, 2130 is labelled 4, …"""
     assert mnist.test.known_labels()[list(DISPUTED)].tolist() == [8, 0, 9, 4, 2, 5, 6, 6, 5, 5, 0, 1, 4, 6, 5]
     assert mnist.test.source == "MNIST test"

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import mnistviz as mv
+from mnistviz.learn.data import DigitSet
 from mnistviz.learn.models import MODELS, Normalise, build, count_parameters, layer_table
 
 # Each published table row, written out by hand: convolution (in, out, kernel, padding), linear (in, out).
@@ -122,7 +123,7 @@ def test_normalise_is_its_formula(pixels: list[float], mean: float, sd: float) -
     torch.testing.assert_close(Normalise(mean, sd)(torch.tensor(pixels)), torch.tensor(expected), rtol=1e-4, atol=1e-4)
 
 
-def test_normalise_uses_the_mean_and_deviation_of_the_training_pixels(mnist: mv.DigitSet) -> None:
+def test_normalise_uses_the_mean_and_deviation_of_the_training_pixels(mnist: DigitSet) -> None:
     counts = torch.bincount(mnist.train.images.flatten(), minlength=256).double()
     levels = torch.arange(256, dtype=torch.float64) / 255
     mean = (counts * levels).sum() / counts.sum()

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import mnistviz as mv
-from mnistviz.learn.attack import Attack
+from mnistviz.learn.attacks import Attack
 from mnistviz.learn.augment import Augment
+from mnistviz.learn.history import History
 from mnistviz.learn.recipes import Recipe
 from mnistviz.learn.train import Fit
 
@@ -28,7 +29,7 @@ def tiny(seed: int = 0, dropout: float = 0.0) -> nn.Sequential:
 
 def train(
     model: nn.Module, part: mv.Digits, val: mv.Digits | None = None, recipe: Recipe = PLAIN, **more
-) -> mv.History:
+) -> History:
     return mv.fit(model, part, val, recipe, device="cpu", progress=False, **more)
 
 
@@ -200,7 +201,7 @@ def test_the_best_epoch_is_the_first_with_the_best_value(keep: str, pick: str, p
     model, snapshots = tiny(), {}
 
     def spoil(state: Fit) -> None:
-        snapshots[state.epoch] = mv.weights(state.model)
+        snapshots[state.epoch] = mv.checkpoint.weights(state.model)
         if state.epoch == 4:
             state.optimiser.param_groups[0]["lr"] = 3.0
 

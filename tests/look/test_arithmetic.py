@@ -13,13 +13,15 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import mnistviz as mv
+from mnistviz.learn.data import DigitSet
 from mnistviz.look.arithmetic import WITH_LEDGER, unit_of
+from mnistviz.look.trace import Step, Trace
 
 TOLERANCE = 5e-6  # |total − recorded| ≤ this · (1 + Σ|products|), float32; 4e-7 is what was measured
 SHIPPED = "deep, shipped"
 
 
-def record(model: nn.Module, x: Tensor) -> mv.Trace:
+def record(model: nn.Module, x: Tensor) -> Trace:
     with mv.capture(model) as trace, torch.no_grad():
         model(x)
     return trace
@@ -35,19 +37,19 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def units(step: mv.Step) -> product:
+def units(step: Step) -> product:
     return product(*map(range, step.output.shape[1:]))
 
 
 @pytest.fixture(scope="module")
-def traces(mnist: mv.DigitSet) -> dict[str, mv.Trace]:
+def traces(mnist: DigitSet) -> dict[str, Trace]:
     """One real digit through every architecture with random weights, and through the trained model."""
     found = {name: seeded(build) for name, build in mv.models.MODELS.items()} | {SHIPPED: mv.load_model("deep")}
     return {name: record(model, mnist.test[0].pixels) for name, model in found.items()}
 
 
 @pytest.fixture(scope="module")
-def simple(traces: dict[str, mv.Trace]) -> mv.Trace:
+def simple(traces: dict[str, Trace]) -> Trace:
     return traces["simple"]
 
 
@@ -58,7 +60,7 @@ every_trace = pytest.mark.parametrize("name", [*mv.models.MODELS, SHIPPED])
 
 
 @every_trace
-def test_the_total_is_the_captured_value_of_every_unit_of_every_layer(name: str, traces: dict[str, mv.Trace]) -> None:
+def test_the_total_is_the_captured_value_of_every_unit_of_every_layer(name: str, traces: dict[str, Trace]) -> None:
     trace, checked = traces[name], 0
     for step in trace:
         if step.kind not in WITH_LEDGER:
@@ -118,7 +120,7 @@ def test_patch_and_kernel_are_those_of_a_loop_by_hand(case: str) -> None:
     assert (outside > 0) == (case != "valid")
 
 
-def test_products_sums_and_total_add_up(simple: mv.Trace) -> None:
+def test_products_sums_and_total_add_up(simple: Trace) -> None:
     book = mv.ledger(simple, "conv2", channel=5, y=3, x=7)
     assert (book.layer, book.kind, book.unit) == ("conv2", "Conv2d", (5, 3, 7))
     assert book.inputs == range(32)
@@ -132,7 +134,7 @@ def test_products_sums_and_total_add_up(simple: mv.Trace) -> None:
     assert book.recorded == float(simple["conv2"].output[0, 5, 3, 7])
 
 
-def test_a_linear_ledger_has_one_product_for_every_feature(simple: mv.Trace) -> None:
+def test_a_linear_ledger_has_one_product_for_every_feature(simple: Trace) -> None:
     book = mv.ledger(simple, "fc2", 7)
     step = simple["fc2"]
     assert (book.kind, book.unit, book.inputs) == ("Linear", (7,), range(128))
@@ -182,7 +184,7 @@ def test_any_convolution_has_its_value_at_every_unit(drawn: tuple[nn.Conv2d, Ten
         assert book.patch.shape == conv.weight[0].shape
 
 
-def test_what_comes_next_in_place_does_not_change_the_record(mnist: mv.DigitSet) -> None:
+def test_what_comes_next_in_place_does_not_change_the_record(mnist: DigitSet) -> None:
     model = nn.Sequential(seeded(nn.Conv2d, 1, 3, 3), nn.ReLU(inplace=True))
     trace = record(model, mnist.test[1].pixels)
     books = [mv.ledger(trace, "0", *unit) for unit in units(trace["0"])]
@@ -211,7 +213,7 @@ def test_a_layer_called_twice_has_a_ledger_for_each_call() -> None:
     assert second.total == pytest.approx(model(x)[0, 0, 2, 3].item(), abs=1e-12)
 
 
-def test_the_printed_ledger_adds_up(traces: dict[str, mv.Trace]) -> None:
+def test_the_printed_ledger_adds_up(traces: dict[str, Trace]) -> None:
     for layer, unit in (("conv4", (3, 5, 6)), ("fc2", (7,)), ("conv1", (0, 0, 0))):
         book = mv.ledger(traces[SHIPPED], layer, *unit)
         rows = re.findall(r"^  (\w+(?: \w+)?) +([+-]\d+\.\d+)", repr(book), flags=re.M)
@@ -251,7 +253,7 @@ def test_what_is_not_a_number_stays_visible() -> None:
 
 
 @pytest.mark.parametrize("unit", [(32, 0, 0), (-1, 0, 0), (0, 26, 0), (0, 0, 26), (0, -1, 0), (0, 0, -26)])
-def test_a_unit_out_of_range_is_told_with_the_range(unit: tuple[int, int, int], simple: mv.Trace) -> None:
+def test_a_unit_out_of_range_is_told_with_the_range(unit: tuple[int, int, int], simple: Trace) -> None:
     with pytest.raises(mv.MnistvizError) as caught:
         mv.ledger(simple, "conv1", *unit)
     text = str(caught.value)
@@ -261,19 +263,19 @@ def test_a_unit_out_of_range_is_told_with_the_range(unit: tuple[int, int, int], 
 
 
 @pytest.mark.parametrize("unit", [-1, 10])
-def test_a_score_out_of_range_is_told_with_the_range(unit: int, simple: mv.Trace) -> None:
+def test_a_score_out_of_range_is_told_with_the_range(unit: int, simple: Trace) -> None:
     with pytest.raises(mv.MnistvizError, match=r"channel 0 to 9; counted from 0"):
         mv.ledger(simple, "fc2", unit)
 
 
 @pytest.mark.parametrize("place", [{}, {"y": 1}, {"x": 1}])
-def test_a_pixel_needs_its_y_and_x(place: dict[str, int], simple: mv.Trace) -> None:
+def test_a_pixel_needs_its_y_and_x(place: dict[str, int], simple: Trace) -> None:
     with pytest.raises(mv.MnistvizError, match=r"(?s)does not name one unit of 'conv1'.*give channel, y and x"):
         mv.ledger(simple, "conv1", 0, **place)
 
 
 @pytest.mark.parametrize("place", [{"y": 1}, {"x": 1}, {"y": 1, "x": 1}])
-def test_a_linear_unit_has_no_y_and_x(place: dict[str, int], simple: mv.Trace) -> None:
+def test_a_linear_unit_has_no_y_and_x(place: dict[str, int], simple: Trace) -> None:
     with pytest.raises(mv.MnistvizError, match=r"(?s)does not name one unit of 'fc1'.*number of the unit alone"):
         mv.ledger(simple, "fc1", 0, **place)
 
@@ -285,7 +287,7 @@ def test_a_batch_is_not_one_digit(few: mv.Digits) -> None:
 
 
 @pytest.mark.parametrize("layer", ["normalise", "relu1", "pool1", "flatten"])
-def test_a_layer_without_products_says_which_have_them(layer: str, simple: mv.Trace) -> None:
+def test_a_layer_without_products_says_which_have_them(layer: str, simple: Trace) -> None:
     with pytest.raises(mv.MnistvizError, match=rf"(?s){layer}.*multiplies no weights.*conv1, conv2, fc1, fc2"):
         mv.ledger(simple, layer, 0, 0, 0)
 
@@ -295,7 +297,7 @@ def test_a_model_without_any_ledger_says_so() -> None:
         mv.ledger(record(nn.Sequential(nn.ReLU()), torch.ones(1, 2)), "0", 0)
 
 
-def test_an_unknown_layer_is_told_with_names_like_it(simple: mv.Trace) -> None:
+def test_an_unknown_layer_is_told_with_names_like_it(simple: Trace) -> None:
     with pytest.raises(mv.MnistvizError, match=r"(?s)unknown layer.*'conv3'.*did you mean 'conv\d' or 'conv\d'"):
         mv.ledger(simple, "conv3", 0, 0, 0)
 
@@ -320,7 +322,7 @@ def test_a_linear_layer_on_more_than_a_row_is_told(size: tuple[int, ...], unit: 
         mv.ledger(trace, "0", *unit)
 
 
-def test_unit_of_gives_the_index_in_the_output(simple: mv.Trace) -> None:
+def test_unit_of_gives_the_index_in_the_output(simple: Trace) -> None:
     assert unit_of(simple["conv1"], "conv1", 31, 25, 0) == (31, 25, 0)
     assert unit_of(simple["fc2"], "fc2", 9, None, None) == (9,)
 
@@ -339,7 +341,7 @@ def worked_out(text: str) -> float:
     return value
 
 
-def check_formula(trace: mv.Trace, layer: str) -> None:
+def check_formula(trace: Trace, layer: str) -> None:
     """Shape, count and both texts against the layer's true output and its true parameters."""
     step, formula = trace[layer], mv.shape_formula(trace, layer)
     assert formula.shape == tuple(step.output.shape[1:])
@@ -403,18 +405,18 @@ def test_a_ceiling_whose_last_window_would_begin_outside() -> None:
 
 
 @every_trace
-def test_every_layer_of_every_model_follows_its_formula(name: str, traces: dict[str, mv.Trace]) -> None:
+def test_every_layer_of_every_model_follows_its_formula(name: str, traces: dict[str, Trace]) -> None:
     for key in traces[name].keys:
         check_formula(traces[name], key)
 
 
 @pytest.mark.parametrize("name", mv.models.MODELS)
-def test_the_counts_add_up_to_the_model(name: str, traces: dict[str, mv.Trace]) -> None:
+def test_the_counts_add_up_to_the_model(name: str, traces: dict[str, Trace]) -> None:
     total = sum(mv.shape_formula(traces[name], key).parameters for key in traces[name].keys)
     assert total == mv.models.count_parameters(mv.models.build(name))
 
 
-def test_the_texts_are_those_of_a_textbook(traces: dict[str, mv.Trace], simple: mv.Trace) -> None:
+def test_the_texts_are_those_of_a_textbook(traces: dict[str, Trace], simple: Trace) -> None:
     first = mv.shape_formula(traces["deep"], "conv1")
     assert (first.size, first.weights) == ("(28 + 2·1 − 3) / 1 + 1 = 28", "32 · (1·3·3 + 1) = 320")
     assert mv.shape_formula(simple, "pool2").size == "⌊(11 − 2) / 2⌋ + 1 = 5"
@@ -425,7 +427,7 @@ def test_the_texts_are_those_of_a_textbook(traces: dict[str, mv.Trace], simple: 
     assert mv.shape_formula(traces["pooled"], "average").size == "3×3 → 1×1"
 
 
-def test_the_parameters_of_a_batch_norm_are_named_in_english(traces: dict[str, mv.Trace]) -> None:
+def test_the_parameters_of_a_batch_norm_are_named_in_english(traces: dict[str, Trace]) -> None:
     assert mv.shape_formula(traces["deep"], "bn1").weights == "32 weights + 32 biases = 64"
 
 
@@ -484,7 +486,7 @@ def test_no_layer_that_mixes_its_values_is_said_to_take_each_by_itself(layer: nn
 
 
 @every_trace
-def test_describe_has_a_row_for_every_step(name: str, traces: dict[str, mv.Trace]) -> None:
+def test_describe_has_a_row_for_every_step(name: str, traces: dict[str, Trace]) -> None:
     trace = traces[name]
     table = pd.DataFrame(mv.describe(trace))
     assert list(table.columns) == ["layer", "kind", "input", "output", "size", "parameters"]

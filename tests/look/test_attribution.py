@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from zoo import bits, facts, unsettle
 
 import mnistviz as mv
+from mnistviz.learn.data import DigitSet
 from mnistviz.look.attribution import METHODS, agreement, attribute, deletion, edges, randomised, sanity
 
 every_method = pytest.mark.parametrize("method", METHODS)
@@ -30,7 +31,7 @@ def compact(models: dict[str, nn.Sequential]) -> nn.Sequential:
 
 
 @pytest.fixture(scope="module")
-def digits(mnist: mv.DigitSet) -> mv.Digits:
+def digits(mnist: DigitSet) -> mv.Digits:
     return mnist.test[:20]
 
 

@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from zoo import facts, unsettle
 
 import mnistviz as mv
+from mnistviz.learn.data import DigitSet
 from mnistviz.look.causes import Silenced, contrast, nearest, silenced
+from mnistviz.look.trace import Trace
 
 LAYERS = ["relu1", "relu2", "relu3"]  # of compact
 
 
-def record(model: nn.Module, x: Tensor, layers: list[str] | None = None) -> mv.Trace:
+def record(model: nn.Module, x: Tensor, layers: list[str] | None = None) -> Trace:
     with mv.capture(model, layers) as trace, torch.no_grad():
         model(x)
     return trace
@@ -66,7 +68,7 @@ every_model = pytest.mark.parametrize("name", mv.models.MODELS)
 
 @every_model
 def test_features_and_biases_sum_to_the_gap_of_every_pair(
-    name: str, models: dict[str, nn.Sequential], mnist: mv.DigitSet
+    name: str, models: dict[str, nn.Sequential], mnist: DigitSet
 ) -> None:
     """Log-softmax takes the same from all scores, so `light` keeps its gaps."""
     model = models[name]
@@ -81,7 +83,7 @@ def test_features_and_biases_sum_to_the_gap_of_every_pair(
 
 
 @every_model
-def test_each_feature_gives_weight_times_value(name: str, models: dict[str, nn.Sequential], mnist: mv.DigitSet) -> None:
+def test_each_feature_gives_weight_times_value(name: str, models: dict[str, nn.Sequential], mnist: DigitSet) -> None:
     model, x = models[name], mnist.test[4].pixels
     layer = [key for key, module in model.named_children() if isinstance(module, nn.Linear)][-1]
     last, inputs = deepcopy(model.get_submodule(layer)).requires_grad_(False), x
@@ -101,7 +103,7 @@ def test_each_feature_gives_weight_times_value(name: str, models: dict[str, nn.S
 
 
 @every_model
-def test_the_other_way_round_every_sign_turns(name: str, models: dict[str, nn.Sequential], mnist: mv.DigitSet) -> None:
+def test_the_other_way_round_every_sign_turns(name: str, models: dict[str, nn.Sequential], mnist: DigitSet) -> None:
     trace = record(models[name], mnist.test[2].pixels)
     for one, other in permutations((1, 4, 9), 2):
         there, back = contrast(trace, one, other), contrast(trace, other, one)
@@ -110,14 +112,14 @@ def test_the_other_way_round_every_sign_turns(name: str, models: dict[str, nn.Se
         assert there.total == pytest.approx(-back.total, abs=1e-12)
 
 
-def test_an_answer_against_itself_has_no_gap(compact: nn.Sequential, mnist: mv.DigitSet) -> None:
+def test_an_answer_against_itself_has_no_gap(compact: nn.Sequential, mnist: DigitSet) -> None:
     found = contrast(record(compact, mnist.test[0].pixels), 7, 7)
     assert not found.gaps.any()
     assert (found.total, found.recorded) == (0, 0)
 
 
 @every_model
-def test_features_are_ranked_by_what_they_give(name: str, models: dict[str, nn.Sequential], mnist: mv.DigitSet) -> None:
+def test_features_are_ranked_by_what_they_give(name: str, models: dict[str, nn.Sequential], mnist: DigitSet) -> None:
     found = contrast(record(models[name], mnist.test[1].pixels), 2, 3)
     gaps = found.gaps.tolist()
     assert found.ranked == sorted(range(len(gaps)), key=lambda i: -gaps[i])
@@ -137,7 +139,7 @@ def test_a_layer_without_biases_has_no_gap_of_biases() -> None:
     assert found.ranked == [2, 3, 1, 0]
 
 
-def test_the_last_linear_layer_counts(compact: nn.Sequential, mnist: mv.DigitSet) -> None:
+def test_the_last_linear_layer_counts(compact: nn.Sequential, mnist: DigitSet) -> None:
     x = mnist.test[0].pixels
     assert contrast(record(compact, x), 1, 2).layer == "fc2"
     assert contrast(record(compact, x, ["fc2"]), 1, 2).total == contrast(record(compact, x), 1, 2).total
@@ -145,13 +147,13 @@ def test_the_last_linear_layer_counts(compact: nn.Sequential, mnist: mv.DigitSet
 
 @pytest.mark.parametrize("pair", [(10, 0), (0, 10), (-1, 3), (3, -1)], ids=str)
 def test_answers_that_do_not_exist_are_refused(
-    pair: tuple[int, int], compact: nn.Sequential, mnist: mv.DigitSet
+    pair: tuple[int, int], compact: nn.Sequential, mnist: DigitSet
 ) -> None:
     with pytest.raises(mv.MnistvizError, match=r"no such answer[\s\S]*given: +(10|-1)\n.*0 to 9"):
         contrast(record(compact, mnist.test[0].pixels), *pair)
 
 
-def test_a_contrast_needs_one_digit_and_a_linear_layer(compact: nn.Sequential, mnist: mv.DigitSet) -> None:
+def test_a_contrast_needs_one_digit_and_a_linear_layer(compact: nn.Sequential, mnist: DigitSet) -> None:
     with pytest.raises(mv.MnistvizError, match="one digit"):
         contrast(record(compact, mnist.test[:2].pixels), 1, 2)
     with pytest.raises(mv.MnistvizError, match=r"no linear layer was recorded[\s\S]*conv1, relu1"):
@@ -164,7 +166,7 @@ def test_a_contrast_needs_one_digit_and_a_linear_layer(compact: nn.Sequential, m
 
 
 @pytest.fixture(scope="module")
-def mistakes(compact: nn.Sequential, mnist: mv.DigitSet) -> list[tuple[Tensor, int, int, list[Silenced]]]:
+def mistakes(compact: nn.Sequential, mnist: DigitSet) -> list[tuple[Tensor, int, int, list[Silenced]]]:
     """Real ones: the digit, what it is, what the network says, and each channel silent in turn."""
     test = mnist.test[:3000]
     rows = [(int(m.row), int(m.label), int(m.prediction)) for m in mv.evaluate(compact, test).mistakes.itertuples()]
@@ -211,12 +213,12 @@ def test_one_silent_channel_can_turn_a_mistake_into_the_right_answer(compact: nn
     assert turned >= 3
 
 
-def test_a_right_answer_has_a_gap_of_zero(compact: nn.Sequential, mnist: mv.DigitSet) -> None:
+def test_a_right_answer_has_a_gap_of_zero(compact: nn.Sequential, mnist: DigitSet) -> None:
     x = mnist.test[0].pixels
     assert {row.gap for row in silenced(compact, x, int(compact(x).argmax()), ["relu2"])} == {0.0}
 
 
-def test_silences_leave_the_model_as_it_was(mnist: mv.DigitSet) -> None:
+def test_silences_leave_the_model_as_it_was(mnist: DigitSet) -> None:
     model, x = unsettle(mv.load_model("pooled")), mnist.test[0].pixels
     before = facts(model)
     rows = silenced(model, x, 3, ["relu1", "relu4"])
@@ -224,7 +226,7 @@ def test_silences_leave_the_model_as_it_was(mnist: mv.DigitSet) -> None:
     assert rows == silenced(mv.load_model("pooled"), x, 3, ["relu1", "relu4"])
 
 
-def test_silences_need_one_digit_and_known_layers(compact: nn.Sequential, mnist: mv.DigitSet) -> None:
+def test_silences_need_one_digit_and_known_layers(compact: nn.Sequential, mnist: DigitSet) -> None:
     before = facts(compact)
     with pytest.raises(mv.MnistvizError, match=r"one digit[\s\S]*2 inputs"):
         silenced(compact, mnist.test[:2].pixels, 3, ["relu2"])
@@ -233,13 +235,13 @@ def test_silences_need_one_digit_and_known_layers(compact: nn.Sequential, mnist:
     assert facts(compact) == before
 
 
-def test_a_right_answer_that_does_not_exist_is_refused(compact: nn.Sequential, mnist: mv.DigitSet) -> None:
+def test_a_right_answer_that_does_not_exist_is_refused(compact: nn.Sequential, mnist: DigitSet) -> None:
     for right in (10, -1):
         with pytest.raises(mv.MnistvizError, match="no such answer"):
             silenced(compact, mnist.test[0].pixels, right, ["relu3"])
 
 
-def test_a_layer_named_twice_is_silent_once(compact: nn.Sequential, mnist: mv.DigitSet) -> None:
+def test_a_layer_named_twice_is_silent_once(compact: nn.Sequential, mnist: DigitSet) -> None:
     assert len(silenced(compact, mnist.test[0].pixels, 3, ["relu2", "relu2"])) == 20
 
 
@@ -261,7 +263,7 @@ def test_neighbours_are_those_of_brute_force(mine: int, many: int, width: int, s
     assert all(len(set(row)) == count for row in rows.tolist())
 
 
-def test_neighbours_of_real_features_are_in_order(compact: nn.Sequential, mnist: mv.DigitSet) -> None:
+def test_neighbours_of_real_features_are_in_order(compact: nn.Sequential, mnist: DigitSet) -> None:
     known = record(compact, mnist.train[:300].pixels)["relu3"].output
     rows, distances = nearest(known[:5], known)
     brute = np.linalg.norm(known[:5].double().numpy()[:, None] - known.double().numpy()[None], axis=2)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import mnistviz as mv
+from mnistviz.look.examples import Examples
 
 LAYERS = ["conv1", "relu1", "conv2", "bn3", "relu4", "pool2", "pool3", "flatten", "fc1", "relu6", "fc2"]
 
@@ -62,12 +63,12 @@ def by_hand(output: np.ndarray, k: int) -> dict[str, list[list[float]]]:
     return found
 
 
-def assert_equal(found: mv.Examples, expected: dict[str, list[list[float]]]) -> None:
+def assert_equal(found: Examples, expected: dict[str, list[list[float]]]) -> None:
     for name in expected:
         np.testing.assert_array_equal(getattr(found, name), expected[name], err_msg=name)
 
 
-def assert_alike(found: mv.Examples, expected: mv.Examples) -> None:
+def assert_alike(found: Examples, expected: Examples) -> None:
     assert_equal(found, {name: getattr(expected, name).tolist() for name in ("rows", "values", "y", "x")})
     assert found.fields == expected.fields
 

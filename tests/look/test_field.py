@@ -12,13 +12,16 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import mnistviz as mv
+from mnistviz.learn.data import DigitSet
+from mnistviz.look.field import Field
+from mnistviz.look.trace import Trace
 
 SAMPLE = 40  # units of each layer of the real models
 SHIPPED = "deep, shipped"
 Box = tuple[int, int, int, int]  # top, bottom, left, right
 
 
-def record(model: nn.Module, x: Tensor) -> mv.Trace:
+def record(model: nn.Module, x: Tensor) -> Trace:
     with mv.capture(model) as trace, torch.no_grad():
         model(x)
     return trace
@@ -30,7 +33,7 @@ def box_of(seen: Tensor) -> Box | None:
     return (rows[0], rows[-1], columns[0], columns[-1]) if rows else None
 
 
-def box(field: mv.Field) -> Box:
+def box(field: Field) -> Box:
     return field.top, field.bottom, field.left, field.right
 
 
@@ -57,7 +60,7 @@ def seen_after_each_layer(model: nn.Sequential, size: tuple[int, int]) -> dict[s
     return found
 
 
-def check_every_unit(trace: mv.Trace, seen: dict[str, Tensor]) -> None:
+def check_every_unit(trace: Trace, seen: dict[str, Tensor]) -> None:
     """Equal boxes for every unit of every layer, and an error for those that see nothing."""
     for name, pixels in seen.items():
         if pixels.ndim == 5:
@@ -112,7 +115,7 @@ def test_every_unit_of_every_model_sees_this_and_nothing_else(name: str, real: d
 
 @pytest.mark.parametrize("name", [*mv.models.MODELS, SHIPPED])
 def test_no_gradient_leaves_the_field_of_a_real_unit(
-    name: str, real: dict[str, nn.Sequential], mnist: mv.DigitSet
+    name: str, real: dict[str, nn.Sequential], mnist: DigitSet
 ) -> None:
     """A sample of 40 units per layer, without replacement where there are so many; seed 7."""
     model, dice = copy.deepcopy(real[name]).double(), random.Random(7)
@@ -325,7 +328,7 @@ def test_a_batch_has_the_fields_of_one_picture() -> None:
 # ——— the field itself ———
 
 
-def test_a_crop_is_what_the_unit_was_computed_from(mnist: mv.DigitSet, real: dict[str, nn.Sequential]) -> None:
+def test_a_crop_is_what_the_unit_was_computed_from(mnist: DigitSet, real: dict[str, nn.Sequential]) -> None:
     pixels = mnist.test[0].pixels
     trace = record(real["simple"], pixels)
     field = mv.receptive_field(trace, "conv1", y=9, x=12)
@@ -337,7 +340,7 @@ def test_a_crop_is_what_the_unit_was_computed_from(mnist: mv.DigitSet, real: dic
 
 @pytest.mark.parametrize("shape", [(28, 28), (5, 28, 28), (2, 3, 28, 28)])
 def test_a_crop_takes_pictures_of_any_number(shape: tuple[int, ...]) -> None:
-    field = mv.Field(0, 2, 25, 27, (5, 5), (-2, 25))
+    field = Field(0, 2, 25, 27, (5, 5), (-2, 25))
     images = torch.rand(shape)
     part = field.crop(images)
     assert part.shape == (*shape[:-2], field.height, field.width) == (*shape[:-2], 3, 3)

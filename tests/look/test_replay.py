@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from zoo import GRAD_MODES, ZOO, Residual, assert_equal, facts, images, make, unsettle
 
 import mnistviz as mv
+from mnistviz.learn.data import DigitSet
 from mnistviz.look.replay import FORMULAS, margins
+from mnistviz.look.trace import Trace
 
 TOLERANCE = 1e-5  # of float32 sums of up to 1,600 products of order 1, added in another order
 
@@ -35,13 +37,13 @@ def published(name: str) -> nn.Module:
     return model
 
 
-def record(model: nn.Module, *inputs: Any, **how: Any) -> mv.Trace:
+def record(model: nn.Module, *inputs: Any, **how: Any) -> Trace:
     with torch.no_grad(), mv.capture(model, **how) as trace:
         model(*inputs)
     return trace
 
 
-def seeded(name: str) -> mv.Trace:
+def seeded(name: str) -> Trace:
     case = make(name)
     with torch.no_grad(), mv.capture(case.model) as trace:
         case()
@@ -49,7 +51,7 @@ def seeded(name: str) -> mv.Trace:
 
 
 @pytest.fixture(scope="module")
-def digit(mnist: mv.DigitSet) -> Tensor:
+def digit(mnist: DigitSet) -> Tensor:
     return mnist.test[0].pixels
 
 
@@ -141,7 +143,7 @@ def test_a_pass_that_stopped_is_recomputed_as_far_as_it_went() -> None:
 STEPS = ["conv1", "bn1", "relu1", "conv2", "pool1", "drop1", "conv5", "flatten", "fc1", "bn6", "relu6", "fc2"]
 
 
-def forge(trace: mv.Trace, key: str) -> None:
+def forge(trace: Trace, key: str) -> None:
     """0.01 more in one place of the recorded output, and of nothing that shares its memory."""
     forged = trace[key].output.clone()
     forged[(-1,) * forged.ndim] += 0.01
@@ -149,13 +151,13 @@ def forge(trace: mv.Trace, key: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def honest(digit: Tensor) -> Callable[[], mv.Trace]:
+def honest(digit: Tensor) -> Callable[[], Trace]:
     model = published("deep")
     return lambda: record(model, digit)
 
 
 @pytest.mark.parametrize("key", STEPS)
-def test_one_altered_output_is_found(key: str, honest: Callable[[], mv.Trace]) -> None:
+def test_one_altered_output_is_found(key: str, honest: Callable[[], Trace]) -> None:
     trace = honest()
     forge(trace, key)
     found = mv.replay(trace)
@@ -169,7 +171,7 @@ COUNTED = [(key, what) for key in ("bn1", "bn6") for what in ("running_mean", "r
 
 
 @pytest.mark.parametrize(("key", "what"), LEARNED + COUNTED)
-def test_one_altered_weight_is_found(key: str, what: str, honest: Callable[[], mv.Trace]) -> None:
+def test_one_altered_weight_is_found(key: str, what: str, honest: Callable[[], Trace]) -> None:
     trace = honest()
     step = trace[key]
     at = (0,)
@@ -183,13 +185,13 @@ def test_one_altered_weight_is_found(key: str, what: str, honest: Callable[[], m
     assert all(found.differences[k] <= TOLERANCE for k in earlier)
 
 
-def test_a_number_that_became_no_number_is_found(honest: Callable[[], mv.Trace]) -> None:
+def test_a_number_that_became_no_number_is_found(honest: Callable[[], Trace]) -> None:
     trace = honest()
     trace["fc2"].output[0, 3] = torch.nan
     assert mv.replay(trace).differences["fc2"] == torch.inf
 
 
-def test_an_altered_input_is_found(honest: Callable[[], mv.Trace]) -> None:
+def test_an_altered_input_is_found(honest: Callable[[], Trace]) -> None:
     """Also in the middle, where the output of the step before could be taken unseen."""
     trace = honest()
     step = trace["conv3"]

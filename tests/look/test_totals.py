@@ -5,9 +5,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mnistviz.look.totals import PART, Totals
 
 import mnistviz as mv
-from mnistviz.look.totals import PART, Totals
 
 
 @settings(deadline=None, max_examples=60)
@@ -38,8 +38,8 @@ def test_more_values_than_are_looked_at_at_a_time() -> None:
 
 
 def test_bins_lose_no_value() -> None:
-    bins = mv.Bins(-1, 1, 4)
+    bins = mv.activity.Bins(-1, 1, 4)
     tally = bins.tally(torch.tensor([-torch.inf, -1.5, -1.0, -0.5, 0.0, 0.99, 1.0, torch.inf]))
     assert tally.tolist() == [2, 1, 1, 1, 1, 2]
     with pytest.raises(mv.MnistvizError, match="no bins"):
-        mv.Bins(1, 1, 4)
+        mv.activity.Bins(1, 1, 4)

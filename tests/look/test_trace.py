@@ -11,10 +11,10 @@ from torch.utils._pytree import tree_leaves
 from zoo import ZOO, Small, assert_equal, by_hand, make
 
 import mnistviz as mv
-from mnistviz.look.trace import MODEL_INPUT, keys_of, sizes, tensors, unknown_layer
+from mnistviz.look.trace import MODEL_INPUT, Trace, keys_of, sizes, tensors, unknown_layer
 
 
-def traced(name: str, layers: Any = None) -> mv.Trace:
+def traced(name: str, layers: Any = None) -> Trace:
     case = make(name)
     with torch.no_grad(), mv.capture(case.model, layers) as trace:
         case()
@@ -22,17 +22,17 @@ def traced(name: str, layers: Any = None) -> mv.Trace:
 
 
 @pytest.fixture(scope="module")
-def small() -> mv.Trace:
+def small() -> Trace:
     return traced("small")
 
 
 @pytest.fixture(scope="module")
-def reused() -> mv.Trace:
+def reused() -> Trace:
     return traced("reused_relu")
 
 
 @pytest.fixture(scope="module")
-def published(few: mv.Digits) -> mv.Trace:
+def published(few: mv.Digits) -> Trace:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = mv.models.deep()
@@ -44,7 +44,7 @@ def published(few: mv.Digits) -> mv.Trace:
 # ── finding a step ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_step_is_found_by_name_number_and_iteration(small: mv.Trace) -> None:
+def test_a_step_is_found_by_name_number_and_iteration(small: Trace) -> None:
     names = ["conv1", "relu1", "conv2", "relu2", "pool", "flatten", "fc1", "relu3", "fc2"]
     assert small.keys == names
     assert len(small) == 9
@@ -57,7 +57,7 @@ def test_a_step_is_found_by_name_number_and_iteration(small: mv.Trace) -> None:
     assert "conv3" not in small
 
 
-def test_a_step_of_a_reused_layer_is_found_by_its_call(reused: mv.Trace) -> None:
+def test_a_step_of_a_reused_layer_is_found_by_its_call(reused: Trace) -> None:
     assert reused["relu:0"] is reused["relu", 0] is reused[1]
     assert reused["relu:1"] is reused["relu", 1] is reused[3] is reused[-1]
     assert [step.call for step in reused] == [0, 0, 0, 1]
@@ -80,7 +80,7 @@ def test_a_step_of_a_reused_layer_is_found_by_its_call(reused: mv.Trace) -> None
     ],
     ids=str,
 )
-def test_a_step_that_is_not_there_is_a_clear_error(wrong: Any, said: list[str], reused: mv.Trace) -> None:
+def test_a_step_that_is_not_there_is_a_clear_error(wrong: Any, said: list[str], reused: Trace) -> None:
     with pytest.raises(mv.MnistvizError) as caught:
         reused[wrong]
     for words in said:
@@ -142,7 +142,7 @@ def test_every_key_leads_to_its_own_step(name: str) -> None:
 # ── what a step holds ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_step_holds_what_went_in_what_came_out_and_what_it_was_done_with(small: mv.Trace) -> None:
+def test_a_step_holds_what_went_in_what_came_out_and_what_it_was_done_with(small: Trace) -> None:
     model, x = make("small").model, make("small").args[0]
     states: dict[str, Tensor] = {}
     with torch.no_grad():
@@ -165,14 +165,14 @@ def test_a_step_holds_what_went_in_what_came_out_and_what_it_was_done_with(small
     assert small["relu1"].parameters == 0
 
 
-def test_running_statistics_are_weights_but_not_parameters(published: mv.Trace) -> None:
+def test_running_statistics_are_weights_but_not_parameters(published: Trace) -> None:
     step = published["bn1"]
     assert set(step.weights) == {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
     assert step.parameters == 64
     assert sum(step.parameters for step in published) == 437_738
 
 
-def test_a_step_cannot_be_reassigned(small: mv.Trace) -> None:
+def test_a_step_cannot_be_reassigned(small: Trace) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         small["conv1"].output = torch.zeros(1)
 
@@ -264,7 +264,7 @@ def test_tensors_and_sizes_of_a_nest() -> None:
 # ── one digit ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_one_digit_is_the_input_and_nothing_else_will_do(published: mv.Trace, small: mv.Trace, few: mv.Digits) -> None:
+def test_one_digit_is_the_input_and_nothing_else_will_do(published: Trace, small: Trace, few: mv.Digits) -> None:
     assert published.one_digit() is published.input
     assert_equal(published.one_digit(), few[0].pixels)
     with pytest.raises(mv.MnistvizError, match=r"holds a batch(.|\n)*2 inputs of 1×8×8(.|\n)*digits\[i\]\.pixels"):
@@ -280,7 +280,7 @@ def test_one_digit_is_the_input_and_nothing_else_will_do(published: mv.Trace, sm
 # ── printing ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def rows(trace: mv.Trace) -> dict[str, list[str]]:
+def rows(trace: Trace) -> dict[str, list[str]]:
     """The printed table, by step."""
     _, head, *lines = repr(trace).splitlines()
     assert head.split() == ["step", "kind", "output", "parameters", "values", "zeros"]
@@ -288,7 +288,7 @@ def rows(trace: mv.Trace) -> dict[str, list[str]]:
     return {row[0]: row[1:] for row in cells}
 
 
-def test_the_table_says_what_each_step_holds(published: mv.Trace) -> None:
+def test_the_table_says_what_each_step_holds(published: Trace) -> None:
     table = rows(published)
     assert list(table) == published.keys
     for key, (kind, size, parameters, values, zeros) in table.items():
@@ -318,7 +318,7 @@ def test_any_trace_prints_every_key_size_and_note(name: str) -> None:
     assert f"{len(trace)} steps" in said[0]
 
 
-def test_reused_layers_are_printed_by_call(reused: mv.Trace) -> None:
+def test_reused_layers_are_printed_by_call(reused: Trace) -> None:
     assert list(rows(reused)) == ["fc1", "relu:0", "fc2", "relu:1"]
     assert repr(reused["relu:0"]) == "Step('relu': ReLU, 6 → 6)"
     assert repr(reused["relu:1"]) == "Step('relu', call 1: ReLU, 4 → 4)"

@@ -1,6 +1,16 @@
 """Every static figure: a record comes in, a `Picture` with alt text comes out."""
 
-from mnistviz.show.figures.activity import activation_analysis, histograms, silent_units, weight_ratios
+from mnistviz.show.figures.activity import activation_analysis, histograms
+from mnistviz.show.figures.answers import (
+    confusion,
+    mistakes,
+    one_prediction,
+    prediction_distribution,
+    predictions,
+)
+from mnistviz.show.figures.arithmetic import ledger
+from mnistviz.show.figures.attribution import attributions, dreams, sanity
+from mnistviz.show.figures.causes import cause
 from mnistviz.show.figures.digits import (
     class_balance,
     image_rows,
@@ -10,22 +20,13 @@ from mnistviz.show.figures.digits import (
     sample_grid,
 )
 from mnistviz.show.figures.embedding import embedding
-from mnistviz.show.figures.judgement import (
-    confusion,
-    mistakes,
-    one_prediction,
-    prediction_distribution,
-    predictions,
-    training_history,
-)
+from mnistviz.show.figures.evaluation import confusion_pairs, coverage, per_digit, reliability
+from mnistviz.show.figures.examples import top_examples
 from mnistviz.show.figures.maps import all_maps, complete_prediction, feature_maps, filters, map_rows
-from mnistviz.show.figures.network import network
-from mnistviz.show.figures.numbers import gates, ledger, receptive_fields, winners, winning_paths
-from mnistviz.show.figures.pixels import attributions, cause, dreams, sanity
-from mnistviz.show.figures.plane import decisions
+from mnistviz.show.figures.network import decisions, network
+from mnistviz.show.figures.paths import pool_winners, receptive_fields, relu_gates, winning_paths
 from mnistviz.show.figures.robustness import adversarial_pairs, attack_curves, robustness
-from mnistviz.show.figures.strongest import top_examples
-from mnistviz.show.figures.trust import confusion_pairs, coverage, per_digit, reliability
+from mnistviz.show.figures.training import training_history, weight_ratios
 
 __all__ = [
     # the digits
@@ -36,9 +37,9 @@ __all__ = [
     # one forward pass
     "network", "filters", "feature_maps", "all_maps", "map_rows", "complete_prediction",
     # one number
-    "ledger", "receptive_fields", "winners", "gates", "winning_paths",
+    "ledger", "receptive_fields", "pool_winners", "relu_gates", "winning_paths",
     # many passes
-    "activation_analysis", "histograms", "weight_ratios", "silent_units", "top_examples", "embedding",
+    "activation_analysis", "histograms", "weight_ratios", "top_examples", "embedding",
     # which pixels mattered, and what pleases
     "attributions", "sanity", "dreams", "cause",
     # what breaks a network

@@ -3,19 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-import pandas as pd
-import seaborn as sns
 from matplotlib.colors import LogNorm
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from mnistviz.errors import MnistvizError
-from mnistviz.look.stats import Activity, Diary
+from mnistviz.look.activity import Activity
 from mnistviz.show.picture import (
-    BLUE,
-    FAINT,
-    GREEN,
+    COLOURS,
     INK,
-    ORANGE,
     Picture,
     caption,
     page,
@@ -23,8 +18,6 @@ from mnistviz.show.picture import (
     styled,
 )  # fmt: skip
 from mnistviz.show.scales import POSITIVE, short
-
-COLOURS = (BLUE, ORANGE, GREEN, FAINT)
 
 
 def _some(layers: Iterable[str]) -> list[str]:
@@ -88,7 +81,7 @@ def histograms(pages: Sequence[Activity], layers: Sequence[str], names: Sequence
     tallies = {layer: np.stack([np.asarray(p[layer].histogram.cpu(), float) for p in pages], 1) for layer in layers}
     bins = pages[0].bins
     if bins is None:
-        raise MnistvizError("no histograms were kept", fix="give mv.Diary or mv.watch bins=mv.Bins(-6, 6, 48)")
+        raise MnistvizError("no histograms were kept", fix="give mv.Diary or mv.watch bins=mv.activity.Bins(-6, 6, 48)")
     shares = {layer: t / t.sum(0).clip(min=1) for layer, t in tallies.items()}
     columns = min(3, len(layers))
     rows = -(-len(layers) // columns)
@@ -123,55 +116,4 @@ def histograms(pages: Sequence[Activity], layers: Sequence[str], names: Sequence
     picture.alt = (
         f"Histograms of the values of {', '.join(layers)} over {len(pages)} moments, as columns of a heat map."
     )
-    return picture
-
-
-@styled
-def weight_ratios(diary: Diary) -> Picture:
-    """`weight_ratios(diary)`: how long gradients and updates are, measured in the length of the weights they change."""
-    if not diary.ratios:
-        raise MnistvizError("the diary has no ratios", fix="mv.fit(…, callbacks=diary.callbacks), with more steps")
-    table = pd.DataFrame(diary.ratios)
-    palette = [COLOURS[i % 4] for i in range(table["layer"].nunique())]
-    picture, axes = page(10.4, 3.9, columns=2, sharex=True)
-    for ax, measure in zip(axes, ("gradient", "update"), strict=True):
-        style = {"hue": "layer", "style": "layer", "palette": palette, "linewidth": 1.6, "errorbar": None}
-        sns.lineplot(table, x="step", y=measure, ax=ax, legend=ax is axes[1], **style)
-        ax.set(title=f"{measure} / weight", yscale="log", ylabel="")
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes[1].axhline(1e-3, color=ORANGE, linestyle=":", linewidth=1.6)
-    within = axes[1].get_yaxis_transform()
-    axes[1].text(0.01, 1.05e-3, "1 in 1,000", color=ORANGE, fontsize=9, va="bottom", transform=within)
-    axes[1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)
-    caption(
-        picture, f"Euclidean lengths, every {diary.every} steps; the update is what one step of the optimiser changed."
-    )
-    last = table.groupby("layer")["update"].last()
-    picture.alt = (
-        f"Ratio of gradient to weight and of update to weight over {diary.steps} steps; at the end one update changes "
-        f"between {last.min():.1e} and {last.max():.1e} of a layer's weights."
-    )
-    return picture
-
-
-@styled
-def silent_units(diary: Diary, layers: Sequence[str]) -> Picture:
-    """`silent_units(diary, ["relu1", "relu2"])`: units that have been silent since epoch k and stayed so to the end."""
-    layers = _some(layers)
-    if not diary.pages:
-        raise MnistvizError("the diary has no pages", fix="mv.fit(…, callbacks=diary.callbacks)")
-    picture, axes = page(8.6, 3.5)
-    said = []
-    for k, layer in enumerate(layers):
-        since, units = diary.silent_since(layer), diary.pages[-1][layer].units
-        said.append(f"{layer}: {since[-1]:,} of {units:,}")
-        axes.plot(range(len(since)), np.array(since) / units, color=COLOURS[k % 4], marker="o", markersize=4,
-                  linestyle=("-", "--", "-.", ":")[k // 4 % 4], label=f"{said[-1]} at the end")  # fmt: skip
-    axes.set(title="silent since epoch k", xlabel="epoch k (0: before training)", ylim=(0, None))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)
-    seen = diary.pages[0][layers[0]].inputs
-    caption(picture, f"Share of units whose output was 0 for each of {seen:,} digits from epoch k to the last.")
-    picture.alt = f"Lines of the share of units silent since each epoch; silent at the end: {', '.join(said)}."
     return picture

@@ -30,7 +30,7 @@ def filters(trace: Trace, layer: str) -> Picture:
     """`filters(trace, "conv1")`: every kernel of a convolution; each has one picture per input channel."""
     step = trace[layer]
     if step.weight is None or step.weight.ndim != 4:
-        have = [k for k, s in zip(trace.keys, trace.steps, strict=True) if s.weight is not None and s.weight.ndim == 4]
+        have = [k for k, s in trace.items() if s.weight is not None and s.weight.ndim == 4]
         raise MnistvizError(
             f"{layer!r} is a {step.kind} and has no filters", allowed=", ".join(have) or "no layer here"
         )
@@ -148,7 +148,7 @@ def all_maps(trace: Trace, scale: str | Scale = "layer", each: int = 16) -> Pict
     trace.one_digit()
     rows = [
         (key, step)
-        for key, step in zip(trace.keys, trace.steps, strict=True)
+        for key, step in trace.items()
         if step.result.ndim == 4 and not step.kind.startswith(("Dropout", "Identity"))
     ]
     if not rows:

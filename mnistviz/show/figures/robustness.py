@@ -15,7 +15,7 @@ from mnistviz.show.scales import Scale, array, short
 
 @styled
 def robustness(tables: Mapping[str, pd.DataFrame]) -> Picture:
-    """`robustness({"deep": mv.robustness(model, digits), …})`: accuracy against strength, a panel per corruption."""
+    """`robustness({"deep": mv.corruptions.robustness(model, digits), …})`: accuracy against strength, a panel per corruption."""
     if not tables:
         raise MnistvizError("there are no tables to draw")
     kinds = list(dict.fromkeys(kind for table in tables.values() for kind in table["corruption"]))

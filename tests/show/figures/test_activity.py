@@ -12,15 +12,15 @@ from test_maps import assert_fit_to_be_seen, at_once, caption_of, fresh, seen  #
 import mnistviz as mv
 from mnistviz import figures
 from mnistviz.learn.recipes import Recipe
-from mnistviz.look.stats import Activity, Totals
+from mnistviz.look.activity import Activity, Totals
 from mnistviz.show.picture import BLUE, ORANGE, Picture
 from mnistviz.show.scales import POSITIVE
 
 SOME = ["conv1", "relu1", "pool1", "fc1", "relu6"]
-BINS = mv.Bins(-2.0, 3.0, 20)
+BINS = mv.activity.Bins(-2.0, 3.0, 20)
 
 
-def watched(model: torch.nn.Module, digits: mv.Digits, bins: mv.Bins | None = None) -> Activity:
+def watched(model: torch.nn.Module, digits: mv.Digits, bins: mv.activity.Bins | None = None) -> Activity:
     with mv.watch(model, bins=bins) as activity:
         mv.predict(model, digits)
     return activity

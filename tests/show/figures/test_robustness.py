@@ -9,9 +9,10 @@ import torch
 from test_maps import assert_fit_to_be_seen, at_once, caption_of, sheet_of  # noqa: F401
 
 import mnistviz as mv
-from mnistviz.learn.attack import Attack
-from mnistviz.learn.robust import CORRUPTIONS
-from mnistviz.learn.robust import robustness as measured
+from mnistviz.learn.attacks import Attack
+from mnistviz.learn.corruptions import CORRUPTIONS
+from mnistviz.learn.corruptions import robustness as measured
+from mnistviz.learn.data import DigitSet
 from mnistviz.show.figures.robustness import adversarial_pairs, attack_curves, robustness
 from mnistviz.show.picture import percent
 from mnistviz.show.scales import Scale, short
@@ -79,7 +80,7 @@ def test_tables_may_know_different_corruptions() -> None:
     assert lines == {"blur": [6, 0], "noise": [6, 6], "thin": [0, 6]}
 
 
-def test_what_was_measured_is_what_is_drawn(mnist: mv.DigitSet) -> None:
+def test_what_was_measured_is_what_is_drawn(mnist: DigitSet) -> None:
     model, digits = mv.load_model("compact"), mnist.test[:60]
     one = measured(model, digits, ["blur", "cover"])
     picture = robustness({"compact": one})
@@ -89,7 +90,7 @@ def test_what_was_measured_is_what_is_drawn(mnist: mv.DigitSet) -> None:
         assert list(axes.lines[0].get_ydata()) == one[one["corruption"] == kind]["accuracy"].tolist()
 
 
-def test_without_tables_curves_or_digits_there_is_nothing_to_draw(mnist: mv.DigitSet) -> None:
+def test_without_tables_curves_or_digits_there_is_nothing_to_draw(mnist: DigitSet) -> None:
     with pytest.raises(mv.MnistvizError, match="no tables to draw"):
         robustness({})
     with pytest.raises(mv.MnistvizError, match="no curves to draw"):
@@ -153,7 +154,7 @@ Pairs = tuple[mv.Digits, torch.Tensor, list[int], list[int]]
 
 
 @pytest.fixture(scope="module")
-def pairs(mnist: mv.DigitSet) -> Pairs:
+def pairs(mnist: DigitSet) -> Pairs:
     model, digits = mv.load_model("compact"), mnist.test[:5]
     changed = Attack(0.15, steps=3)(model, digits.pixels, digits.labels)
     changed[0] = digits.pixels[0]  # one as it was

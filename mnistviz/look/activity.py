@@ -1,0 +1,234 @@
+"""Activation statistics over any number of passes: mean, spread, zeros, silence, histogram; no output is kept."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mnistviz.errors import MnistvizError
+from mnistviz.look.layers import Layers, kind_of, pick, unwrapped
+from mnistviz.look.trace import Trace, keys_of, position, tensors
+
+ENDS = {  # where the output of a layer is as good as at its end
+    "Sigmoid": (0.01, 0.99), "Softmax": (0.01, 0.99), "Tanh": (-0.98, 0.98), "Hardtanh": (-1.0, 1.0),
+    "ReLU6": (-math.inf, 6.0), "Hardsigmoid": (0.0, 1.0),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Bins:
+    """`Bins(-6, 6, 48)`: equal bins, each with its lower edge; what lies outside is counted outside."""
+
+    low: float = -6.0
+    high: float = 6.0
+    count: int = 48
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high and self.count > 0):
+            raise MnistvizError("these are no bins", given=self, allowed="low < high, both finite, and a count above 0")
+
+    @property
+    def edges(self) -> Tensor:
+        return torch.linspace(self.low, self.high, self.count + 1)
+
+    def tally(self, values: Tensor) -> Tensor:
+        """Counts, (count + 2,): below the first edge, in the bins, from the last edge on. No value is lost."""
+        at = (values - self.low).div_((self.high - self.low) / self.count).floor_()
+        return torch.bincount(at.clamp_(-1, self.count).int().add_(1), minlength=self.count + 2)
+
+
+@dataclass(eq=False, repr=False)
+class Totals:
+    """What one layer put out: `totals.mean`, `.sd`, `.zeros`, `.silent_units`, `.histogram`."""
+
+    kind: str
+    bins: Bins | None = None
+    inputs: int = 0  # how many digits were seen
+    count: int = 0  # how many numbers
+    mean: float = math.nan
+    squares: float = 0.0  # sum of squared distances from the mean
+    nonzero: int = 0
+    nan: int = 0
+    ends: int = 0
+    low: Tensor | None = None  # the smallest value of every unit, (C, H, W) or (F,)
+    high: Tensor | None = None
+    tally: Tensor | None = None
+
+    def add(self, output: Tensor) -> None:
+        """Take in the outputs (N, …) of one pass, while they are still in the cache."""
+        x = output.detach()
+        x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        low, high = x.amin(0), x.amax(0)
+        if self.low is not None and self.high is not None:
+            low, high = torch.minimum(self.low, low), torch.maximum(self.high, high)
+        self.low, self.high = low, high
+        self.inputs += len(x)
+        self.count += x.numel()
+        values = x.permute(0, 2, 3, 1).flatten() if x.ndim == 4 else x.flatten()  # as most numbers lie in memory
+        if bool(low.isnan().any()):  # not hidden: counted, and left out of the sums
+            is_nan = values.isnan()
+            self.nan += int(is_nan.sum())
+            values = values[~is_nan]
+        if not len(values):
+            return
+        self._merge(values)
+        self.nonzero += int(values.count_nonzero())
+        if self.kind in ENDS:
+            first, last = ENDS[self.kind]
+            self.ends += int(((values <= first) | (values >= last)).sum())
+        if self.bins is not None:
+            tally = self.bins.tally(values)
+            self.tally = tally if self.tally is None else self.tally + tally
+
+    def _merge(self, values: Tensor) -> None:
+        """Mean and squared distances of all that was seen, from those of a part (Chan's rule)."""
+        variance, mean = (float(part) for part in torch.var_mean(values, correction=0))
+        seen, part = self.numbers - len(values), len(values)
+        shift = mean - (self.mean if seen else mean)
+        self.mean = (self.mean if seen else mean) + shift * part / (seen + part)
+        self.squares += variance * part + shift**2 * seen * part / (seen + part)
+
+    @property
+    def numbers(self) -> int:
+        return self.count - self.nan
+
+    @property
+    def sd(self) -> float:
+        return math.sqrt(self.squares / self.numbers) if self.numbers else math.nan
+
+    @property
+    def zeros(self) -> float:
+        """Share of outputs that are exactly 0."""
+        return 1 - self.nonzero / self.numbers if self.numbers else math.nan
+
+    @property
+    def saturated(self) -> float:
+        """Share of outputs at an end of their range; not a number for layers whose range has none."""
+        return self.ends / self.numbers if self.kind in ENDS and self.numbers else math.nan
+
+    @property
+    def silent(self) -> Tensor:
+        """True for every unit, (C, H, W) or (F,), whose output was exactly 0 for all that was seen."""
+        if self.low is None or self.high is None:
+            raise MnistvizError(
+                "nothing was seen yet", fix="with mv.watch(model) as activity: mv.predict(model, digits)"
+            )
+        return (self.low == 0) & (self.high == 0)
+
+    @property
+    def silent_units(self) -> int:
+        return int(self.silent.sum())
+
+    @property
+    def units(self) -> int:
+        return self.silent.numel()
+
+    @property
+    def silent_channels(self) -> list[int]:
+        """The channels none of whose units ever spoke."""
+        return self.silent.flatten(1).all(1).nonzero().flatten().tolist() if self.silent.ndim > 1 else \
+            self.silent.nonzero().flatten().tolist()  # fmt: skip
+
+    @property
+    def channels(self) -> int:
+        return len(self.silent)
+
+    @property
+    def histogram(self) -> Tensor:
+        if self.tally is None:
+            raise MnistvizError(
+                "no histogram was kept", fix="with mv.watch(model, bins=mv.activity.Bins(-6, 6, 48)) as activity: …"
+            )
+        return self.tally
+
+    def __repr__(self) -> str:
+        return (
+            f"{self.kind} over {self.inputs:,} inputs: mean {self.mean:.3f}, sd {self.sd:.3f}, zeros {self.zeros:.1%}; "
+            f"silent {self.silent_units:,} of {self.units:,} units, "
+            f"{len(self.silent_channels)} of {self.channels} channels"
+            + (f"; {self.nan:,} values are NaN and left out" if self.nan else "")
+        )
+
+
+@dataclass(eq=False, repr=False)
+class Activity:
+    """`activity["relu1"].zeros`: the totals of every watched layer, in the order in which they ran."""
+
+    known: tuple[str, ...] = ()
+    bins: Bins | None = None
+    totals: dict[tuple[str, int], Totals] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> list[str]:
+        return keys_of(list(self.totals))
+
+    def __getitem__(self, layer: str) -> Totals:
+        at = position(layer, list(self.totals), self.known, "no pass called it" if self.totals else "nothing ran yet")
+        return list(self.totals.values())[at]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys)
+
+    def __len__(self) -> int:
+        return len(self.totals)
+
+    def add(self, name: str, call: int, kind: str, output: Any) -> None:
+        for x in tensors(output)[:1]:
+            if x.is_floating_point() and x.ndim and x.numel():
+                self.totals.setdefault((name, call), Totals(kind, self.bins)).add(x)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """`pandas.DataFrame(activity.rows())`: a line per layer."""
+        return [
+            {
+                "layer": key, "kind": t.kind, "digits": t.inputs, "mean": t.mean, "sd": t.sd, "zeros": t.zeros,
+                "saturated": t.saturated, "silent units": t.silent_units, "units": t.units,
+                "silent channels": len(t.silent_channels), "channels": t.channels,
+            }
+            for key, t in zip(self.keys, self.totals.values(), strict=True)
+        ]  # fmt: skip
+
+    def __repr__(self) -> str:
+        width = max(map(len, self.keys), default=0)
+        return "\n".join(f"{key:<{width}}  {self[key]!r}" for key in self.keys) or "Activity(nothing ran yet)"
+
+
+@contextmanager
+def watch(model: nn.Module, layers: Layers = None, bins: Bins | None = None) -> Iterator[Activity]:
+    """`with watch(model) as activity: predict(model, digits)`; then `activity["relu1"].silent_units`.
+
+    Sums up every pass made inside, however many; the model runs in whatever mode it is. A histogram is
+    kept if `bins` are given.
+    """
+    model, compiled = unwrapped(model)
+    chosen = pick(model, layers)
+    activity = Activity(tuple(chosen), bins)
+    calls: Counter[str] = Counter()
+
+    def listener(name: str) -> Callable[..., None]:
+        def hear(module: nn.Module, args: Any, output: Any) -> None:
+            activity.add(name, calls[name], kind_of(module), output)
+            calls[name] += 1
+
+        return hear
+
+    with ExitStack() as stack:
+        if compiled:
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.callback(nn.Module.register_forward_pre_hook(model, lambda *_: calls.clear()).remove)
+        for name, module in chosen.items():
+            stack.callback(nn.Module.register_forward_hook(module, listener(name)).remove)
+        yield activity
+
+
+def summarise(trace: Trace, bins: Bins | None = None) -> Activity:
+    """`summarise(trace)["relu1"].silent_channels`: the same totals for the one pass of a trace."""
+    activity = Activity(trace.chosen, bins)
+    for step in trace.steps:
+        activity.add(step.name, step.call, step.kind, step.output)
+    return activity

@@ -1,0 +1,240 @@
+"""Listening to a model: `capture` records one forward pass, `ablate` silences channels; both leave no mark."""
+
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from copy import copy as shallow_copy
+from dataclasses import dataclass, is_dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mnistviz.errors import MnistvizError
+from mnistviz.look.layers import (
+    Layers,
+    kind_of,
+    names_of,
+    pick,
+    settings_of,
+    undisturbed,
+    unwrapped,
+    weights_of,
+)
+from mnistviz.look.trace import MODEL_INPUT, Step, Trace, sizes, tensors
+
+Arguments = tuple[Any, ...]
+
+
+@contextmanager
+def capture(
+    model: nn.Module, layers: Layers = None, *, as_is: bool = False, gradients: bool = False
+) -> Iterator[Trace]:
+    """`with capture(model) as trace: model(digit.pixels)`; then `trace["conv2"].output`.
+
+    Records every layer, or those named: `"conv2"`, `["conv1", "fc2"]`, `"conv*"`. Inside, the model is in
+    evaluation mode; afterwards modes, buffers, random state and hooks are as they were, whatever happened.
+    With `as_is` the capture only listens: the model runs in the modes it has, and its own changes stay.
+    """
+    model, compiled = unwrapped(model)
+    chosen, names = pick(model, layers), names_of(model)
+    recorded = {id(module): name for name, module in chosen.items()}
+    aliases = {name: recorded[id(module)] for name, module in names.items() if id(module) in recorded}
+    trace = Trace(tuple(names), tuple(chosen), aliases=aliases)
+    if compiled:
+        trace.notes.append("the model is compiled; it ran uncompiled here, so that each layer could be seen")
+    recorder = _Recorder(trace, gradients)
+    with ExitStack() as stack:
+        if compiled:
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        if not as_is:
+            stack.enter_context(undisturbed(model))
+        try:
+            # behind everybody else's hooks; called on the class, since a scripted module refuses hooks of its own
+            before, after = nn.Module.register_forward_pre_hook, nn.Module.register_forward_hook
+            stack.callback(before(model, recorder.before_model, with_kwargs=True).remove)
+            for name, module in chosen.items():
+                stack.callback(before(module, recorder.before_layer(name), with_kwargs=True).remove)
+                stack.callback(after(module, recorder.after_layer, always_call=True).remove)
+            stack.callback(after(model, recorder.after_model).remove)
+            yield trace
+        except Exception as error:
+            recorder.explain(error)
+            raise
+
+
+@dataclass
+class _Call:
+    """A layer's call under way."""
+
+    name: str
+    module: nn.Module
+    inputs: Arguments
+    sources: tuple[int | None, ...]
+
+
+@dataclass
+class _Copy:
+    """A tensor that was recorded: the tensor itself, as it was then, and the step whose output it is."""
+
+    original: weakref.ref[Tensor]
+    version: int | None  # counts in-place changes; inference mode keeps none
+    copy: Tensor
+    source: int | None
+
+    def is_of(self, tensor: Tensor) -> bool:
+        """Whether this is that tensor, unchanged since."""
+        if self.original() is not tensor:
+            return False
+        return torch.equal(tensor, self.copy) if tensor.is_inference() else tensor._version == self.version
+
+
+class _Recorder:
+    """Turns calls of layers into the steps of a trace.
+
+        model(x)   before_model   the input is copied
+          conv1    before_layer   a call begins: what goes in is copied, and where it came from looked up
+                   after_layer    the call ends: it becomes a step, or, if it raised, is remembered as `stopped`
+          ...                     layers may hold layers: calls under way are a stack
+                   after_model    the output is copied; the trace is complete
+    """
+
+    def __init__(self, trace: Trace, gradients: bool) -> None:
+        self.trace, self.gradients = trace, gradients
+        self.calls: Counter[str] = Counter()
+        self.running: list[_Call] = []
+        self.stopped: _Call | None = None  # the innermost call that an error left
+        self.copies: dict[int, _Copy] = {}
+
+    def before_model(self, model: nn.Module, args: Arguments, kwargs: dict[str, Any]) -> None:
+        if self.trace.inputs is not None:
+            raise MnistvizError(
+                "a trace holds one forward pass, and this would be the second",
+                fix="open a capture for each pass, or mv.watch(model), which sums up any number of them",
+            )
+        self.trace.inputs = self.keep((*args, *kwargs.values()), MODEL_INPUT)
+        for x in tensors(self.trace.inputs):
+            if x.is_floating_point() and not bool(x.isfinite().all()):
+                not_finite = int((~x.isfinite()).sum())
+                self.trace.notes.append(f"{not_finite:,} of {x.numel():,} input values are NaN or infinite")
+
+    def before_layer(self, name: str) -> Callable[..., None]:
+        def begin(module: nn.Module, args: Arguments, kwargs: dict[str, Any]) -> None:
+            if not self.trace.complete:
+                given = (*args, *kwargs.values())
+                known = [self.known(tensor) for tensor in tensors(given)]  # before copying: a copy has no history
+                sources = tuple(None if copy is None else copy.source for copy in known)
+                self.running.append(_Call(name, module, self.keep(given), sources))
+                self.stopped = None  # an error before this was caught by the model
+
+        return begin
+
+    def after_layer(self, module: nn.Module, args: Arguments, output: Any) -> None:
+        if not self.running or self.running[-1].module is not module:  # it never began: another hook raised
+            return
+        call = self.running.pop()
+        if output is None:  # its forward raised
+            self.stopped = self.stopped or call
+            return
+        first = tensors(output)[:1] if self.gradients else []
+        live = first[0] if first else None
+        step = Step(
+            name=call.name,
+            call=self.calls[call.name],
+            kind=kind_of(module),
+            inputs=call.inputs,
+            output=self.keep(output, len(self.trace.steps)),
+            weights={name: self.keep(weight, remember=True) for name, weight in weights_of(module).items()},
+            settings=self.keep(settings_of(module)),
+            sources=call.sources,
+            training=module.training,
+            live=live,
+            version=0 if live is None or live.is_inference() else live._version,
+        )
+        self.trace.steps.append(step)
+        self.calls[call.name] += 1
+
+    def after_model(self, model: nn.Module, args: Arguments, output: Any) -> None:
+        self.trace.output = self.keep(output, len(self.trace.steps))
+        self.trace.complete, self.stopped = True, None
+        unseen = [name for name in self.trace.chosen if not self.calls[name]]
+        if unseen:
+            self.trace.notes.append(f"never called in this pass: {', '.join(unseen)}")
+
+    def keep(self, value: Any, source: int | None = None, remember: bool = False) -> Any:
+        """A copy of all tensors in a nest; what is already kept, and unchanged since, is not copied again."""
+        if isinstance(value, Tensor):
+            known = self.known(value)
+            copy = value.detach().clone() if known is None else known.copy
+            if source is not None or (remember and known is None):
+                version = None if value.is_inference() else value._version
+                self.copies[id(value)] = _Copy(weakref.ref(value), version, copy, source)
+            return copy
+        if isinstance(value, dict):
+            return {key: self.keep(part, source, remember) for key, part in value.items()}
+        if isinstance(value, tuple | list):
+            parts = [self.keep(part, source, remember) for part in value]
+            if hasattr(value, "_fields"):
+                return type(value)(*parts)
+            return type(value)(parts) if type(value).__module__ in ("builtins", "torch.return_types") else tuple(parts)
+        if is_dataclass(value) and not isinstance(value, type) and tensors(value):
+            record = shallow_copy(value)
+            record.__dict__.update({key: self.keep(part, source, remember) for key, part in vars(value).items()})
+            return record
+        return value
+
+    def known(self, tensor: Tensor) -> _Copy | None:
+        copy = self.copies.get(id(tensor))
+        return copy if copy is not None and copy.is_of(tensor) else None
+
+    def explain(self, error: Exception) -> None:
+        """Add to an error where in the model it happened and what that layer was given."""
+        if self.stopped is not None and not self.trace.complete:
+            name, module = self.stopped.name, self.stopped.module
+            given = ", ".join(f"{t.dtype} {tuple(t.shape)}" for t in tensors(self.stopped.inputs))
+            self.trace.notes.append(f"the pass stopped inside {name!r}, {module}, which was given {given}")
+            error.add_note(f"mnistviz: {self.trace.notes[-1]}")
+            images = isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.MaxPool2d | nn.Linear)
+            if images and any(t.ndim != 4 or t.dtype != torch.float32 for t in tensors(self.trace.inputs)):
+                error.add_note("mnistviz: a digit for a model is float32 of shape (1, 1, 28, 28): digits[i].pixels")
+
+
+@contextmanager
+def ablate(model: nn.Module, layer: str, channels: Any) -> Iterator[None]:
+    """`with ablate(model, "relu2", [3, 7]): predict(model, digits)`: those channels are 0 from there on.
+
+    Name the layer *after* a batch norm to silence a feature: a zero before one comes out as its shift.
+    """
+    model, compiled = unwrapped(model)
+    ((name, module),) = pick(model, [layer], one=True).items()
+    several = channels if isinstance(channels, int) or hasattr(channels, "__array__") else list(channels)
+    silent = torch.as_tensor(several).flatten().tolist()
+    axis = -1 if isinstance(module, nn.Linear) else 1
+    for size in ("out_channels", "out_features", "num_features"):
+        if hasattr(module, size):  # a wrong number is told before anything runs
+            _check_channels(name, silent, getattr(module, size))
+
+    def silence(module: nn.Module, args: Arguments, output: Any) -> Tensor:
+        if not isinstance(output, Tensor) or output.ndim < 2:
+            raise MnistvizError(f"layer {name!r} has no channels to silence", given=sizes(output))
+        _check_channels(name, silent, output.shape[axis])
+        keep = torch.ones(output.shape[axis], device=output.device, dtype=torch.bool)
+        keep[silent] = False
+        after = output.ndim - 2 if axis == 1 else 0
+        return output.where(keep.view(-1, *[1] * after), 0)  # also where the value was not a number
+
+    with ExitStack() as stack:
+        if compiled:
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        # first in line, so that a capture outside this one sees the silence too
+        stack.callback(module.register_forward_hook(silence, prepend=True).remove)
+        yield
+
+
+def _check_channels(layer: str, channels: list[int], count: int) -> None:
+    wrong = [c for c in channels if not 0 <= c < count]
+    if wrong or not channels:
+        raise MnistvizError(
+            f"no such channel in layer {layer!r}", given=wrong or "none", allowed=f"0 to {count - 1}, counted from 0"
+        )
