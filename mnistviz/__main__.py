@@ -1,21 +1,32 @@
-"""The command line: `python -m mnistviz train | evaluate | predict | animate | data | models`."""
+"""The command line: `python -m mnistviz train | evaluate | predict | animate | data | models`.
+
+It parses first: what a command needs is loaded when the command runs.
+"""
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-
-import numpy as np
-import torch
+from typing import TYPE_CHECKING
 
 import mnistviz as mv
-from mnistviz import project, studio
-from mnistviz.device import pick_device
-from mnistviz.learn import data as sources
-from mnistviz.learn.data import Digits
+from mnistviz import project
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from mnistviz.learn.data import Digits
+
+Options = argparse.Namespace
+Parser = argparse.ArgumentParser
+MODELS = ("simple", "light", "deep", "compact", "pooled", "sprint")
+SCENES = ("mnist_data_flow", "forward_propagation", "forward_propagation_demo", "mnist_forward_propagation",
+          "convolution", "max_pooling", "training_replay", "embedding_evolution")  # fmt: skip
 
 
-def train(options: argparse.Namespace) -> None:
+def train(options: Options) -> None:
+    import torch
+
     recipe = getattr(mv.recipes, options.recipe)(options.model)
     if options.seed is not None:
         recipe = recipe.but(seed=options.seed)
@@ -32,9 +43,9 @@ def train(options: argparse.Namespace) -> None:
     print(f"{project.shown(folder)}: " + ("go on with --resume" if history.interrupted else "best and final weights"))
 
 
-def evaluate(options: argparse.Namespace) -> None:
-    model = mv.load_model(options.model, pick_device(options.device))
-    digits = _test_set(options.data)
+def evaluate(options: Options) -> None:
+    model = _model(options)
+    digits = mv.load_digits(options.data).judged
     _refuse_seen(options.model, digits)
     report = mv.evaluate(model, digits)
     print(report)
@@ -43,8 +54,8 @@ def evaluate(options: argparse.Namespace) -> None:
     print(report.mistakes.head(options.mistakes).round(4).to_string(index=False))
 
 
-def predict(options: argparse.Namespace) -> None:
-    model = mv.load_model(options.model, pick_device(options.device))
+def predict(options: Options) -> None:
+    model = _model(options)
     if options.submission:
         digits = mv.load_digits("kaggle")
         _refuse_seen(options.model, digits.test)
@@ -52,39 +63,42 @@ def predict(options: argparse.Namespace) -> None:
         print(f"{options.submission}: {len(digits.test):,} rows of ImageId,Label")
     for path in options.pictures:
         probabilities = mv.predict(model, mv.read_digit(path))[0]
-        ranked = np.argsort(-probabilities)[:3]
-        others = ", ".join(f"{d} {probabilities[d]:.1%}" for d in ranked[1:])
-        print(f"{path}: {ranked[0]}  ({probabilities[ranked[0]]:.1%}; then {others})")
+        first, *others = (-probabilities).argsort()[:3]
+        then = ", ".join(f"{digit} {probabilities[digit]:.1%}" for digit in others)
+        print(f"{path}: {first}  ({probabilities[first]:.1%}; then {then})")
 
 
-def animate(options: argparse.Namespace) -> None:
+def animate(options: Options) -> None:
+    from mnistviz.animate import scenes
+
     digit = mv.read_digit(options.image) if options.image else None
     if options.digit is not None:
-        digit = studio.example(options.digit)
-    made = mv.animate.film(options.scene, options.model, digit, frames=options.frames)
+        digit = scenes.example(options.digit)
+    film = mv.animate.film(options.scene, options.model, digit, frames=options.frames)
     out = options.out or project.root() / "animations" / "_mine" / f"{options.scene}.gif"
-    path = made.save(out, budget=None if options.any_size else 3_000_000)
-    print(
-        f"{project.shown(path)}: {path.stat().st_size / 1000:,.0f} kB, and its frames on paper in {path.stem}_sheet.png"
-    )
-    print(made.alt)
+    path = film.save(out, budget=None if options.any_size else 3_000_000)
+    size = f"{path.stat().st_size / 1000:,.0f} kB"
+    print(f"{project.shown(path)}: {size}, and its frames on paper in {path.stem}_sheet.png")
+    print(film.alt)
 
 
-def data(options: argparse.Namespace) -> None:
+def data(options: Options) -> None:
+    from mnistviz.learn.data import stand_in
+
     mnist = mv.load_digits("mnist")
     for digits in (mnist.train, mnist.test):
-        counts = " ".join(f"{d}:{c}" for d, c in enumerate(np.bincount(digits.known_labels(), minlength=10)))
-        print(f"{digits!r}\n  {counts}")
+        counts = digits.known_labels().bincount(minlength=10)
+        print(f"{digits!r}\n  {' '.join(f'{digit}:{count}' for digit, count in enumerate(counts))}")
     if options.kaggle_csv:
-        dealt = sources.stand_in(mnist)
+        dealt = stand_in(mnist)
         folder = Path(options.out or project.data_folder() / "stand-in")
         mv.kaggle.write_csv(folder / "train.csv", dealt.train.images.numpy(), dealt.train.known_labels().numpy())
         mv.kaggle.write_csv(folder / "test.csv", dealt.test.images.numpy())
-        mv.kaggle.write_submission(folder / "answers.csv", np.asarray(dealt.answers))
+        mv.kaggle.write_submission(folder / "answers.csv", dealt.judged.known_labels().numpy())
         print(f"{project.shown(folder)}: train.csv, test.csv and answers.csv, a stand-in and not Kaggle's own rows")
 
 
-def models(options: argparse.Namespace) -> None:
+def models(options: Options) -> None:
     if options.model:
         print(mv.models.layer_table(mv.models.build(options.model)).to_string(float_format="{:,.1f}".format))
         return
@@ -92,7 +106,13 @@ def models(options: argparse.Namespace) -> None:
         print(f"{name:<9}{(make.__doc__ or '').splitlines()[0]}")
 
 
-def _refuse_seen(model: str, digits: Digits) -> None:
+def _model(options: Options) -> "nn.Module":
+    from mnistviz.device import pick_device
+
+    return mv.load_model(options.model, pick_device(options.device))
+
+
+def _refuse_seen(model: str, digits: "Digits") -> None:
     card = mv.read_card(model)
     if not mv.checkpoint.unseen(card, digits):
         learned = card.get("data", {}).get("train", "unknown digits")
@@ -103,33 +123,23 @@ def _refuse_seen(model: str, digits: Digits) -> None:
         )
 
 
-def _test_set(name: str) -> Digits:
-    digits = mv.load_digits(name)
-    if digits.test.labels is not None:
-        return digits.test
-    if digits.answers is None:
-        raise mv.MnistvizError("Kaggle's test.csv has no labels to judge by", fix="use --data mnist, or --submission")
-    return Digits(digits.test.images, digits.answers, digits.test.source)
-
-
-def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
-        prog="mnistviz", description="Train a small network on handwritten digits and see what it does."
-    )
+def parser() -> Parser:
+    about = "Train a small network on handwritten digits and see what it does."
+    top = Parser(prog="mnistviz", description=about)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(function, about: str, example: str) -> argparse.ArgumentParser:  # type: ignore[no-untyped-def]
-        sub = commands.add_parser(
-            function.__name__, help=about, description=about, epilog=f"example: python -m mnistviz {example}"
-        )
-        sub.set_defaults(run=function)
+    def command(
+        run: Callable[[Options], None], about: str, example: str, device: bool = False
+    ) -> argparse.ArgumentParser:
+        epilog = f"example: python -m mnistviz {example}"
+        sub = commands.add_parser(run.__name__, help=about, description=about, epilog=epilog)
+        sub.set_defaults(run=run)
+        if device:
+            sub.add_argument("--device", help="cuda, mps or cpu (default: the best there is)")
         return sub
 
-    def device(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--device", help="cuda, mps or cpu (default: the best there is)")
-
-    sub = command(train, "train one architecture and keep its weights", "train light --recipe published")
-    sub.add_argument("model", help=f"one of {', '.join(mv.models.MODELS)}")
+    sub = command(train, "train one architecture and keep its weights", "train light --recipe published", device=True)
+    sub.add_argument("model", help=f"one of {', '.join(MODELS)}")
     sub.add_argument("--recipe", choices=("tuned", "published", "robust"), default="tuned", help="default: tuned")
     sub.add_argument("--data", choices=("mnist", "kaggle"), default="kaggle", help="default: kaggle")
     sub.add_argument("--images", type=int, help="learn from at most this many, every digit in proportion")
@@ -138,33 +148,29 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--seed", type=int, help="instead of the recipe's")
     sub.add_argument("--out", type=Path, help="folder for weights, cards and history (default: models/_mine/MODEL)")
     sub.add_argument("--resume", action="store_true", help="go on with a run that was interrupted or killed")
-    device(sub)
 
-    sub = command(evaluate, "judge a model on test digits it has not learned from", "evaluate deep --data kaggle")
+    about, example = "judge a model on test digits it has not learned from", "evaluate deep --data kaggle"
+    sub = command(evaluate, about, example, device=True)
     sub.add_argument("model", help="the name of reference weights, or a .pth file with its card")
-    sub.add_argument("--data", choices=("mnist", "kaggle"), default="kaggle",
-                     help="its test part; take the set the model was trained on (default: kaggle)")  # fmt: skip
+    about = "its test part; take the set the model was trained on (default: kaggle)"
+    sub.add_argument("--data", choices=("mnist", "kaggle"), default="kaggle", help=about)
     sub.add_argument("--mistakes", type=int, default=10, help="how many to list (default: 10)")
-    device(sub)
 
-    sub = command(predict, "read digits from pictures, or write a submission", "predict my_seven.png")
+    sub = command(predict, "read digits from pictures, or write a submission", "predict my_seven.png", device=True)
     sub.add_argument("pictures", nargs="*", help="PNG or JPEG files, one digit each, any size, light or dark")
     sub.add_argument("--model", default="deep", help="the name of reference weights, or a .pth file (default: deep)")
-    sub.add_argument(
-        "--submission", type=Path, metavar="CSV", help="predict Kaggle's 28,000 test digits into this file"
-    )
-    device(sub)
+    about = "predict Kaggle's 28,000 test digits into this file"
+    sub.add_argument("--submission", type=Path, metavar="CSV", help=about)
 
-    sub = command(animate, "make an animation of a scene, for any model and any digit",
-                  "animate mnist_forward_propagation --image my_seven.png --out mine.gif")  # fmt: skip
-    sub.add_argument("scene", help=f"one of {', '.join(studio.SCENES)}")
+    example = "animate mnist_forward_propagation --image my_seven.png --out mine.gif"
+    sub = command(animate, "make an animation of a scene, for any model and any digit", example)
+    sub.add_argument("scene", help=f"one of {', '.join(SCENES)}")
     which = sub.add_mutually_exclusive_group()
     which.add_argument("--digit", type=int, help="the first of this kind among MNIST's test digits (default: 7)")
     which.add_argument("--image", type=Path, help="a picture of a digit of your own")
     sub.add_argument("--model", default="deep", help="the name of reference weights, or a .pth file (default: deep)")
-    sub.add_argument(
-        "--frames", type=int, default=8, help="of each movement: 2 is quick and small, 8 is smooth (default)"
-    )
+    about = "of each movement: 2 is quick and small, 8 is smooth (default)"
+    sub.add_argument("--frames", type=int, default=8, help=about)
     sub.add_argument("--out", type=Path, help=".gif, .webp, .png or .mp4 (default: animations/_mine/SCENE.gif)")
     sub.add_argument("--any-size", action="store_true", help="do not stop at 3 MB")
 

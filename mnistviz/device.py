@@ -66,10 +66,9 @@ def pick_precision(name: str, device: torch.device) -> Precision:
     """`pick_precision("auto", cpu)`: bfloat16 where the hardware multiplies it natively, else float32."""
     if name not in PRECISIONS:
         raise MnistvizError("unknown precision", given=name, allowed=PRECISIONS)
-    native = {
-        "cuda": lambda: torch.cuda.is_bf16_supported(including_emulation=False),
-        "cpu": _cpu_has_bf16,
-    }.get(device.type, lambda: False)
+    native = {"cuda": lambda: torch.cuda.is_bf16_supported(including_emulation=False), "cpu": _cpu_has_bf16}.get(
+        device.type, lambda: False
+    )
     bfloat16 = name == "bfloat16" or (name == "auto" and native())
     memory_format = torch.contiguous_format if device.type == "mps" else torch.channels_last
     return Precision(torch.bfloat16 if bfloat16 else None, memory_format)

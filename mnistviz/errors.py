@@ -14,12 +14,7 @@ class MnistvizError(ValueError):
     """
 
     def __init__(
-        self,
-        what: str,
-        *,
-        given: object = None,
-        allowed: str | Iterable[object] | None = None,
-        fix: str | None = None,
+        self, what: str, *, given: object = None, allowed: str | Iterable[object] | None = None, fix: str | None = None
     ) -> None:
         lines = [what]
         if given is not None:
@@ -58,7 +53,10 @@ def some(things: Sized, what: str, fix: str | None = None) -> None:
         raise MnistvizError(f"there are no {what}", fix=fix)
 
 
-def one_of(kind: str, number: int, count: int) -> None:
-    """`one_of("channel in 'conv1'", 40, 32)` raises: no such channel, and how they are counted."""
-    if not 0 <= number < count:
-        raise MnistvizError(f"no such {kind}", given=number, allowed=f"0 to {count - 1}, counted from 0")
+def one_of(kind: str, numbers: int | Iterable[int], count: int) -> None:
+    """`one_of("channel in 'conv1'", 40, 32)`, or several, raises: no such channel, and how they are counted."""
+    several = [numbers] if isinstance(numbers, int) else list(numbers)
+    wrong = [number for number in several if not 0 <= number < count]
+    if wrong or not several:
+        given = wrong[0] if len(wrong) == 1 else wrong or "none"
+        raise MnistvizError(f"no such {kind}", given=given, allowed=f"0 to {count - 1}, counted from 0")

@@ -3,10 +3,9 @@
 import os
 import platform
 import random
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import torch
 
@@ -36,31 +35,14 @@ PROFILES = {
 
 
 @dataclass(frozen=True)
-class Run:
-    """What `start` settled: sizes, seed, device, and the folders this run writes to."""
+class Run(Profile):
+    """What `start` settled: the profile's sizes, seed, device, and the folders this run writes to."""
 
-    profile: Profile
     seed: int
     device: torch.device
     models: Path
     visualizations: Path
     animations: Path
-
-    @property
-    def images(self) -> int | None:
-        return self.profile.images
-
-    @property
-    def epochs(self) -> int | None:
-        return self.profile.epochs
-
-    @property
-    def floor(self) -> float:
-        return self.profile.floor
-
-    @property
-    def frames(self) -> int:
-        return self.profile.frames
 
     def __repr__(self) -> str:
         precision = pick_precision("auto", self.device)
@@ -68,7 +50,7 @@ class Run:
         embedded = any(project.data_folder().glob("*-ubyte.gz"))
         folders = [project.shown(f) for f in (self.models, self.visualizations, self.animations)]
         rows = {
-            "profile": f"{self.profile.name} ({VARIABLE}=quick|full chooses)",
+            "profile": f"{self.name} ({VARIABLE}=quick|full chooses)",
             "seed": str(self.seed),
             "device": f"{self.device}, trains in {precision}",
             "versions": f"python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}",
@@ -86,13 +68,24 @@ def start(profile: str | None = None, seed: int = 0, device: str | None = None) 
     the profile's name (`models/_full/` …), so it can never overwrite a shipped model or picture; only
     `make release`, which sets `$MNISTVIZ_RELEASE`, writes the shipped ones.
     """
+    import matplotlib
+
     chosen = choose("profile", profile or os.environ.get(VARIABLE) or "full", PROFILES)
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
     matplotlib.rcParams["figure.dpi"] = chosen.dpi
     below = "." if chosen.name == "full" and os.environ.get("MNISTVIZ_RELEASE") else f"_{chosen.name}"
-    folders = [project.root() / name / below for name in ("models", "visualizations", "animations")]
-    run = Run(chosen, seed, pick_device(device), *folders)
+    models, visualizations, animations = (
+        project.root() / name / below for name in ("models", "visualizations", "animations")
+    )
+    run = Run(
+        **asdict(chosen),
+        seed=seed,
+        device=pick_device(device),
+        models=models,
+        visualizations=visualizations,
+        animations=animations,
+    )
     print(run)
     return run

@@ -4,14 +4,16 @@ Executed copies go to `notebooks/_full/` (or `_quick/`); with --in-place they re
 """
 
 import argparse
+import asyncio
 import os
+import signal
 import sys
 import time
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from mnistviz import project
 
@@ -23,6 +25,18 @@ class Visible(NotebookClient):
 
     printed = 0  # lines of the cell's updating log that stand for good
     last = ""  # its last line, which may still be replaced
+    interrupted = False
+
+    async def async_start_new_kernel(self, **options):  # type: ignore[no-untyped-def]
+        task = asyncio.current_task()
+
+        def interrupt():  # type: ignore[no-untyped-def]
+            self.interrupted = True
+            task.cancel()
+
+        if os.name != "nt":  # in place of nbclient's own handler of Ctrl-C, which reports a dead kernel
+            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupt)
+        await super().async_start_new_kernel(**options)
 
     def process_message(self, msg, cell, cell_index):  # type: ignore[no-untyped-def]
         content = msg["content"]
@@ -68,7 +82,12 @@ def execute(path: Path, target: Path) -> float:
     client = Visible(book, timeout=None, kernel_name="python3", resources=where, extra_arguments=["--log-level=ERROR"])
     client.on_cell_start = started
     client.on_cell_executed = client.cell_done
-    client.execute()
+    try:
+        client.execute()
+    except (DeadKernelError, asyncio.CancelledError):
+        if client.interrupted:
+            raise KeyboardInterrupt from None
+        raise
     live("")
     tidy(book)
     with project.atomic(target) as part:
@@ -109,6 +128,10 @@ def main() -> int:
         except CellExecutionError as error:
             print(f"{error}\n{path.name} stopped here; the notebooks after it were not run")
             return 1
+        except KeyboardInterrupt:
+            live("")
+            print(f"interrupted in {path.name}; it and the notebooks after it were not written")
+            return 130
         print(f"    done in {seconds:.0f} s, written to {project.shown(target)}", flush=True)
     return 0
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from mnistviz import MnistvizError, pick_device
+from mnistviz.device import pick_device
+from mnistviz.errors import MnistvizError
 from mnistviz.device import Precision, pick_precision
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")

@@ -2,15 +2,18 @@
 
 import ast
 import csv
+import doctest
 import hashlib
 import json
 import re
+import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
@@ -42,18 +45,55 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize(
-    ("part", "barred"),
-    [
-        ("learn", ("mnistviz.look", "mnistviz.show", "matplotlib", "seaborn", "PIL.ImageDraw", "imageio")),
-        ("look", ("mnistviz.learn", "mnistviz.show", "matplotlib", "seaborn", "imageio")),
-    ],
-)
-def test_imports_point_one_way(part: str, barred: tuple[str, ...]) -> None:
-    for path in (LIBRARY / part).rglob("*.py"):
-        for name in imports(path):
-            assert not any(f"{name}.".startswith(f"{b}.") for b in barred), f"{named(path)} imports {name}"
-            assert name != "mnistviz", f"{named(path)} imports the whole library"
+# ── rooms ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+ROOMS = ("learn", "look", "show", "animate")  # one floor each; the files beside them are the ground
+MAY_IMPORT = {
+    "ground": {"ground"},
+    "learn": {"ground", "learn"},
+    "look": {"ground", "look"},
+    "show": {"ground", "learn", "look", "show"},
+    "animate": {"ground", "learn", "look", "show", "animate"},
+}
+
+
+def room_of(path: Path) -> str:
+    part = path.relative_to(LIBRARY).parts[0]
+    return part if part in ROOMS else "ground"
+
+
+def imported_files(path: Path) -> set[Path]:
+    """The library's files that a file imports, wherever in it, for the type checker alone too."""
+    files = set()
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] != "mnistviz":
+            continue
+        candidates = (LIBRARY.joinpath(*parts[1:end]) for end in (len(parts), len(parts) - 1))
+        files |= {f for c in candidates for f in (c.with_suffix(".py"), c / "__init__.py") if f.exists() and f != path}
+    return {file for file in files if file.parent != LIBRARY or file.name != "__init__.py"}
+
+
+def test_imports_point_only_downwards() -> None:
+    for path in FILES:
+        if path.name != "__main__.py":  # the command line stands on top of everything
+            for other in imported_files(path):
+                assert room_of(other) in MAY_IMPORT[room_of(path)], f"{named(path)} imports {named(other)}"
+            assert "mnistviz" not in set(imports(path)), f"{named(path)} imports the whole library"
+
+
+def test_no_imports_go_in_a_circle() -> None:
+    edges = {path: imported_files(path) for path in FILES if path.name not in ("__init__.py", "__main__.py")}
+    while leaves := {path for path, others in edges.items() if not others & edges.keys()}:
+        edges = {path: others for path, others in edges.items() if path not in leaves}
+    assert not edges, f"these import one another: {sorted(map(named, edges))}"
+
+
+def test_learn_and_look_draw_nothing() -> None:
+    barred = ("matplotlib", "seaborn", "imageio", "PIL.ImageDraw")
+    for path in FILES:
+        if room_of(path) in ("learn", "look"):
+            assert not [name for name in imports(path) if f"{name}.".startswith(barred)], named(path)
 
 
 def test_pictures_never_run_a_model() -> None:
@@ -67,9 +107,43 @@ def test_pictures_never_run_a_model() -> None:
             assert not name.startswith(("torch.nn", "mnistviz.learn.models", "mnistviz.learn.train.fit"))
 
 
-def test_library_files_can_be_read_in_one_sitting() -> None:
-    long = {named(path): n for path in FILES if (n := len(path.read_text().splitlines())) > 300}
-    assert not long
+def test_a_scene_has_one_name() -> None:
+    from mnistviz.__main__ import SCENES as on_the_command_line
+    from mnistviz.animate.scenes import SCENES
+
+    assert tuple(SCENES) == on_the_command_line
+    for scene in SCENES:
+        assert (LIBRARY / "animate" / f"{scene}.py").exists()
+        assert callable(getattr(mv.animate, scene))
+        assert (REPOSITORY / "animations" / f"{scene}.gif").exists()
+
+
+# ── size ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+CORE = (  # what a learner opens first
+    "learn/data", "learn/models", "learn/recipes", "learn/train", "learn/evaluate", "look/trace", "look/capture",
+    "look/layers", "look/replay", "look/arithmetic", "look/activity", "show/picture", "show/scales", "show/tiles",
+    "show/figures/maps",
+)  # fmt: skip
+TESTS = sorted((REPOSITORY / "tests").rglob("*.py"))
+
+
+def lines(paths: Iterable[Path]) -> dict[str, int]:
+    return {named(path): len(path.read_text().splitlines()) for path in paths}
+
+
+def test_the_house_is_within_its_budgets() -> None:
+    assert sum(lines(FILES).values()) <= 8_300
+    assert sum(lines(LIBRARY / f"{name}.py" for name in CORE).values()) <= 3_200
+    assert sum(lines(TESTS).values()) <= 13_000
+    assert not {name: n for name, n in lines(FILES).items() if n > 300}
+    assert not {name: n for name, n in lines(TESTS).items() if n > 600}
+
+
+def test_few_places_ask_the_formatter_to_look_away() -> None:
+    python = [path for folder in ("mnistviz", "tests", "benchmarks") for path in (REPOSITORY / folder).rglob("*.py*")]
+    skips = {named(path): n for path in python if (n := path.read_text(errors="ignore").count("# fmt: " + "skip"))}
+    assert sum(skips.values()) <= 15, skips
 
 
 def test_every_library_file_says_what_it_is() -> None:
@@ -77,33 +151,49 @@ def test_every_library_file_says_what_it_is() -> None:
         assert ast.get_docstring(ast.parse(path.read_text())), named(path)
 
 
-def test_every_public_name_exists_once() -> None:
-    assert len(set(mv.__all__)) == len(mv.__all__)
-    for name in mv.__all__:
+# ── the table of contents ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_public_names_are_few_exist_and_stand_in_the_stub() -> None:
+    stub = ast.parse((LIBRARY / "__init__.pyi").read_text())
+    listed = ast.literal_eval(stub.body[-1].value)  # __all__ stands last
+    assert sorted(listed) == sorted(mv.__all__) == sorted(set(dir(mv)))
+    assert 35 <= len(listed) <= 40
+    for name in listed:
         assert getattr(mv, name) is not None
     assert mv.__version__ == PROJECT["version"]
 
 
-def test_every_tests_file_mirrors_a_library_file_or_a_folder() -> None:
-    tests = REPOSITORY / "tests"
-    for path in tests.rglob("test_*.py"):
-        about, folder = path.stem.removeprefix("test_"), LIBRARY / path.parent.relative_to(tests)
-        candidates = [folder / f"{about}.py", folder / f"__{about}__.py", folder / about, REPOSITORY / about]
-        assert any(c.exists() for c in candidates) or path == Path(__file__).resolve(), named(path)
+def test_the_api_page_lists_every_public_name_with_a_line() -> None:
+    listed = re.findall(r"^\| `(\w+)", (REPOSITORY / "docs" / "api.md").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(mv.__all__)
 
 
-def test_every_library_file_has_its_tests_file() -> None:
-    for path in FILES:
-        if path.name != "__init__.py":
-            folder = REPOSITORY / "tests" / path.parent.relative_to(LIBRARY)
-            own = folder / f"test_{path.stem.strip('_')}.py"
-            package = folder.with_name(f"test_{folder.name}.py")  # a package of files may be tested by one file
-            assert own.exists() or package.exists(), f"{named(path)} has no tests"
+TAUGHT = "load_digits fit load_model predict evaluate capture watch replay ledger receptive_field".split()
 
 
-def test_tests_have_names_of_their_own() -> None:
-    names = [path.name for path in (REPOSITORY / "tests").rglob("*.py")]
-    assert len(set(names)) == len(names)
+@pytest.mark.parametrize("name", TAUGHT)
+def test_the_core_functions_have_three_examples_that_run(name: str, reference, passes, mnist, few) -> None:
+    function = getattr(mv, name)
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    examples = {"mv": mv, "torch": torch, "model": reference["light"], "test": mnist.test, "few": few}
+    examples["trace"] = passes["light"]
+    (test,) = doctest.DocTestFinder(recurse=False).find(function, name, globs=examples)
+    calls = [example for example in test.examples if example.want]
+    assert len(calls) >= 3
+    report: list[str] = []
+    runner.run(test, out=report.append)
+    assert not runner.failures, "".join(report)
+
+
+def test_importing_the_library_loads_no_heavy_part() -> None:
+    heavy = ("torch", "torchvision", "sklearn", "scipy", "pandas", "matplotlib", "seaborn", "captum")
+    code = f"import sys, mnistviz; sys.exit(' '.join(set({heavy}) & set(sys.modules)) or 0)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
+    code = "import sys, mnistviz as mv; model = mv.load_model('light'); mv.predict(model, mv.load_digits().test[:9]); "
+    late = ("torchvision", "sklearn", "scipy.stats", "matplotlib", "seaborn", "captum", "torchinfo")
+    code += f"sys.exit(' '.join(set({late}) & set(sys.modules)) or 0)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
 
 
 # ── installing ────────────────────────────────────────────────────────────────────────────────────────────

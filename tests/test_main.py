@@ -3,6 +3,7 @@
 import re
 import runpy
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,8 +14,8 @@ import torch
 from PIL import Image
 
 import mnistviz as mv
-from mnistviz import studio
-from mnistviz.__main__ import main, parser
+from mnistviz.animate import scenes
+from mnistviz.__main__ import MODELS, SCENES, main, parser
 from mnistviz.animate import Film, palette
 from mnistviz.learn import data as sources
 from mnistviz.learn import kaggle
@@ -282,6 +283,13 @@ def with_light(project_root: Path) -> Path:
     return project_root
 
 
+def test_the_command_line_knows_the_names_without_loading_the_library() -> None:
+    assert tuple(mv.models.MODELS) == MODELS
+    assert tuple(scenes.SCENES) == SCENES
+    code = "import sys, mnistviz.__main__ as m; m.parser(); sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 CONVOLUTION = ("animate", "convolution", "--model", "light", "--frames", 1)
 
 
@@ -289,7 +297,7 @@ def test_animate_writes_the_film_and_its_sheet(with_light: Path, tmp_path: Path,
     path = tmp_path / "x.gif"
     assert run("animate", "convolution", "--model", "light", "--digit", 3, "--frames", 2, "--out", path) == 0
     out = capsys.readouterr().out
-    film = mv.animate.film("convolution", "light", studio.example(3), frames=2)
+    film = mv.animate.film("convolution", "light", scenes.example(3), frames=2)
     with Image.open(path) as file:
         assert file.n_frames == len(list(film))
         first = np.asarray(file.convert("RGB"))
@@ -378,6 +386,6 @@ def test_the_help_of_animate_names_every_scene_and_ends_in_an_example_that_parse
     with pytest.raises(SystemExit):
         run("animate", "--help")
     out = " ".join(capsys.readouterr().out.split())
-    assert all(scene in out.replace(" ", "") for scene in studio.SCENES)
+    assert all(scene in out.replace(" ", "") for scene in scenes.SCENES)
     example = re.search(r"example: python -m mnistviz (animate\b.*)$", out)
-    assert parser().parse_args(example[1].split()).scene in studio.SCENES
+    assert parser().parse_args(example[1].split()).scene in scenes.SCENES

@@ -25,12 +25,12 @@ def clean(project_root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 
 def test_the_argument_beats_the_variable_beats_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert mv.start().profile.name == "full"
+    assert mv.start().name == "full"
     monkeypatch.setenv("MNISTVIZ_PROFILE", "quick")
-    assert mv.start().profile.name == "quick"
-    assert mv.start("full").profile.name == "full"
+    assert mv.start().name == "quick"
+    assert mv.start("full").name == "full"
     monkeypatch.setenv("MNISTVIZ_PROFILE", "")
-    assert mv.start().profile.name == "full"
+    assert mv.start().name == "full"
 
 
 def test_an_unknown_profile_lists_the_known(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,47 +1,60 @@
 """Small models that are awkward to listen to, each with an input, and the means to see whether one was disturbed."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from hypothesis import assume
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 from torch.utils._pytree import tree_leaves
 
+import mnistviz as mv
+from mnistviz.look.trace import Trace
+
 GRAD_MODES = {"grad": torch.enable_grad, "no_grad": torch.no_grad, "inference": torch.inference_mode}
 
 
-@dataclass
 class Case:
     """A model and what it is called with: `case()` calls it."""
 
-    model: nn.Module
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any] = field(default_factory=dict)
+    def __init__(self, model: nn.Module, *args: Any, **kwargs: Any) -> None:
+        self.model, self.args, self.kwargs = model, args, kwargs
 
     def __call__(self) -> Any:
         return self.model(*self.args, **self.kwargs)
 
 
-ZOO: dict[str, Callable[[], Case]] = {}
-
-
-def animal(build: Callable[[], Case]) -> Callable[[], Case]:
-    ZOO[build.__name__] = build
-    return build
-
-
 def make(name: str) -> Case:
     """The same weights and the same input every time."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
+    with seeded():
         return ZOO[name]()
+
+
+@contextmanager
+def seeded(seed: int = 0) -> Iterator[None]:
+    """Random numbers from this seed; outside, the random state is as it was."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+def record(model: nn.Module, *inputs: Any, **options: Any) -> Trace:
+    """One captured pass without gradients."""
+    with torch.no_grad(), mv.capture(model, **options) as trace:
+        model(*inputs)
+    return trace
 
 
 def images(n: int = 2, channels: int = 1) -> Tensor:
     return torch.randn(n, channels, 8, 8)
+
+
+# ── models ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Small(nn.Module):
@@ -72,23 +85,9 @@ def by_hand(model: Small, x: Tensor, edit: Callable[[str, Tensor], Tensor] = lam
     return edit("fc2", F.linear(x, model.fc2.weight, model.fc2.bias))
 
 
-@animal
-def small() -> Case:
-    return Case(Small(), (images(),))
-
-
-@animal
-def flat() -> Case:
-    return Case(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 5)), (images(),))
-
-
-@animal
-def nested() -> Case:
-    block = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Sequential(nn.ReLU(), nn.Sequential(nn.MaxPool2d(2))))
-    return Case(nn.Sequential(block, nn.Flatten(), nn.Linear(18, 5)), (images(),))
-
-
 class Reused(nn.Module):
+    """One ReLU in two places."""
+
     def __init__(self) -> None:
         super().__init__()
         self.fc1, self.fc2, self.relu = nn.Linear(8, 6), nn.Linear(6, 4), nn.ReLU()
@@ -97,19 +96,15 @@ class Reused(nn.Module):
         return self.relu(self.fc2(self.relu(self.fc1(x))))
 
 
-@animal
-def reused_relu() -> Case:
-    return Case(Reused(), (torch.randn(3, 8),))
-
-
-@animal
-def alias() -> Case:
+def aliased() -> Reused:
     model = Reused()
     model.also_relu, model.also_fc1 = model.relu, model.fc1
-    return Case(model, (torch.randn(3, 8),))
+    return model
 
 
 class Residual(nn.Module):
+    """An addition and two functions between its layers."""
+
     def __init__(self) -> None:
         super().__init__()
         self.conv1, self.conv2, self.fc = nn.Conv2d(1, 2, 3, padding=1), nn.Conv2d(2, 2, 3, padding=1), nn.Linear(2, 5)
@@ -120,27 +115,12 @@ class Residual(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
-@animal
-def residual() -> Case:
-    return Case(Residual(), (images(),))
-
-
-@animal
-def inplace() -> Case:
-    return Case(Small(inplace=True), (images(),))
-
-
 class InplaceFunctions(Residual):
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu_(self.conv1(x))
         y = self.conv2(x)
         y += x
         return self.fc(y.mul_(2).mean((2, 3)))
-
-
-@animal
-def inplace_functions() -> Case:
-    return Case(InplaceFunctions(), (images(),))
 
 
 class TwoInputs(nn.Module):
@@ -152,17 +132,9 @@ class TwoInputs(nn.Module):
         return self.join(self.left(a), self.right(b)) * scale
 
 
-@animal
-def two_inputs() -> Case:
-    return Case(TwoInputs(), (torch.randn(2, 4), torch.randn(2, 5)))
-
-
-@animal
-def keyword_inputs() -> Case:
-    return Case(TwoInputs(), (torch.randn(2, 4),), {"scale": 2.0, "b": torch.randn(2, 5)})
-
-
 class Heads(nn.Module):
+    """Two outputs, in whatever shape they are asked for."""
+
     def __init__(self, shape: Callable[[Tensor, Tensor], Any]) -> None:
         super().__init__()
         self.trunk, self.digit, self.angle = nn.Linear(4, 3), nn.Linear(3, 10), nn.Linear(3, 1)
@@ -178,93 +150,17 @@ class Answer(NamedTuple):
     angle: Tensor
 
 
-@animal
-def dict_output() -> Case:
-    return Case(Heads(lambda digit, angle: {"digit": digit, "more": {"angle": angle}}), (torch.randn(2, 4),))
-
-
-@animal
-def namedtuple_output() -> Case:
-    return Case(Heads(Answer), (torch.randn(2, 4),))
-
-
-@animal
-def tuple_output() -> Case:
-    return Case(Heads(lambda digit, angle: (digit, [angle, None, "text"])), (torch.randn(2, 4),))
-
-
 class NoParameters(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.relu().sum((2, 3))
 
 
-@animal
-def no_parameters() -> Case:
-    return Case(NoParameters(), (images(),))
-
-
-@animal
-def bare_conv() -> Case:
-    return Case(nn.Conv2d(1, 3, 3), (images(),))
-
-
-@animal
-def bare_identity() -> Case:
-    return Case(nn.Identity(), (images(),))
-
-
-@animal
-def empty_sequential() -> Case:
-    return Case(nn.Sequential(), (images(),))
-
-
-class Recursive(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc, self.shift = nn.Linear(4, 4), nn.Parameter(torch.randn(4))
-
-    def forward(self, x: Tensor, depth: int = 2) -> Tensor:
-        x = self.fc(x) + self.shift
-        return self(x, depth=depth - 1) if depth else x
-
-
-@animal
-def recursive() -> Case:
-    return Case(Recursive(), (torch.randn(2, 4),))
-
-
-class Lazy(nn.Module):
-    """Its linear layer learns its size from the first input, as a lazy layer does."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.fc = nn.Conv2d(1, 2, 3), nn.LazyLinear(5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.conv(x).flatten(1))
-
-
-@animal
-def lazy_after_its_first_call() -> Case:
-    case = Case(Lazy(), (images(),))
-    case()
-    return case
-
-
-@animal
-def batch_norm() -> Case:
+def batch_norms() -> nn.Sequential:
     norms = [nn.BatchNorm2d(2), nn.BatchNorm2d(2, affine=False), nn.BatchNorm2d(2, track_running_stats=False)]
-    model = nn.Sequential(nn.Conv2d(1, 2, 3), *norms)
     for norm in norms[:2]:
         norm.running_mean.normal_()
         norm.running_var.uniform_(0.5, 2)
-    return Case(model, (images(4),))
-
-
-@animal
-def dropout() -> Case:
-    layers = [nn.Conv2d(1, 4, 3), nn.Dropout2d(0.5), nn.Dropout(0.5), nn.AlphaDropout(0.3)]
-    return Case(nn.Sequential(*layers), (images(),))
+    return nn.Sequential(nn.Conv2d(1, 2, 3), *norms)
 
 
 class Noisy(nn.Module):
@@ -276,13 +172,10 @@ class Noisy(nn.Module):
         return self.fc(x + torch.rand_like(x)) * torch.rand(())
 
 
-@animal
-def random_draw() -> Case:
-    return Case(Noisy(), (torch.randn(2, 4),))
-
-
 class Counter(nn.Module):
-    def __init__(self, rebinds: bool) -> None:
+    """Counts its passes and keeps its last answer, in evaluation mode too."""
+
+    def __init__(self, rebinds: bool = False) -> None:
         super().__init__()
         self.fc, self.rebinds = nn.Linear(4, 3), rebinds
         self.register_buffer("n", torch.zeros((), dtype=torch.long))
@@ -299,83 +192,38 @@ class Counter(nn.Module):
         return y
 
 
-@animal
-def counter() -> Case:
-    return Case(Counter(rebinds=False), (torch.randn(2, 4),))
-
-
-@animal
-def rebinding_counter() -> Case:
-    return Case(Counter(rebinds=True), (torch.randn(2, 4),))
-
-
-@animal
-def shared_counter() -> Case:
+def sharing_a_counter() -> nn.Sequential:
     """One buffer under two names, counted up twice."""
-    first, second = Counter(rebinds=False), Counter(rebinds=False)
+    first, second = Counter(), Counter()
     second.n, second.fc = first.n, nn.Linear(3, 3)
-    return Case(nn.Sequential(first, second), (torch.randn(2, 4),))
+    return nn.Sequential(first, second)
 
 
-@animal
-def tied_weights() -> Case:
+def tied() -> nn.Sequential:
     model = nn.Sequential(nn.Linear(6, 6, bias=False), nn.ReLU(), nn.Linear(6, 6, bias=False))
     model[2].weight = model[0].weight
-    return Case(model, (torch.randn(2, 6),))
+    return model
 
 
-@animal
-def attention() -> Case:
-    x = torch.randn(2, 5, 8)
-    return Case(nn.MultiheadAttention(8, 2, batch_first=True), (x, x, x))
-
-
-@animal
-def transformer() -> Case:
-    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
-    return Case(nn.Sequential(layer, nn.Linear(8, 3)), (torch.randn(2, 5, 8),))
-
-
-@animal
-def lstm() -> Case:
-    return Case(nn.LSTM(4, 3, num_layers=2, dropout=0.5), (torch.randn(5, 2, 4),))
-
-
-@animal
-def packed_gru() -> Case:
-    packed = nn.utils.rnn.pack_padded_sequence(torch.randn(5, 2, 4), [5, 3])
-    return Case(nn.GRU(4, 3, bidirectional=True), (packed,))
-
-
-@animal
-def embedding() -> Case:
-    return Case(nn.Sequential(nn.EmbeddingBag(9, 4), nn.Linear(4, 2)), (torch.randint(9, (3, 5)),))
-
-
-@animal
-def frozen() -> Case:
+def partly_frozen() -> Small:
     model = Small()
     for layer in (model.conv1, model.fc1):
         layer.requires_grad_(False)
-    return Case(model, (images(),))
+    return model
 
 
-def doubled(module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor:
-    return output * 2
-
-
-@animal
-def somebody_elses_hooks() -> Case:
+def hooked() -> Small:
+    """With somebody else's hooks."""
     model = Small()
     model.register_forward_pre_hook(lambda module, args: (args[0] + 1,))
     model.register_forward_hook(lambda module, args, output: output - 1, always_call=False)
     model.conv1.register_forward_pre_hook(lambda module, args, kwargs: (args, kwargs), with_kwargs=True)
-    model.conv1.register_forward_hook(doubled, with_kwargs=True)
+    model.conv1.register_forward_hook(lambda module, args, kwargs, output: output * 2, with_kwargs=True)
     model.conv1.register_forward_hook(lambda module, args, output: None, prepend=True, always_call=True)
     model.fc2.register_full_backward_hook(lambda module, before, after: None)
     model.fc2.register_full_backward_pre_hook(lambda module, after: None)
     model.fc2.register_state_dict_post_hook(lambda *_: None)
-    return Case(model, (images(),))
+    return model
 
 
 class Loop(nn.Module):
@@ -391,36 +239,6 @@ class Loop(nn.Module):
         return self.by_name["last"](x)
 
 
-@animal
-def module_list() -> Case:
-    return Case(Loop(), (torch.randn(2, 4),))
-
-
-@animal
-def bilinear() -> Case:
-    return Case(nn.Bilinear(3, 4, 2), (torch.randn(2, 3), torch.randn(2, 4)))
-
-
-@animal
-def weight_normed() -> Case:
-    return Case(nn.Sequential(weight_norm(nn.Linear(4, 3)), nn.ReLU()), (torch.randn(2, 4),))
-
-
-@animal
-def spectral_normed() -> Case:
-    return Case(nn.Sequential(spectral_norm(nn.Conv2d(1, 3, 3)), nn.ReLU()), (images(),))
-
-
-@animal
-def bfloat16() -> Case:
-    return Case(Small().bfloat16(), (images().bfloat16(),))
-
-
-@animal
-def float64() -> Case:
-    return Case(Small().double(), (images().double(),))
-
-
 class Unpooling(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -428,11 +246,6 @@ class Unpooling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.back(*self.pool(x))
-
-
-@animal
-def indices() -> Case:
-    return Case(Unpooling(), (images(),))
 
 
 class Catching(nn.Module):
@@ -451,19 +264,102 @@ class Catching(nn.Module):
         return self.out(x)
 
 
-@animal
-def catching() -> Case:
-    return Case(Catching(), (torch.randn(2, 4),))
+def norm_and_dropout() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout(0.5), nn.ReLU())
 
 
-@animal
-def no_images() -> Case:
-    return Case(Small(), (images(0),))
+def torchscript(how: str, module: nn.Module, *example: Tensor) -> torch.jit.ScriptModule:
+    """`torchscript("script", module)` or `torchscript("trace", module, x)`; torch warns that both are deprecated."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.jit.script(module) if how == "script" else torch.jit.trace(module.eval(), example).train()
 
 
-@animal
-def without_batch() -> Case:
-    return Case(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()), (torch.randn(1, 8, 8),))
+def whole_numbers() -> nn.Sequential:
+    """Small whole weights: every sum is exact, in whatever order it is made. Channel 2 and unit 5 are always 0."""
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(784, 12), nn.ReLU()
+    )
+    with seeded(3), torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randint(-2, 3, parameter.shape))
+        for layer, silent in ((model[0], 2), (model[4], 5)):
+            layer.weight[silent], layer.bias[silent] = 0, -1
+    return model
+
+
+def whole_pixels(digits: mv.Digits) -> Tensor:
+    """Four levels of grey, as whole numbers."""
+    return (digits.images // 64).float().unsqueeze(1)
+
+
+ZOO: dict[str, Callable[[], Case]] = {
+    "small": lambda: Case(Small(), images()),
+    "flat": lambda: Case(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 5)), images()),
+    "nested": lambda: Case(
+        nn.Sequential(
+            nn.Sequential(nn.Conv2d(1, 2, 3), nn.Sequential(nn.ReLU(), nn.Sequential(nn.MaxPool2d(2)))),
+            nn.Flatten(),
+            nn.Linear(18, 5),
+        ),
+        images(),
+    ),
+    "reused_relu": lambda: Case(Reused(), torch.randn(3, 8)),
+    "alias": lambda: Case(aliased(), torch.randn(3, 8)),
+    "residual": lambda: Case(Residual(), images()),
+    "inplace": lambda: Case(Small(inplace=True), images()),
+    "inplace_functions": lambda: Case(InplaceFunctions(), images()),
+    "two_inputs": lambda: Case(TwoInputs(), torch.randn(2, 4), torch.randn(2, 5)),
+    "keyword_inputs": lambda: Case(TwoInputs(), torch.randn(2, 4), scale=2.0, b=torch.randn(2, 5)),
+    "dict_output": lambda: Case(Heads(lambda a, b: {"digit": a, "more": {"angle": b}}), torch.randn(2, 4)),
+    "namedtuple_output": lambda: Case(Heads(Answer), torch.randn(2, 4)),
+    "tuple_output": lambda: Case(Heads(lambda a, b: (a, [b, None, "text"])), torch.randn(2, 4)),
+    "no_parameters": lambda: Case(NoParameters(), images()),
+    "bare_conv": lambda: Case(nn.Conv2d(1, 3, 3), images()),
+    "bare_identity": lambda: Case(nn.Identity(), images()),
+    "empty_sequential": lambda: Case(nn.Sequential(), images()),
+    "batch_norm": lambda: Case(batch_norms(), images(4)),
+    "dropout": lambda: Case(
+        nn.Sequential(nn.Conv2d(1, 4, 3), nn.Dropout2d(0.5), nn.Dropout(0.5), nn.AlphaDropout(0.3)), images()
+    ),
+    "random_draw": lambda: Case(Noisy(), torch.randn(2, 4)),
+    "counter": lambda: Case(Counter(), torch.randn(2, 4)),
+    "rebinding_counter": lambda: Case(Counter(rebinds=True), torch.randn(2, 4)),
+    "shared_counter": lambda: Case(sharing_a_counter(), torch.randn(2, 4)),
+    "tied_weights": lambda: Case(tied(), torch.randn(2, 6)),
+    "attention": lambda: Case(nn.MultiheadAttention(8, 2, batch_first=True), *[torch.randn(2, 5, 8)] * 3),
+    "transformer": lambda: Case(
+        nn.Sequential(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), nn.Linear(8, 3)), torch.randn(2, 5, 8)
+    ),
+    "lstm": lambda: Case(nn.LSTM(4, 3, num_layers=2, dropout=0.5), torch.randn(5, 2, 4)),
+    "packed_gru": lambda: Case(
+        nn.GRU(4, 3, bidirectional=True), nn.utils.rnn.pack_padded_sequence(torch.randn(5, 2, 4), [5, 3])
+    ),
+    "embedding": lambda: Case(nn.Sequential(nn.EmbeddingBag(9, 4), nn.Linear(4, 2)), torch.randint(9, (3, 5))),
+    "frozen": lambda: Case(partly_frozen(), images()),
+    "somebody_elses_hooks": lambda: Case(hooked(), images()),
+    "module_list": lambda: Case(Loop(), torch.randn(2, 4)),
+    "bilinear": lambda: Case(nn.Bilinear(3, 4, 2), torch.randn(2, 3), torch.randn(2, 4)),
+    "weight_normed": lambda: Case(nn.Sequential(weight_norm(nn.Linear(4, 3)), nn.ReLU()), torch.randn(2, 4)),
+    "spectral_normed": lambda: Case(nn.Sequential(spectral_norm(nn.Conv2d(1, 3, 3)), nn.ReLU()), images()),
+    "bfloat16": lambda: Case(Small().bfloat16(), images().bfloat16()),
+    "float64": lambda: Case(Small().double(), images().double()),
+    "indices": lambda: Case(Unpooling(), images()),
+    "catching": lambda: Case(Catching(), torch.randn(2, 4)),
+    "no_images": lambda: Case(Small(), images(0)),
+    "without_batch": lambda: Case(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()), torch.randn(1, 8, 8)),
+    "scripted_part": lambda: Case(
+        nn.Sequential(torchscript("script", norm_and_dropout()), nn.Flatten(), nn.Linear(72, 5)), images()
+    ),
+    "scripted_counter": lambda: Case(
+        nn.Sequential(torchscript("script", Counter()), nn.ReLU(), nn.Linear(3, 2)), torch.randn(2, 4)
+    ),
+    "traced_part": lambda: Case(
+        nn.Sequential(torchscript("trace", norm_and_dropout(), images()), nn.Flatten(), nn.Linear(72, 5)), images()
+    ),
+    "scripted_model": lambda: Case(torchscript("script", nn.Sequential(norm_and_dropout(), nn.Flatten())), images()),
+}
+SAMPLE = ("reused_relu", "inplace_functions", "tuple_output", "batch_norm", "lstm", "scripted_part")
 
 
 # ── was it disturbed? ─────────────────────────────────────────────────────────────────────────────────────
@@ -479,9 +375,6 @@ class Same:
         return isinstance(other, Same) and self.value is other.value
 
     __hash__ = None
-
-    def __repr__(self) -> str:
-        return f"<{type(self.value).__name__} at {id(self.value):x}>"
 
 
 def bits(tensor: Tensor | None) -> bytes | None:
@@ -534,20 +427,9 @@ def unsettle(model: nn.Module) -> nn.Module:
     return model
 
 
-def last_layer(name: str) -> str:
-    """The module that is entered last in a plain pass, of those that compute something themselves."""
-    case, called = make(name), []
-    for key, module in case.model.named_modules():
-        if not any(module.children()) or module._parameters:
-            module.register_forward_pre_hook(lambda *_, key=key: called.append(key))
-    case.model.eval()
-    case()
-    return called[-1]
-
-
-def assert_equal(found: Any, expected: Any) -> None:
+def assert_equal(result: Any, expected: Any) -> None:
     """Nests of equal tensors, bit for bit."""
-    ours, theirs = tree_leaves(found), tree_leaves(expected)
+    ours, theirs = tree_leaves(result), tree_leaves(expected)
     assert len(ours) == len(theirs)
     for a, b in zip(ours, theirs, strict=True):
         assert type(a) is type(b)
@@ -556,3 +438,52 @@ def assert_equal(found: Any, expected: Any) -> None:
             assert bits(a) == bits(b)
         else:
             assert a == b
+
+
+# ── passes without hooks, and anything hypothesis may draw ────────────────────────────────────────────────
+
+
+@torch.no_grad()
+def layer_by_layer(model: nn.Module, x: Tensor, edit: Callable[[str, Tensor], Tensor] = lambda name, t: t) -> dict:
+    """What comes out of each child in turn, `edit` applied: a pass of a flat model without any hook."""
+    outputs = {}
+    for name, layer in model.named_children():
+        x = outputs[name] = edit(name, layer(x))
+    return outputs
+
+
+def silencing(layer: str, channels: int | list[int]) -> Callable[[str, Tensor], Tensor]:
+    """An edit: these channels times 0, the others times 1."""
+
+    def edit(name: str, t: Tensor) -> Tensor:
+        if name != layer:
+            return t
+        mask = torch.ones(t.shape[1], dtype=t.dtype)
+        mask[channels] = 0
+        return t * mask.view(-1, *[1] * (t.ndim - 2))
+
+    return edit
+
+
+def pairs(low: int, high: int) -> st.SearchStrategy[tuple[int, int]]:
+    return st.tuples(st.integers(low, high), st.integers(low, high))
+
+
+@st.composite
+def convolutions(draw: st.DrawFn) -> tuple[nn.Conv2d, Tensor]:
+    """Any convolution that torch accepts, in float64, and one map that it fits on."""
+    groups, mode = draw(st.integers(1, 3)), draw(st.sampled_from(["zeros", "reflect", "replicate", "circular"]))
+    kernel, dilation, size = draw(pairs(1, 5)), draw(pairs(1, 3)), draw(pairs(1, 9))
+    padding = draw(st.one_of(st.sampled_from(["same", "valid"]), st.integers(0, 3), pairs(0, 3)))
+    stride = (1, 1) if padding == "same" else draw(pairs(1, 3))
+    for axis in (0, 1):
+        reach = dilation[axis] * (kernel[axis] - 1)
+        border = padding[axis] if isinstance(padding, tuple) else padding
+        added = {"same": reach, "valid": 0}[border] if isinstance(border, str) else 2 * border
+        assume(size[axis] + added > reach)
+        assume(mode in ("zeros", "replicate") or (added + 1) // 2 < size[axis])  # no more of a map than there is
+    ends = groups * draw(st.integers(1, 2)), groups * draw(st.integers(1, 2))
+    bias = draw(st.booleans())
+    with seeded(draw(st.integers(0, 99))):
+        conv = nn.Conv2d(*ends, kernel, stride, padding, dilation, groups, bias, mode, dtype=torch.float64)
+        return conv, torch.randn(1, ends[0], *size, dtype=torch.float64)

@@ -24,6 +24,7 @@ FINE = 4  # lines are drawn this many times larger, then averaged, which makes t
 # are shares; ("patch" | "kernel" | "products", layer, channel, y, x, i, row, column) one entry of a ledger, ("sum" |
 # "others", layer, channel, y, x, i) the products of input channel i, or of all others, together.
 Source = tuple[str | int, ...]
+Point = tuple[float, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,11 +42,12 @@ class Claim:
 
     def read(self, pixels: np.ndarray) -> np.ndarray:
         """What the frame shows there, in the middle of every little square, as values again; NaN beyond its edges."""
-        starts = zip((self.y, self.x), self.values.shape, pixels.shape, strict=True)
-        at = [(start + np.arange(n) * self.zoom + self.zoom // 2, end) for start, n, end in starts]
-        (rows, inside_y), (columns, inside_x) = ((k.clip(0, end - 1), (k >= 0) & (k < end)) for k, end in at)
-        shown = palette.values(pixels[np.ix_(rows, columns)], self.scale)
-        return np.where(np.outer(inside_y, inside_x), shown, np.nan)
+        (high, wide), (height, width) = self.values.shape, pixels.shape
+        rows = self.y + np.arange(high) * self.zoom + self.zoom // 2
+        columns = self.x + np.arange(wide) * self.zoom + self.zoom // 2
+        inside = np.outer((rows >= 0) & (rows < height), (columns >= 0) & (columns < width))
+        shown = pixels[np.ix_(rows.clip(0, height - 1), columns.clip(0, width - 1))]
+        return np.where(inside, palette.values(shown, self.scale), np.nan)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,111 +79,96 @@ class Canvas:
     def frame(self, ms: int, of: int = 0) -> Frame:
         return Frame(self.pixels.copy(), ms, tuple(self.claims), of)
 
-    # ── numbers ──────────────────────────────────────────────────────────────────────────────────────────
-
     def maps(
-        self, x: int, y: int, maps: Any, scale: Scale | None, zoom: int, sources: Sequence[Source] = (),
-        columns: int | None = None, gap: int | tuple[int, int] = 4,
-    ) -> None:  # fmt: skip
+        self,
+        x: int,
+        y: int,
+        maps: Any,
+        scale: Scale | None,
+        zoom: int,
+        sources: Sequence[Source] = (),
+        columns: int | None = None,
+        gap: int = 4,
+    ) -> None:
         """Draw maps (K, H, W) in rows of `columns`, every value a square of `zoom` pixels."""
-        given = array(maps)
-        count, height, width = given.shape
-        columns, (below, beside) = columns or count, (gap, gap) if isinstance(gap, int) else gap
-        found = palette.indices(given, scale).repeat(zoom, 1).repeat(zoom, 2)
-        down, across = height * zoom + below, width * zoom + beside
-        self._forget(x, y, min(count, columns) * across - beside, -(-count // columns) * down - below)
+        values = array(maps)
+        count, height, width = values.shape
+        columns = columns or count
+        pixels = palette.indices(values, scale).repeat(zoom, 1).repeat(zoom, 2)
+        down, across = height * zoom + gap, width * zoom + gap
+        self._forget(x, y, min(count, columns) * across - gap, -(-count // columns) * down - gap)
         for k in range(count):
             left, top = x + k % columns * across, y + k // columns * down
-            self._put(left, top, found[k])
+            self._put(left, top, pixels[k])
             if len(sources):
                 box = (left, top, left + width * zoom, top + height * zoom)
-                self.claims.append(Claim(sources[k], given[k], left, top, zoom, scale, box=box))
+                self.claims.append(Claim(sources[k], values[k], left, top, zoom, scale, box=box))
 
-    def cells(
-        self, x: int, y: int, values: np.ndarray, scale: Scale | None, zoom: int, columns: int, layer: str
-    ) -> None:
-        """Draw the values of a flat layer as a block of squares, row by row as one reads."""
-        for row, start in enumerate(range(0, len(values), columns)):
-            part = values[start : start + columns].reshape(1, 1, -1)
-            self.maps(x, y + row * zoom, part, scale, zoom, [("part", layer, 0, start)])
-
-    def number(self, x: int, y: int, value: float, source: Source, said: str = "", **style: Any) -> None:
-        """Write a number, and remember which it is; `said` is how it reads, by default as short as can be."""
-        words = said or short(float(value))
-        left, top, soft = self.text(x, y, words, **style)
-        box = (left, top, left + soft.shape[1], top + soft.shape[0])
+    def number(self, x: int, y: int, value: float, source: Source, words: str = "", **style: Any) -> None:
+        """Write a number, and remember which it is; `words` is how it reads, by default as short as can be."""
+        words = words or short(float(value))
+        left, top, letters = self.text(x, y, words, **style)
+        box = (left, top, left + letters.shape[1], top + letters.shape[0])
         self.claims.append(Claim(source, np.asarray(float(value)), x, y, words=words, box=box))
 
-    def scale(self, x: int, y: int, scale: Scale, width: int = 220, size: int = 16, words: str = "") -> None:
+    def scale(self, x: int, y: int, scale: Scale, width: int = 220, words: str = "") -> None:
         """A colour bar with its ends, and what it is a scale of."""
         ramp = palette.RAMPS[scale.signed]
         bar = ramp[(np.arange(width) * (len(ramp) - 1) / (width - 1)).round().astype(int)]
         self._put(x, y, np.repeat(bar[None], 14, 0))
-        marks = [(x, scale.low, "l"), (x + width, scale.high, "r")]
-        for left, value, side in [*marks, (x + width // 2, 0.0, "m")] if scale.signed else marks:
-            self.text(left, y + 18, short(value), size, "faint", f"{side}a")
-        self.text(x + width + 14, y + 7, words, size, "faint", "lm")
-
-    # ── words and shapes ─────────────────────────────────────────────────────────────────────────────────
+        self.text(x, y + 18, short(scale.low), 16, "faint", "la")
+        self.text(x + width, y + 18, short(scale.high), 16, "faint", "ra")
+        if scale.signed:
+            self.text(x + width // 2, y + 18, "0", 16, "faint", "ma")
+        self.text(x + width + 14, y + 7, words, 16, "faint", "lm")
 
     def text(
         self, x: int, y: int, words: str, size: int = 18, ink: str = "ink", anchor: str = "la", bold: bool = False
     ) -> tuple[int, int, np.ndarray]:
         """Write a line; anchors are Pillow's: left middle right, ascender middle baseline. Returns where it stands."""
-        soft, (left, top) = _letters(words, size, bold, anchor)
-        self._blend(x + left, y + top, soft, ink)
-        return x + left, y + top, soft
+        letters, (left, top) = _letters(words, size, bold, anchor)
+        self._blend(x + left, y + top, letters, ink)
+        return x + left, y + top, letters
 
     def fill(self, x: int, y: int, width: int, height: int, ink: str = "white") -> None:
         """A plain rectangle; what it covers is no longer claimed."""
         self._forget(x, y, width, height)
-        self._put(x, y, np.full((max(height, 0), max(width, 0)), _inks(ink)[-1]))
+        self.rule(x, y, max(width, 0), max(height, 0), ink)
+
+    def rule(self, x: int, y: int, width: int, height: int, ink: str = "white") -> None:
+        """A plain rectangle like `fill`, for strips and marks: what it covers goes on being claimed."""
+        self._put(x, y, np.full((height, width), choose("ink", ink, INKS)[-1]))
 
     def box(self, x: int, y: int, width: int, height: int, ink: str = "accent", thick: int = 3) -> None:
         """A frame around something, with a thin white edge so that it is seen on dark and light."""
-        for out, line, colour in ((1, 1, "white"), (0, thick, ink)):
-            left, top, wide, high = (
-                x - thick - out,
-                y - thick - out,
-                width + 2 * (thick + out),
-                height + 2 * (thick + out),
-            )
-            colour = _inks(colour)[-1]
-            for part in ((left, top, wide, line), (left, top + high - line, wide, line),
-                         (left, top, line, high), (left + wide - line, top, line, high)):  # fmt: skip
-                self._put(part[0], part[1], np.full((part[3], part[2]), colour))
-
-    def mark(self, x: int, y: int, side: int, ink: str = "accent") -> None:
-        """A small square on top of a map, which goes on claiming what it shows."""
-        self._put(x, y, np.full((side, side), _inks(ink)[-1]))
-
-    def rule(self, x: int, y: int, width: int, height: int, ink: str = "white") -> None:
-        """A thin plain strip between things; unlike `fill` it takes nothing back."""
-        self._put(x, y, np.full((height, width), _inks(ink)[-1]))
+        for reach, line, colour in ((thick + 1, 1, "white"), (thick, thick, ink)):
+            left, top, wide, high = x - reach, y - reach, width + 2 * reach, height + 2 * reach
+            self.rule(left, top, wide, line, colour)
+            self.rule(left, top + high - line, wide, line, colour)
+            self.rule(left, top, line, high, colour)
+            self.rule(left + wide - line, top, line, high, colour)
 
     def bar(self, x: int, y: int, width: int, height: int, share: float, ink: str = "blue") -> None:
         """A bar filled to a share of its width, on a shaded ground."""
         self.fill(x, y, width, height, "shade")
         self.fill(x, y, round(width * min(max(0.0, share), 1.0)), height, ink)
 
-    def line(
-        self, points: Sequence[tuple[float, float]], ink: str = "ink", thick: float = 2, halo: bool = False
-    ) -> None:
+    def line(self, points: Sequence[Point], ink: str = "ink", thick: float = 2, halo: bool = False) -> None:
         """A line through points, its edges soft on paper; with a halo it is also seen on dark maps."""
         if halo:
             left, top, wide = coverage(points, thick + 4)
-            self._put_where(left, top, wide > 127, PAPER)
+            self._put(left, top, np.full(wide.shape, PAPER, np.uint8), wide > 127)
         self._blend(*coverage(points, thick), ink)
 
-    def weave(self, x: int, found: np.ndarray) -> None:
+    def weave(self, x: int, pixels: np.ndarray) -> None:
         """Lay palette numbers over the paper from the top at x; what is drawn already stays above."""
-        under = np.full(found.shape, PAPER, np.uint8)  # beyond the edges nothing is drawn
-        left, right = max(x, 0), max(min(x + found.shape[1], self.pixels.shape[1]), 0)
-        rows = min(len(found), len(self.pixels))
+        under = np.full(pixels.shape, PAPER, np.uint8)  # beyond the edges nothing is drawn
+        left, right = max(x, 0), max(min(x + pixels.shape[1], self.pixels.shape[1]), 0)
+        rows = min(len(pixels), len(self.pixels))
         under[:rows, left - x : max(right, left) - x] = self.pixels[:rows, left : max(right, left)]
-        self._put_where(x, 0, (found != PAPER) & (under == PAPER), found)
+        self._put(x, 0, pixels, (pixels != PAPER) & (under == PAPER))
 
-    def arrow(self, start: tuple[float, float], end: tuple[float, float], ink: str = "faint", thick: float = 2) -> None:
+    def arrow(self, start: Point, end: Point, ink: str = "faint", thick: float = 2) -> None:
         """A line with a head at its end."""
         way = np.subtract(end, start)
         ahead = way / (np.hypot(*way) or 1.0)
@@ -191,25 +178,19 @@ class Canvas:
         wings = [tuple(neck + aside * thick * 2.2), end, tuple(neck - aside * thick * 2.2)]
         self._blend(*coverage(wings, 0), ink)
 
-    # ── pixels ───────────────────────────────────────────────────────────────────────────────────────────
+    def _put(self, x: int, y: int, pixels: np.ndarray, mask: np.ndarray | None = None) -> None:
+        """Copy palette numbers, all or those under a mask, cut off at the edges of the canvas."""
+        height, width = pixels.shape
+        target = self.pixels[max(y, 0) : max(y + height, 0), max(x, 0) : max(x + width, 0)]
+        top, left = max(-y, 0), max(-x, 0)  # of the pixels, what is inside
+        inside = (slice(top, top + target.shape[0]), slice(left, left + target.shape[1]))
+        np.copyto(target, pixels[inside], where=True if mask is None else mask[inside])
 
-    def _put(self, x: int, y: int, found: np.ndarray) -> None:
-        """Copy palette numbers, cut off at the edges of the canvas."""
-        left, top = max(x, 0), max(y, 0)
-        target = self.pixels[top : max(y + found.shape[0], 0), left : max(x + found.shape[1], 0)]
-        target[...] = found[top - y : top - y + target.shape[0], left - x : left - x + target.shape[1]]
-
-    def _put_where(self, x: int, y: int, mask: np.ndarray, found: Any) -> None:
-        left, top = max(x, 0), max(y, 0)
-        target = self.pixels[top : max(y + mask.shape[0], 0), left : max(x + mask.shape[1], 0)]
-        cut = (slice(top - y, top - y + target.shape[0]), slice(left - x, left - x + target.shape[1]))
-        target[mask[cut]] = found if np.ndim(found) == 0 else found[cut][mask[cut]]
-
-    def _blend(self, x: int, y: int, soft: np.ndarray, ink: str) -> None:
-        """Draw in an ink as strongly as `soft` says, 0 to 255."""
-        ramp = _inks(ink)
-        step = (soft.astype(np.uint16) * (len(ramp) - 1) + 127) // 255
-        self._put_where(x, y, step > 0, ramp[step])
+    def _blend(self, x: int, y: int, strength: np.ndarray, ink: str) -> None:
+        """Draw in an ink, of each pixel as strongly as `strength` says, 0 to 255."""
+        ramp = choose("ink", ink, INKS)
+        step = (strength.astype(np.uint16) * (len(ramp) - 1) + 127) // 255
+        self._put(x, y, ramp[step], step > 0)
 
     def _forget(self, x: int, y: int, width: int, height: int) -> None:
         """What is painted over is claimed no longer."""
@@ -229,7 +210,7 @@ def ease(moves: int) -> list[float]:
     return [t * t * (3 - 2 * t) for t in np.linspace(0, 1, moves + 1)[1:].tolist()]
 
 
-def coverage(points: Sequence[tuple[float, float]], thick: float) -> tuple[int, int, np.ndarray]:
+def coverage(points: Sequence[Point], thick: float) -> tuple[int, int, np.ndarray]:
     """How much of each pixel a line through points covers, 0 to 255, and where; of thickness 0 a filled polygon."""
     at = np.asarray(points, float)
     left, top = (int(n) for n in np.floor(at.min(0) - thick - 1))
@@ -263,7 +244,3 @@ def _font(size: int, bold: bool) -> ImageFont.FreeTypeFont:
 def width_of(words: str, size: int = 18, bold: bool = False) -> int:
     """How many pixels a line of text takes."""
     return round(_font(size, bold).getlength(words))
-
-
-def _inks(name: str) -> np.ndarray:
-    return choose("ink", name, INKS)

@@ -6,11 +6,11 @@ import numpy as np
 
 from mnistviz.animate.canvas import Canvas, Frame, ease, width_of
 from mnistviz.animate.film import Film
-from mnistviz.animate.stage import EDGE, WIDE, footer, spaced, times, title
-from mnistviz.errors import MnistvizError
+from mnistviz.animate.stage import EDGE, WIDE, footer, spaced, title
+from mnistviz.errors import MnistvizError, one_of
 from mnistviz.look.paths import pool_winners
 from mnistviz.look.replay import margins, pair
-from mnistviz.look.trace import Trace, sizes
+from mnistviz.look.trace import Trace, sizes, times
 from mnistviz.show.scales import Scale, array, short
 
 TOP = 104
@@ -23,90 +23,90 @@ def max_pooling(trace: Trace, layer: str | None = None, channel: int | None = No
     max-pool, without a channel the one whose output varies most.
     """
     trace.one_digit()
-    pools = [key for key, step in trace.items() if step.kind == "MaxPool2d"]
+    pools = list(trace.of_kind("MaxPool2d"))
     if not pools and layer is None:
         raise MnistvizError("no layer of this trace is a max-pool", given=", ".join(trace.keys))
     layer = layer or pools[0]
     pool_winners(trace, layer)  # an error if it is none
-    if pair(trace[layer].settings["dilation"]) != (1, 1):
-        raise MnistvizError(
-            f"the windows of {layer!r} have gaps", given=f"dilation {trace[layer].settings['dilation']}"
-        )
-    out = array(trace[layer].result[0])
+    step, out = trace[layer], array(trace[layer].result[0])
+    dilation = step.settings["dilation"]
+    if pair(dilation) != (1, 1):
+        raise MnistvizError(f"the windows of {layer!r} have gaps", given=f"dilation {dilation}")
     shown = int(out.std((1, 2)).argmax()) if channel is None else channel
-    if not 0 <= shown < len(out):
-        raise MnistvizError(f"no such channel in {layer!r}", given=shown, allowed=f"0 to {len(out) - 1}")
+    one_of(f"channel in {layer!r}", shown, len(out))
     alt = (
-        f"Windows slide over channel {shown} of {sizes(trace[layer].inputs)}; of each, the largest value goes into a "
-        f"map of {times(out.shape[1:])}."
+        f"Windows slide over channel {shown} of {sizes(step.inputs)}; of each, the largest value goes into a map of "
+        f"{times(out.shape[1:])}."
     )
-    stage = _Pool(trace, layer, shown)
+    stage = _Stage(trace, layer, shown)
     return Film(lambda: stage.frames(frames), alt, poster=400)
 
 
-class _Pool:
+class _Stage:
     """Two maps side by side, the window on one and what it hands on in the other."""
 
     def __init__(self, trace: Trace, layer: str, channel: int) -> None:
         self.layer, self.channel, self.step = layer, channel, trace[layer]
         self.before, self.after = array(self.step.input[0, channel]), array(self.step.result[0, channel])
-        self.won_y, self.won_x = (w[0, channel].cpu().numpy() for w in vars(pool_winners(trace, layer)).values())
+        winners = pool_winners(trace, layer)
+        self.won_y, self.won_x = winners.y[0, channel].tolist(), winners.x[0, channel].tolist()
         self.scale = Scale.over([self.step.input])
         self.small, self.large = (max(1, 336 // max(m.shape)) for m in (self.before, self.after))
         self.right = WIDE - EDGE - self.after.shape[1] * self.large
-        busy = (
-            int(self.after.argmax()) // self.after.shape[1]
-        )  # the row that is shown slowly: numbers keep out of its way
-        self.top = TOP + (150 if busy < self.after.shape[0] / 2 else 20)
+        self.slow, self.peak = divmod(int(self.after.argmax()), self.after.shape[1])
+        in_upper_half = self.slow < self.after.shape[0] / 2
+        self.top = TOP + (
+            150 if in_upper_half else 20
+        )  # of the numbers, out of the way of the row that is shown slowly
         self.middle = (EDGE + self.before.shape[1] * self.small + self.right) // 2
 
     def frames(self, moves: int) -> Iterator[Frame]:
-        canvas, (rows, columns) = self._stage(), self.after.shape
-        slow, peak = divmod(int(self.after.argmax()), columns)
+        canvas, (rows, columns) = self._background(), self.after.shape
         stops = spaced(columns, max(moves // 2, 1))
         for y, x in np.ndindex(rows, columns):
-            if y == slow and (x % max(1, 8 // moves) == 0 or x == peak):
-                yield self._at(canvas, y, x, 400)
-                for way in ease(max(1, moves // 2)) if abs(x - peak) <= 1 else ():
-                    yield self._at(canvas, y, x, 60, way)
+            if y == self.slow and (x % max(1, 8 // moves) == 0 or x == self.peak):
+                yield self._position(canvas, y, x, 400)
+                for way in ease(max(1, moves // 2)) if abs(x - self.peak) <= 1 else ():
+                    yield self._position(canvas, y, x, 60, way)
             self._hand_on(canvas, y, x)
-            if y != slow and x in stops:
-                yield self._at(canvas, y, x, 60)
-        yield self._at(canvas, slow, peak, 1500)
+            if y != self.slow and x in stops:
+                yield self._position(canvas, y, x, 60)
+        yield self._position(canvas, self.slow, self.peak, 1500)
 
-    def _stage(self) -> Canvas:
-        canvas, small = Canvas(WIDE, 540), self.small
+    def _background(self) -> Canvas:
+        """What stays: words, the input, the scale."""
+        canvas, (high, wide) = Canvas(WIDE, 540), self.after.shape
         window = times(pair(self.step.settings["kernel_size"]))
-        title(
-            canvas, f"{self.layer}: each {window} window hands on its largest value",
-            f"channel {self.channel}: {times(self.before.shape)} in, "
-            f"{times(self.after.shape)} out; no weights, only a choice",
-        )  # fmt: skip
+        change = f"{times(self.before.shape)} in, {times(self.after.shape)} out"
+        below = f"channel {self.channel}: {change}; no weights, only a choice"
+        title(canvas, f"{self.layer}: each {window} window hands on its largest value", below)
         canvas.text(EDGE, TOP - 4, "before", anchor="ls")
         canvas.text(self.right, TOP - 4, "after", anchor="ls")
-        canvas.maps(EDGE, TOP, self.before[None], self.scale, small, [("into", self.layer, 0, self.channel)])
-        canvas.fill(self.right, TOP, self.after.shape[1] * self.large, self.after.shape[0] * self.large, "shade")
-        canvas.scale(EDGE, TOP + self.before.shape[0] * small + 16, self.scale, words="the same scale for both maps")
+        canvas.maps(EDGE, TOP, self.before[None], self.scale, self.small, [("into", self.layer, 0, self.channel)])
+        canvas.fill(self.right, TOP, wide * self.large, high * self.large, "shade")
+        under = TOP + self.before.shape[0] * self.small + 16
+        canvas.scale(EDGE, under, self.scale, words="the same scale for both maps")
         footer(canvas, "Green corners mark the winners: which pixel won is read from the recorded pass.")
         return canvas
 
     def _window(self, y: int, x: int) -> tuple[int, int, int, int]:
         """Top, left, bottom and right of a window, inside the map."""
-        s, (rows, columns) = self.step.settings, self.before.shape
-        (down, across), (tall, wide), ((up, _), (left, _)) = pair(s["stride"]), pair(s["kernel_size"]), margins(s)
-        top, first = y * down - up, x * across - left
-        return max(top, 0), max(first, 0), min(top + tall, rows), min(first + wide, columns)
+        settings, (rows, columns) = self.step.settings, self.before.shape
+        (down, across), (tall, wide) = pair(settings["stride"]), pair(settings["kernel_size"])
+        (above, _), (beside, _) = margins(settings)
+        top, left = y * down - above, x * across - beside
+        return max(top, 0), max(left, 0), min(top + tall, rows), min(left + wide, columns)
 
     def _winner(self, y: int, x: int) -> tuple[int, int]:
         """Where the winning pixel is drawn."""
-        return EDGE + int(self.won_x[y, x]) * self.small, TOP + int(self.won_y[y, x]) * self.small
+        return EDGE + self.won_x[y][x] * self.small, TOP + self.won_y[y][x] * self.small
 
     def _hand_on(self, canvas: Canvas, y: int, x: int) -> None:
-        at, source = (self.right + x * self.large, TOP + y * self.large), ("part", self.layer, 0, self.channel, y, x)
-        canvas.maps(*at, self.after[None, y : y + 1, x : x + 1], self.scale, self.large, [source])
-        canvas.mark(*self._winner(y, x), self.small // 3)
+        pixel, source = self.after[None, y : y + 1, x : x + 1], ("part", self.layer, 0, self.channel, y, x)
+        canvas.maps(self.right + x * self.large, TOP + y * self.large, pixel, self.scale, self.large, [source])
+        canvas.rule(*self._winner(y, x), self.small // 3, self.small // 3, "accent")
 
-    def _at(self, canvas: Canvas, y: int, x: int, ms: int, way: float | None = None) -> Frame:
+    def _position(self, canvas: Canvas, y: int, x: int, ms: int, way: float | None = None) -> Frame:
         """One window with its numbers; with a share of the way, its winner on the way across."""
         sheet, small, large = canvas.copy(), self.small, self.large
         top, left, bottom, right = self._window(y, x)
@@ -127,16 +127,16 @@ class _Pool:
         corner, cell, line = self.middle - (right - left) * 35, 70, 40
         sheet.fill(corner, self.top, (right - left) * cell, (bottom - top) * line, "shade")
         for i, j in np.ndindex(bottom - top, right - left):
-            at, unit = (corner + j * cell, self.top + i * line), (top + i, left + j)
-            best = unit == (self.won_y[y, x], self.won_x[y, x])
-            source = ("into", self.layer, 0, self.channel, *unit)
-            value = float(self.before[unit])
-            size = 19 if width_of(short(value), 19, bold=True) <= cell - 14 else 14
-            sheet.number(at[0] + cell // 2, at[1] + line // 2, value, source, anchor="mm", size=size, bold=best)
-            if best:
-                sheet.box(at[0] + 4, at[1] + 4, cell - 8, line - 8)
+            unit, value = (top + i, left + j), float(self.before[top + i, left + j])
+            won, at_x, at_y = unit == (self.won_y[y][x], self.won_x[y][x]), corner + j * cell, self.top + i * line
+            source, size = ("into", self.layer, 0, self.channel, *unit), 19
+            if width_of(short(value), size, bold=True) > cell - 14:
+                size = 14
+            sheet.number(at_x + cell // 2, at_y + line // 2, value, source, anchor="mm", size=size, bold=won)
+            if won:
+                sheet.box(at_x + 4, at_y + 4, cell - 8, line - 8)
         below = self.top + (bottom - top) * line
         sheet.arrow((self.middle, below + 14), (self.middle, below + 54), "faint", 3)
         sheet.text(self.middle + 14, below + 34, "max", 17, "faint", "lm")
-        handed_on = (self.layer, 0, self.channel, y, x)
-        sheet.number(self.middle, below + 78, float(self.after[y, x]), handed_on, anchor="mm", size=24, bold=True)
+        source = (self.layer, 0, self.channel, y, x)
+        sheet.number(self.middle, below + 78, float(self.after[y, x]), source, anchor="mm", size=24, bold=True)

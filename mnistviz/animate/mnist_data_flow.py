@@ -1,17 +1,19 @@
 """The digit's tensor on its way: blocks to scale, shape by shape, with true values on every face."""
 
 from collections.abc import Iterator
+from itertools import product
 
 import numpy as np
 
 from mnistviz.animate.canvas import Canvas, Frame, ease, width_of
 from mnistviz.animate.film import Film
-from mnistviz.animate.stage import EDGE, WIDE, footer, softmax, times, title
-from mnistviz.look.trace import Step, Trace, sizes
+from mnistviz.animate.stage import EDGE, WIDE, footer, softmax, sources, title
+from mnistviz.look.trace import Step, Trace, sizes, times
 from mnistviz.show.picture import percent
 from mnistviz.show.scales import Scale, array, short
 
 HIGH, MIDDLE = 468, 230
+ROOM = WIDE - 2 * EDGE - 30  # for all blocks and the gaps between them
 
 
 def mnist_data_flow(trace: Trace, *, frames: int = 8) -> Film:
@@ -21,7 +23,7 @@ def mnist_data_flow(trace: Trace, *, frames: int = 8) -> Film:
     through, so that values of many channels come to the face. Flat layers are columns of cells.
     """
     trace.one_digit()
-    shapes = ", then ".join(times(tuple(trace.steps[trace.result_of(s)].result.shape[1:])) for s in trace.stages())
+    shapes = ", then ".join(times(trace.steps[trace.result_of(s)].result.shape[1:]) for s in trace.stages())
     alt = f"A digit becomes blocks of numbers, drawn to scale: 1×28×28, then {shapes}."
     return Film(lambda: _frames(trace, frames), alt, poster=400)
 
@@ -29,61 +31,67 @@ def mnist_data_flow(trace: Trace, *, frames: int = 8) -> Film:
 class _Block:
     """A tensor at a place: maps stacked slanting to the back, or a flat layer as a column of cells."""
 
-    def __init__(self, source: str, values: np.ndarray, scale: Scale | None, zoom: int, depth: float) -> None:
-        self.source, self.values, self.scale = source, values, scale
-        self.flat = values.ndim == 1
-        self.zoom = zoom
-        self.depth = 0.0 if self.flat else depth
+    def __init__(self, key: str, values: np.ndarray, scale: Scale | None, zoom: int, depth: float) -> None:
+        self.key, self.values, self.scale, self.zoom, self.depth = key, values, scale, zoom, depth
+        self.flat, count = values.ndim == 1, len(values)
         if self.flat:
-            count = len(values)
             self.columns = 1 if count <= 16 else -(-count // 64)
-            self.cell = 20 if count <= 16 else max(2, 256 // min(64, count))
-            self.size = (self.columns * self.cell, -(-count // self.columns) * self.cell)
+            self.zoom = 20 if count <= 16 else max(2, 256 // min(64, count))
+            self.width, self.height = self.columns * self.zoom, -(-count // self.columns) * self.zoom
         else:
-            slant = round((len(values) - 1) * depth)
-            self.size = (values.shape[2] * self.zoom + slant, values.shape[1] * self.zoom + slant)
+            self.slant = round((count - 1) * depth)
+            self.width, self.height = values.shape[2] * zoom + self.slant, values.shape[1] * zoom + self.slant
+        self.top = MIDDLE - self.height // 2
 
-    @property
-    def front(self) -> int:
-        """The channel with the liveliest map."""
+    @classmethod
+    def of(cls, trace: Trace, index: int, zoom: int, depth: float) -> "_Block":
+        """The result of a step."""
+        values = array(trace.steps[index].result[0])
+        scale = Scale.over([trace.steps[index].result])
+        return cls(trace.keys[index], values if values.ndim == 3 else values.ravel(), scale, zoom, depth)
+
+    def liveliest(self) -> int:
+        """The channel whose map varies most."""
         return 0 if self.flat else int(self.values.std((1, 2)).argmax())
 
-    def draw(self, canvas: Canvas, x: int, front: int = 0) -> None:
-        """Draw it with its left edge at x and its middle at the stage's; `front` is the channel that faces us."""
-        y = MIDDLE - self.size[1] // 2
+    def draw(self, canvas: Canvas, x: int, size: str, front: int = 0) -> None:
+        """Draw it with its left edge at x, and its name below; `front` is the channel that faces us."""
         if self.flat:
-            canvas.cells(x, y, self.values, self.scale, self.cell, self.columns, self.source)
-            return
-        count = len(self.values)
-        slant = round((count - 1) * self.depth)
+            cells, claimed = self.values.reshape(-1, 1, 1), sources(self.key, range(len(self.values)))
+            canvas.maps(x, self.top, cells, self.scale, self.zoom, claimed, self.columns, 0)
+        else:
+            self._stack(canvas, x, front)
+        left, below = min(x, WIDE - 8 - width_of(self.key, 17, bold=True)), MIDDLE + self.height // 2 + 14
+        canvas.text(left, below, self.key, 17, bold=True)
+        canvas.text(left, below + 22, size, 16, "faint")
+        if not self.flat and len(self.values) > 1:
+            canvas.text(left, below + 42, f"front: {front}", 16, "faint")
+
+    def _stack(self, canvas: Canvas, x: int, front: int) -> None:
+        """The maps from the last to the front one, each a step to the left and down."""
+        count, y = len(self.values), self.top + self.slant
         for behind in range(count - 1, -1, -1):
             channel, away = (front + behind) % count, round(behind * self.depth)
-            maps = self.values[channel : channel + 1]
-            canvas.maps(x + away, y + slant - away, maps, self.scale, self.zoom, [(self.source, 0, channel)])
+            values = self.values[channel : channel + 1]
+            canvas.maps(x + away, y - away, values, self.scale, self.zoom, [(self.key, 0, channel)])
         # an edge around the front map, so that it stands off from those behind
         wide, high = self.values.shape[2] * self.zoom, self.values.shape[1] * self.zoom
-        for part in ((x - 1, y + slant - 1, wide + 2, 1), (x + wide, y + slant - 1, 1, high + 2)):
-            canvas.rule(*part)
+        canvas.rule(x - 1, y - 1, wide + 2, 1)
+        canvas.rule(x + wide, y - 1, 1, high + 2)
 
 
 def _frames(trace: Trace, moves: int) -> Iterator[Frame]:
-    stages = trace.stages()
-    zoom, depth = _fit(trace, stages)
-    canvas = Canvas(WIDE, HIGH)
+    stages, canvas, x = trace.stages(), Canvas(WIDE, HIGH), EDGE
+    zoom, depth, gap = _fitting(trace, stages)
     title(canvas, "The digit as a block of numbers", "28 × 28 pixels, one channel")
     footer(canvas, "Blocks to scale: one map behind the other, the liveliest in front. Each layer has its own scale.")
-    x = EDGE
-    first = _Block("input", array(trace.input[0]), None, zoom, depth)
-    first.draw(canvas, x)
-    _label(canvas, x, first, "input", "1×28×28")
+    digit = _Block("input", array(trace.input[0]), None, zoom, depth)
+    digit.draw(canvas, x, "1×28×28")
     yield canvas.frame(1200)
-    x += first.size[0]
-    gap = _gap(trace, stages, zoom, depth)
+    x += digit.width
     for stage in stages:
         result = trace.result_of(stage)
         drawn = [i for i in stage if i <= result and not trace.steps[i].kind.startswith(("Dropout", "Flatten"))]
-        blocks = {i: _block(trace, i, zoom, depth) for i in drawn}
-        wide = max(block.size[0] for block in blocks.values())
         clean = canvas.copy()
         for way in ease(moves):
             sheet = clean.copy()
@@ -92,73 +100,46 @@ def _frames(trace: Trace, moves: int) -> Iterator[Frame]:
         clean.arrow((x + 5, MIDDLE), (x + gap - 6, MIDDLE), "faint", 2)
         x += gap
         for i in drawn:
-            step, block = trace.steps[i], blocks[i]
+            step, block = trace.steps[i], _Block.of(trace, i, zoom, depth)
             count = 1 if block.flat else len(block.values)
             leaves = min(moves if i == result else moves // 2, count)
             for k in [*range(leaves), 0]:
                 canvas = clean.copy()
-                title(canvas, f"{trace.keys[i]} · {step.kind}", _says(step))
-                front = (block.front + k * count // max(leaves, 1)) % count
-                block.draw(canvas, x, front)
-                _label(canvas, x, block, trace.keys[i], sizes(step.output), front)
+                title(canvas, f"{trace.keys[i]} · {step.kind}", _about(step))
+                block.draw(canvas, x, sizes(step.output), (block.liveliest() + k * count // max(leaves, 1)) % count)
                 yield canvas.frame(80)
             yield canvas.frame(400)
-        x += blocks[result].size[0] if result in blocks else wide
+        x += _Block.of(trace, result, zoom, depth).width
+    yield _answer(canvas, trace, x)
+
+
+def _answer(canvas: Canvas, trace: Trace, x: int) -> Frame:
+    """The ten scores named, the largest framed; they end at x."""
     shares = softmax(trace)[0]
     best = int(shares.argmax())
-    title(
-        canvas,
-        f"The largest of ten scores: the answer is {best}",
-        f"softmax makes it a probability of {percent(shares[best])}",
-    )
-    end = _block(trace, len(trace.steps) - 1, zoom, depth)
-    top = MIDDLE - end.size[1] // 2
-    for k in range(len(end.values)):
-        canvas.text(
-            x + 8, top + k * end.cell + end.cell // 2, str(k), 17, "ink" if k == best else "faint", "lm", bold=k == best
-        )
-    canvas.box(x - end.size[0], top + best * end.cell, end.size[0], end.cell)
-    yield canvas.frame(2000)
+    below = f"softmax makes it a probability of {percent(shares[best])}"
+    title(canvas, f"The largest of ten scores: the answer is {best}", below)
+    scores = _Block.of(trace, len(trace.steps) - 1, 1, 0.5)
+    for k in range(len(scores.values)):
+        middle, ink = scores.top + k * scores.zoom + scores.zoom // 2, "ink" if k == best else "faint"
+        canvas.text(x + 8, middle, str(k), 17, ink, "lm", bold=k == best)
+    canvas.box(x - scores.width, scores.top + best * scores.zoom, scores.width, scores.zoom)
+    return canvas.frame(2000)
 
 
-def _says(step: Step) -> str:
-    shape = step.result.shape[1:]
+def _about(step: Step) -> str:
     low, high = float(step.result.min()), float(step.result.max())
     weights = f"{step.parameters:,} weights" if step.parameters else "no weights"
-    return f"{sizes(step.output)}: {int(np.prod(shape)):,} numbers from {short(low)} to {short(high)}; {weights}"
+    numbers = f"{step.result[0].numel():,} numbers from {short(low)} to {short(high)}"
+    return f"{sizes(step.output)}: {numbers}; {weights}"
 
 
-def _block(trace: Trace, index: int, zoom: int, depth: float) -> _Block:
-    step = trace.steps[index]
-    values = array(step.result[0])
-    return _Block(
-        trace.keys[index], values if values.ndim == 3 else values.ravel(), Scale.over([step.result]), zoom, depth
-    )
-
-
-def _label(canvas: Canvas, x: int, block: _Block, name: str, size: str, front: int = 0) -> None:
-    y = MIDDLE + block.size[1] // 2 + 14
-    x = min(x, WIDE - 8 - width_of(name, 17, bold=True))
-    canvas.text(x, y, name, 17, bold=True)
-    canvas.text(x, y + 22, size, 16, "faint")
-    if not block.flat and len(block.values) > 1:
-        canvas.text(x, y + 42, f"front: {front}", 16, "faint")
-
-
-def _widths(trace: Trace, stages: list[list[int]], zoom: int, depth: float) -> int:
-    total = _Block("input", array(trace.input[0]), None, zoom, depth).size[0]
-    return total + sum(_block(trace, trace.result_of(s), zoom, depth).size[0] for s in stages)
-
-
-def _gap(trace: Trace, stages: list[list[int]], zoom: int, depth: float) -> int:
-    room = WIDE - 2 * EDGE - 30 - _widths(trace, stages, zoom, depth)
-    return min(max(room // len(stages), 20), 150)
-
-
-def _fit(trace: Trace, stages: list[list[int]]) -> tuple[int, float]:
-    """The largest zoom, and the deepest slant, with which all blocks and gaps have room beside one another."""
-    for zoom in (5, 4, 3, 2):
-        for depth in (2.0, 1.5, 1.0, 0.75, 0.5):
-            if _widths(trace, stages, zoom, depth) + 44 * len(stages) <= WIDE - 2 * EDGE - 30:
-                return zoom, depth
-    return 1, 0.5
+def _fitting(trace: Trace, stages: list[list[int]]) -> tuple[int, float, int]:
+    """The largest zoom, and the deepest slant, with which all blocks have room beside one another; and the gap."""
+    digit, results = array(trace.input[0]), [trace.result_of(stage) for stage in stages]
+    for zoom, depth in [*product((5, 4, 3, 2), (2.0, 1.5, 1.0, 0.75, 0.5)), (1, 0.5)]:
+        blocks = [_Block("input", digit, None, zoom, depth), *(_Block.of(trace, i, zoom, depth) for i in results)]
+        room = ROOM - sum(block.width for block in blocks)
+        if room >= 44 * len(stages):
+            break
+    return zoom, depth, min(max(room // len(stages), 20), 150)

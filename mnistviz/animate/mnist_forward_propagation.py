@@ -5,10 +5,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from mnistviz.animate.canvas import Canvas, Frame, coverage, ease
+from mnistviz.animate.canvas import Canvas, Frame, Point, coverage, ease
 from mnistviz.animate.film import Film
 from mnistviz.animate.palette import RAMPS
-from mnistviz.animate.stage import EDGE, WIDE, footer, input_scale, softmax, title
+from mnistviz.animate.stage import EDGE, WIDE, footer, input_scale, softmax, sources, title
 from mnistviz.errors import MnistvizError
 from mnistviz.look.paths import Stop, flow, winning_path
 from mnistviz.look.trace import Trace, sizes
@@ -16,13 +16,14 @@ from mnistviz.show.picture import percent
 from mnistviz.show.scales import Scale, array, short
 
 HIGH, TOP, BOTTOM = 620, 108, 548  # of the field between title and footer
-MAPS, SIDE = 7, 56  # how many maps of a layer are on stage, and how large they are
+MAPS = 7  # of a layer that are on stage
+SIDE, INPUT_SIDE, SCORE_SIDE = 56, 84, 26  # of a map, of the digit, of a score
 ANSWER = 124  # pixels at the right for digits and bars
 THICKEST, LINKS = 5.0, 70  # pixels of the strongest link of a gap, and how many are drawn at most
 
 
 def mnist_forward_propagation(trace: Trace, *, frames: int = 8) -> Film:
-    """`mnist_forward_propagation(trace).save("mnist_forward_propagation.gif")`: the pass as a wave, then the path that won.
+    """`mnist_forward_propagation(trace).save("mnist_forward_propagation.gif")`: a wave, then the path that won.
 
     Links are coloured by what one channel gave the next, all products w·a summed (`flow`); the path goes
     from the winning score back to one pixel (`winning_path`).
@@ -37,214 +38,195 @@ def mnist_forward_propagation(trace: Trace, *, frames: int = 8) -> Film:
 
 
 class _Column:
-    """A stage of the network: the maps or units on the screen, and where each of them is."""
+    """What is shown of a layer, one below the other: some of its maps, or all values of a flat layer as a block."""
 
-    def __init__(self, trace: Trace, index: int, x: int, shown: list[int] | None, out: bool = False) -> None:
-        self.index, self.x, self.out = index, x, out
-        source = trace.input if index < 0 else trace.steps[index].result
-        self.key = "input" if index < 0 else trace.keys[index]
-        self.values = array(source[0])
-        self.flat = self.values.ndim == 1
-        self.scale = input_scale(trace) if index < 0 else Scale.over([source])
-        self.shown = list(range(len(self.values))) if shown is None else shown
-        room = BOTTOM - TOP
-        if out:
-            self.zoom, self.pitch = 26, room // len(self.values)
-        elif self.flat:
-            rows = 64 if len(self.values) > 64 else len(self.values)
-            self.columns = -(-len(self.values) // rows)
-            self.zoom = max(2, min(room // rows, 24))
+    def __init__(self, key: str, values: np.ndarray, scale: Scale | None, side: int, shown: list[int]) -> None:
+        self.key, self.scale, self.shown, self.flat = key, scale, shown, values.ndim == 1
+        self.x, self.columns, room, count = EDGE, 1, BOTTOM - TOP, len(values)
+        self.values = values.reshape(-1, 1, 1) if self.flat else values
+        if self.flat:
+            rows = min(count, 64)
+            self.columns = -(-count // rows)
+            self.zoom = self.pitch = max(2, min(room // rows, 24))
+            self.top = TOP + (room - -(-count // self.columns) * self.zoom) // 2
         else:
-            side = 84 if index < 0 else SIDE
-            self.zoom = max(1, side // max(self.values.shape[1:]))
-            self.pitch = room // max(len(self.shown), 1)
-        self.side = (
-            self.values.shape[2] * self.zoom if not self.flat else self.zoom if out else self.columns * self.zoom
-        )
+            self.zoom = max(1, side // max(values.shape[1:]))
+            self.pitch = room // max(len(shown), 1)
+            self.top = TOP + (self.pitch - values.shape[1] * self.zoom) // 2
+        self.high, self.wide = (n * self.zoom for n in self.values.shape[1:])  # of one map or value
+        self.side = self.columns * self.wide
 
     def corner(self, k: int) -> tuple[int, int]:
-        """Where map or unit number k of the layer is drawn."""
-        if self.flat and not self.out:
-            top = TOP + (BOTTOM - TOP - -(-len(self.values) // self.columns) * self.zoom) // 2
-            return self.x + k % self.columns * self.zoom, top + k // self.columns * self.zoom
-        high = self.zoom if self.out else self.values.shape[1] * self.zoom
-        return self.x, TOP + self.shown.index(k) * self.pitch + (self.pitch - high) // 2
+        """Where map or value number k of the layer is drawn."""
+        row, column = divmod(self.shown.index(k), self.columns)
+        return self.x + column * self.wide, self.top + row * self.pitch
 
-    def port(self, k: int, right: bool) -> tuple[float, float]:
-        """Where links of k leave (right) or arrive."""
-        _, y = self.corner(k)
-        high = self.zoom if self.flat else self.values.shape[1] * self.zoom
-        return (self.x + self.side + 3 if right else self.x - 3), y + high / 2
+    def arriving(self, k: int) -> Point:
+        """Where links to map or value number k end."""
+        return self.x - 3, self.corner(k)[1] + self.high / 2
+
+    def leaving(self, k: int) -> Point:
+        """Where links from map or value number k begin."""
+        return self.x + self.side + 3, self.corner(k)[1] + self.high / 2
 
     def spot(self, unit: tuple[int, ...]) -> tuple[int, int]:
-        """The corner of one unit: a number of a flat layer, or channel, y and x of a map."""
+        """The corner of one unit: a value of a flat layer, or channel, y and x of a map."""
         x, y = self.corner(unit[0])
-        return (x, y) if self.flat else (x + unit[2] * self.zoom, y + unit[1] * self.zoom)
+        return (x, y) if len(unit) == 1 else (x + unit[2] * self.zoom, y + unit[1] * self.zoom)
+
+    def ring(self, canvas: Canvas, unit: tuple[int, ...]) -> None:
+        canvas.box(*self.spot(unit), self.zoom, self.zoom, thick=2)
 
     def draw(self, canvas: Canvas) -> None:
-        if self.flat and not self.out:
-            canvas.cells(*self.corner(0), self.values, self.scale, self.zoom, self.columns, self.key)
-            return
-        for k in self.shown:
-            value = self.values[k].reshape(1, 1, 1) if self.out else self.values[k : k + 1]
-            canvas.maps(*self.corner(k), value, self.scale, self.zoom, [(self.key, 0, k)])
+        values, claimed, gap = self.values[self.shown], sources(self.key, self.shown), self.pitch - self.high
+        canvas.maps(self.x, self.top, values, self.scale, self.zoom, claimed, self.columns, gap)
 
 
 class _Stage:
     """All columns and links at their places."""
 
     def __init__(self, trace: Trace, path: list[Stop]) -> None:
-        self.trace, self.path = trace, path
-        stages = trace.stages()
-        results = [trace.result_of(stage) for stage in stages]
-        self.flows = [_flow(trace, stages, k) for k in range(len(stages))]
-        on_path = {stop.layer: stop.unit[0] for stop in path}
-        self.columns = [_Column(trace, -1, EDGE, None)]
-        for k, index in enumerate(results):
-            last = k == len(stages) - 1
-            shown = None
-            if not last and trace.steps[index].result.ndim == 4:
-                given = np.abs(self.flows[k + 1]).sum(0)  # what each map hands on
-                strongest = np.argsort(-given, kind="stable").tolist()
-                must = [on_path[trace.keys[index]]] if trace.keys[index] in on_path else []
-                shown = sorted((must + [c for c in strongest if c not in must])[:MAPS])
-            self.columns.append(_Column(trace, index, 0, shown, last))
-        gap = (WIDE - 2 * EDGE - ANSWER - sum(column.side for column in self.columns)) / len(stages)
+        self.trace, self.path, self.stages = trace, path, trace.stages()
+        self.flows = [_flow(trace, self.stages, k) for k in range(len(self.stages))]
+        digit = array(trace.input[0])
+        self.columns = [_Column("input", digit, input_scale(trace), INPUT_SIDE, list(range(len(digit))))]
+        for k in range(len(self.stages)):
+            self.columns.append(self._column(k))
+        gap = (WIDE - 2 * EDGE - ANSWER - sum(column.side for column in self.columns)) / len(self.stages)
         for before, column in pairwise(self.columns):
             column.x = round(before.x + before.side + gap)
-        self.names = ["the digit", *(" → ".join(trace.keys[i] for i in stage if i <= r)
-                                     for stage, r in zip(stages, results, strict=True))]  # fmt: skip
 
-    def links(self) -> list[tuple[float, list[tuple[float, float]], float]]:
+    def _column(self, k: int) -> _Column:
+        """The column of a stage: its maps that hand on most and the one on the path, or all there is."""
+        index = self.trace.result_of(self.stages[k])
+        key, result = self.trace.keys[index], self.trace.steps[index].result
+        values, scale = array(result[0]), Scale.over([result])
+        if k == len(self.stages) - 1:  # each score is a map of one value
+            return _Column(key, values.reshape(-1, 1, 1), scale, SCORE_SIDE, list(range(len(values))))
+        shown = list(range(len(values)))
+        if values.ndim == 3:
+            on_path = [stop.unit[0] for stop in self.path if stop.layer == key]
+            strongest = np.argsort(-np.abs(self.flows[k + 1]).sum(0), kind="stable").tolist()
+            shown = sorted([*on_path, *(c for c in strongest if c not in on_path)][:MAPS])
+        return _Column(key, values, scale, SIDE, shown)
+
+    def links(self) -> list[tuple[float, list[Point], float]]:
         """All links, weakest first: strength from −1 to 1 within its gap, the way, how thick."""
-        drawn = []
-        for k, (before, after) in enumerate(pairwise(self.columns)):
-            flows = self.flows[k][np.ix_(after.shown, before.shown)]
+        links = []
+        for flows, (before, after) in zip(self.flows, pairwise(self.columns), strict=True):
+            flows = flows[np.ix_(after.shown, before.shown)]
             largest = np.abs(flows).max() or 1.0
             for at in np.argsort(-np.abs(flows), axis=None, kind="stable")[:LINKS]:
                 o, i = np.unravel_index(at, flows.shape)
                 strength = float(flows[o, i] / largest)
-                way = _curve(before.port(before.shown[i], True), after.port(after.shown[o], False))
-                drawn.append((strength, way, max(1.0, THICKEST * abs(strength))))
-        return sorted(drawn, key=lambda link: abs(link[0]))
+                way = _curve(before.leaving(before.shown[i]), after.arriving(after.shown[o]))
+                links.append((strength, way, max(1.0, THICKEST * abs(strength))))
+        return sorted(links, key=lambda link: abs(link[0]))
 
     def frames(self, moves: int) -> Iterator[Frame]:
-        canvas = Canvas(WIDE, HIGH)
-        title(
-            canvas,
-            "A digit goes through the network",
-            "each map and each link holds numbers of one recorded forward pass",
-        )
+        canvas, heading = Canvas(WIDE, HIGH), "A digit goes through the network"
+        title(canvas, heading, "each map and each link holds numbers of one recorded forward pass")
         wave = _woven(canvas.pixels.shape, self.links())
         for column in self.columns[1:]:
             for k in column.shown:
-                side = (column.zoom, column.zoom) if column.flat else [n * column.zoom for n in column.values.shape[1:]]
-                canvas.fill(*column.corner(k), side[1], side[0], "shade")
-        self.columns[0].draw(canvas)
-        self._name(canvas, 0)
+                canvas.fill(*column.corner(k), column.wide, column.high, "shade")
+        digit = self.columns[0]
+        digit.draw(canvas)
+        canvas.text(digit.x + digit.side // 2, TOP - 10, digit.key, 16, anchor="ms", bold=True)
         colours = "orange raises, blue lowers; a scale for each gap, as for each layer's maps."
         footer(canvas, f"Links are products w·a, summed: {colours}")
         yield canvas.frame(1000)
-        for k in range(1, len(self.columns)):
-            before, column = self.columns[k - 1], self.columns[k]
-            left, right = before.x + before.side, column.x
-            shown = left
+        for stage, (before, column) in zip(self.stages, pairwise(self.columns), strict=True):
+            left = drawn = before.x + before.side
             for way in ease(moves):  # the wave runs through the gap
-                upto = round(left + (right - left) * way)
-                canvas.weave(shown, wave[:, shown:upto])
-                shown = upto
+                right = round(left + (column.x - left) * way)
+                canvas.weave(drawn, wave[:, drawn:right])
+                drawn = right
                 yield canvas.frame(50)
             column.draw(canvas)
-            self._name(canvas, k)
-            stage = f"{self.names[k]}   {sizes(self.trace.steps[column.index].output)}"
-            title(canvas, "A digit goes through the network", stage)
+            self._name(canvas, column)
+            result = self.trace.result_of(stage)
+            names = " → ".join(self.trace.keys[i] for i in stage if i <= result)
+            title(canvas, heading, f"{names}   {sizes(self.trace.steps[result].output)}")
             yield canvas.frame(450)
         shares = softmax(self.trace)[0]
         for grown in ease(moves):
             self._answer(canvas, shares, grown)
             yield canvas.frame(50)
         yield canvas.frame(1200)
-        yield from self._light(canvas, moves)
+        yield from self._light_up(canvas, moves)
 
-    def _name(self, canvas: Canvas, k: int) -> None:
-        column = self.columns[k]
-        middle = column.x + column.side // 2
-        place = (column.x, "ls") if column.out else (middle, "ms")
-        canvas.text(place[0], TOP - 10, column.key, 16, anchor=place[1], bold=True)
-        count, total = len(column.shown), len(column.values)
-        if not column.flat and k:
-            canvas.text(
-                middle, BOTTOM + 6, f"{count} of {total}" if count < total else f"all {total}", 15, "faint", "ma"
-            )
+    def _name(self, canvas: Canvas, column: _Column) -> None:
+        """The layer's name above, and below how many of its maps are shown."""
+        middle, count, total = column.x + column.side // 2, len(column.shown), len(column.values)
+        if column is self.columns[-1]:
+            canvas.text(column.x, TOP - 10, column.key, 16, anchor="ls", bold=True)
+            return
+        canvas.text(middle, TOP - 10, column.key, 16, anchor="ms", bold=True)
+        if not column.flat:
+            text = f"{count} of {total}" if count < total else f"all {total}"
+            canvas.text(middle, BOTTOM + 6, text, 15, "faint", "ma")
 
     def _answer(self, canvas: Canvas, shares: np.ndarray, grown: float) -> None:
-        column, best = self.columns[-1], int(shares.argmax())
+        best = int(shares.argmax())
         for k, share in enumerate(shares):
-            x, y = column.port(k, True)
-            top = round(y)
-            canvas.text(round(x) + 14, top, str(k), 20, "ink" if k == best else "faint", "mm", bold=k == best)
-            canvas.bar(round(x) + 28, top - 8, 84, 16, float(share) * grown, "blue" if k == best else "grey")
+            x, y = (round(part) for part in self.columns[-1].leaving(k))
+            canvas.text(x + 14, y, str(k), 20, "ink" if k == best else "faint", "mm", bold=k == best)
+            canvas.bar(x + 28, y - 8, 84, 16, float(share) * grown, "blue" if k == best else "grey")
         if grown == 1:
-            (x, y), share = column.port(best, True), float(shares[best])
-            source = ("probability", 0, best)
-            canvas.number(round(x) + 70, round(y) + 20, share, source, percent(share), size=16, anchor="mm", bold=True)
+            x, y = (round(part) for part in self.columns[-1].leaving(best))
+            text, source = percent(float(shares[best])), ("probability", 0, best)
+            canvas.number(x + 70, y + 20, shares[best], source, text, size=16, anchor="mm", bold=True)
 
-    def _light(self, canvas: Canvas, moves: int) -> Iterator[Frame]:
+    def _light_up(self, canvas: Canvas, moves: int) -> Iterator[Frame]:
         """The winning path, from the score back to the pixel."""
-        places = {column.key: column for column in self.columns}
-        stops = [(places[stop.layer or "input"], stop) for stop in self.path if (stop.layer or "input") in places]
-        stops = [(c, s) for c, s in stops if c.flat == (len(s.unit) == 1)]
-        answer, pixel = self.path[0].unit[0], self.path[-1]
-        title(canvas, f"What spoke most for {answer}: the winning path",
-              "the largest product at every weighted layer, the true winner at every pool")  # fmt: skip
-        middle = [(c.spot(s.unit)[0] + c.zoom / 2, c.spot(s.unit)[1] + c.zoom / 2) for c, s in stops]
-        for k, (start, end) in enumerate(pairwise(middle)):
-            _ring(canvas, *stops[k])
-            whole = _curve(start, end)
+        columns = {column.key: column for column in self.columns}
+        stops = [(columns[key], stop.unit) for stop in self.path if (key := stop.layer or "input") in columns]
+        heading, pixel = f"What spoke most for {self.path[0].unit[0]}: the winning path", self.path[-1]
+        title(canvas, heading, "the largest product at every weighted layer, the true winner at every pool")
+        for (column, unit), (after, after_unit) in pairwise(stops):
+            column.ring(canvas, unit)
+            (x0, y0), (x1, y1) = column.spot(unit), after.spot(after_unit)
+            middle = column.zoom / 2, after.zoom / 2
+            whole = _curve((x0 + middle[0], y0 + middle[0]), (x1 + middle[1], y1 + middle[1]))
             for way in ease(max(1, moves // 2)):
                 sheet = canvas.copy()
                 sheet.line(whole[: max(2, round(way * len(whole)))], "accent", 3, halo=True)
                 yield sheet.frame(50)
             canvas.line(whole, "accent", 3, halo=True)
-            _ring(canvas, *stops[k])
-        _ring(canvas, *stops[-1])
-        seen = f"it ends at pixel row {pixel.unit[1]}, column {pixel.unit[2]}, whose value is {short(pixel.value)}"
-        title(canvas, f"What spoke most for {answer}: the winning path", seen)
+            column.ring(canvas, unit)
+        last, unit = stops[-1]
+        last.ring(canvas, unit)
+        place = f"pixel row {pixel.unit[1]}, column {pixel.unit[2]}"
+        title(canvas, heading, f"it ends at {place}, whose value is {short(pixel.value)}")
         yield canvas.frame(2500)
-
-
-def _ring(canvas: Canvas, column: _Column, stop: Stop) -> None:
-    canvas.box(*column.spot(stop.unit), column.zoom, column.zoom, thick=2)
 
 
 def _flow(trace: Trace, stages: list[list[int]], k: int) -> np.ndarray:
     """What each channel of stage k−1 gave each of stage k; of a map that was flattened, its values together."""
-    mixing = next((i for i in stages[k] if trace.steps[i].kind in ("Conv2d", "Linear")), None)
-    if mixing is None:
+    mixing = [trace.keys[i] for i in stages[k] if trace.steps[i].kind in ("Conv2d", "Linear")]
+    if not mixing:
         raise MnistvizError("a stage of this network mixes nothing", given=[trace.keys[i] for i in stages[k]])
-    flows = array(flow(trace, trace.keys[mixing]))
+    flows = array(flow(trace, mixing[0]))
     before = trace.input if k == 0 else trace.steps[trace.result_of(stages[k - 1])].result
     return flows.reshape(len(flows), before.shape[1], -1).sum(2)
 
 
-def _curve(start: tuple[float, float], end: tuple[float, float], steps: int = 24) -> list[tuple[float, float]]:
+def _curve(start: Point, end: Point, steps: int = 24) -> list[Point]:
     """From start to end, level at both."""
     t = np.linspace(0, 1, steps)
     bend = t * t * (3 - 2 * t)
-    return list(
-        zip(
-            (start[0] + (end[0] - start[0]) * t).tolist(), (start[1] + (end[1] - start[1]) * bend).tolist(), strict=True
-        )
-    )
+    x, y = start[0] + (end[0] - start[0]) * t, start[1] + (end[1] - start[1]) * bend
+    return list(zip(x.tolist(), y.tolist(), strict=True))
 
 
-def _woven(shape: tuple[int, ...], links: list[tuple[float, list[tuple[float, float]], float]]) -> np.ndarray:
+def _woven(shape: tuple[int, ...], links: list[tuple[float, list[Point], float]]) -> np.ndarray:
     """All links as palette numbers on paper; where they cross, the stronger lies above."""
     field = np.zeros(shape)
     for strength, way, thick in links:
-        x, y, soft = coverage(way, thick)
-        part = field[y : y + soft.shape[0], x : x + soft.shape[1]]
-        new = soft / 255 * strength
+        x, y, covered = coverage(way, thick)
+        part = field[y : y + covered.shape[0], x : x + covered.shape[1]]
+        new = covered / 255 * strength
         np.copyto(part, new, where=np.abs(new) > np.abs(part))
     ramp = RAMPS[True]
     return ramp[np.rint((field + 1) / 2 * (len(ramp) - 1)).astype(int)]

@@ -6,12 +6,12 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import TABLEAU_COLORS, Colormap, to_rgb
 
-from mnistviz.show.picture import BLUE, FAINT, GREEN, INK, ORANGE, RED, RULE
+from mnistviz.show.colours import BLUE, FAINT, GREEN, INK, ORANGE, PALE, RED, RULE
 from mnistviz.show.scales import POSITIVE, SIGNED, Scale, array
 
 ACCENT = "#00a878"  # frames and paths: the one colour that is in neither scale
 SHADE = "#f1f3f7"  # a place where something will appear
-TRANSPARENT = 255  # never drawn: in a file it means "as in the frame before"
+TRANSPARENT = 255  # never drawn: in a GIF it means "as in the frame before"
 
 _colours: list[tuple[int, int, int]] = []
 
@@ -38,32 +38,39 @@ RAMPS = {True: _ramp(SIGNED.resampled(65), 65), False: _ramp(POSITIVE.resampled(
 INKS = {
     "ink": _soft(INK, 8), "faint": _soft(FAINT, 6), "accent": _soft(ACCENT, 6), "blue": _soft(BLUE, 5),
     "orange": _soft(ORANGE, 5), "green": _soft(GREEN, 5), "red": _soft(RED, 5), "white": GREYS[3::4],
-    "rule": _soft(RULE, 3), "shade": _soft(SHADE, 2), "grey": _soft("#b9c2d0", 3),
+    "rule": _soft(RULE, 3), "shade": _soft(SHADE, 2), "grey": _soft(PALE, 3),
     **{f"class {d}": _soft(colour, 3) for d, colour in enumerate(TABLEAU_COLORS)},
 }  # fmt: skip
 PAPER = int(GREYS[-1])
 NOT_A_NUMBER = _index(GREEN)
-PALETTE = np.zeros((256, 3), np.uint8)
-PALETTE[: len(_colours)] = _colours
 USED = len(_colours)
+PALETTE = np.zeros((256, 3), np.uint8)
+PALETTE[:USED] = _colours
+
+
+def _ramp_of(scale: Scale | None) -> tuple[np.ndarray, float, float]:
+    """The colours of a scale and the numbers at its ends; without a scale grey levels from 0 to 1."""
+    return (GREYS, 0.0, 1.0) if scale is None else (RAMPS[scale.signed], scale.low, scale.high)
 
 
 def indices(values: Any, scale: Scale | None) -> np.ndarray:
     """The palette's numbers for values on a scale, or for grey levels 0 to 1 without one."""
+    ramp, low, high = _ramp_of(scale)
     x = array(values)
-    ramp, low, high = (GREYS, 0.0, 1.0) if scale is None else (RAMPS[scale.signed], scale.low, scale.high)
-    steps = np.nan_to_num((x - low) / ((high - low) or 1.0), posinf=1.0, neginf=0.0).clip(0, 1) * (len(ramp) - 1)
-    return np.where(np.isnan(x), np.uint8(NOT_A_NUMBER), ramp[np.rint(steps).astype(np.uint8)])
+    shares = np.nan_to_num((x - low) / ((high - low) or 1.0), posinf=1.0, neginf=0.0).clip(0, 1)
+    steps = np.rint(shares * (len(ramp) - 1)).astype(np.uint8)
+    return np.where(np.isnan(x), np.uint8(NOT_A_NUMBER), ramp[steps])
 
 
-def values(found: np.ndarray, scale: Scale | None) -> np.ndarray:
+def values(pixels: np.ndarray, scale: Scale | None) -> np.ndarray:
     """Back from the palette's numbers to values, true to half a step; NaN where the colour is not on the scale."""
-    ramp, low, high = (GREYS, 0.0, 1.0) if scale is None else (RAMPS[scale.signed], scale.low, scale.high)
+    ramp, low, high = _ramp_of(scale)
     table = np.full(256, np.nan)
     table[ramp] = low + np.linspace(0, 1, len(ramp)) * (high - low)
-    return table[found]
+    return table[pixels]
 
 
 def half_step(scale: Scale | None) -> float:
     """How far a value read from a picture may lie from the number it stands for."""
-    return 0.5 / 31 if scale is None else 0.5 * (scale.high - scale.low) / (len(RAMPS[scale.signed]) - 1)
+    ramp, low, high = _ramp_of(scale)
+    return 0.5 * (high - low) / (len(ramp) - 1)

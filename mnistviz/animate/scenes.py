@@ -2,9 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -26,8 +24,11 @@ from mnistviz.look.capture import capture
 from mnistviz.look.diary import Moment, Timelapse
 from mnistviz.look.trace import Trace
 
+Scene = Callable[[str, Digits | None, int], Film]  # of a model, perhaps a digit of yours, and frames per movement
+
 PROBES = (0, 1, 8, 18, 61)  # of MNIST's test digits, to be watched in training: two easy ones, three that take longer
 JUDGED = 1_000  # test digits that are looked at in a training
+LOOKS = 6  # at a training, for each frame of a movement
 
 
 def record(model: nn.Module, digit: Digits) -> Trace:
@@ -39,91 +40,81 @@ def record(model: nn.Module, digit: Digits) -> Trace:
 
 def example(of: int) -> Digits:
     """`example(7)`: the first 7 among MNIST's test digits."""
-    test = load_digits("mnist").test
-    found = np.flatnonzero(test.known_labels().numpy() == of)
-    if not len(found):
+    return _first(load_digits("mnist").test, of)
+
+
+def _first(digits: Digits, of: int) -> Digits:
+    places = (digits.known_labels() == of).nonzero()
+    if not len(places):
         raise MnistvizError("no such digit", given=of, allowed="0 to 9")
-    return test[int(found[0])]
+    return digits[int(places[0])]
 
 
-@dataclass
-class Training:
-    """A training to be shown: `Training("deep").moments(inputs)`; short, for a film and not for a prize."""
+def trained(model: str, images: int = 12_000, looks: int = 48, epochs: int = 2) -> tuple[nn.Module, Timelapse]:
+    """`network, lapse = trained("deep")`: a training to be shown; short, for a film and not for a prize.
 
-    architecture: str
-    images: int = 12_000
-    looks: int = 48
-    epochs: int = 2
-
-    def __post_init__(self) -> None:
-        train = load_digits("mnist").train.sample(self.images)
-        recipe = recipes.tuned(self.architecture).but(epochs=self.epochs)
-        self.lapse = Timelapse.over(self.epochs * math.ceil(len(train) / recipe.batch), self.looks)
-        with torch.random.fork_rng():
-            torch.manual_seed(recipe.seed)
-            self.model = models.build(self.architecture)
-        fit(self.model, train, None, recipe, callbacks=self.lapse.callbacks)
-        self.model.cpu()
-
-    def moments(self, digits: Digits, layers: str | None = None) -> list[Moment]:
-        return self.lapse.moments(self.model, digits.pixels, layers)
-
-    @property
-    def last(self) -> str:
-        """The layer that makes the scores."""
-        return [name for name, module in self.model.named_modules() if isinstance(module, nn.Linear)][-1]
+    Of a file with weights it takes the architecture, from its card.
+    """
+    architecture = model if model in models.MODELS else read_card(model)["architecture"]
+    train = load_digits("mnist").train.sample(images)
+    recipe = recipes.tuned(architecture).but(epochs=epochs)
+    lapse = Timelapse.over(epochs * math.ceil(len(train) / recipe.batch), looks)
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)
+        network = models.build(architecture)
+    fit(network, train, None, recipe, callbacks=lapse.callbacks)
+    return network.cpu(), lapse
 
 
-@dataclass(frozen=True)
-class Order:
-    """What somebody asked for: a model, perhaps a digit of their own, and how smooth it shall move."""
-
-    model: str
-    digit: Digits | None
-    frames: int
-
-    def trace(self) -> Trace:
-        return record(load_model(self.model), example(7) if self.digit is None else self.digit)
-
-    def training(self) -> Training:
-        name = self.model if self.model in models.MODELS else read_card(self.model)["architecture"]
-        return Training(name, looks=6 * self.frames)
+def judged_moments(model: nn.Module, lapse: Timelapse, digits: Digits) -> list[Moment]:
+    """What comes out of the last linear layer for many digits, at every moment of a training."""
+    return lapse.moments(model, digits.pixels, record(model, digits[0]).last_linear())
 
 
-def _demo(order: Order) -> Film:
-    model, test = load_model(order.model), load_digits("mnist").test
-    shown = [test[int((test.known_labels() == d).nonzero()[0])] for d in range(10)]
+def _one_pass(draw: Callable[..., Film]) -> Scene:
+    """A scene of one forward pass: of a digit of yours, or else of a 7."""
+
+    def make(model: str, digit: Digits | None, frames: int) -> Film:
+        return draw(record(load_model(model), example(7) if digit is None else digit), frames=frames)
+
+    return make
+
+
+def _demo(model: str, digit: Digits | None, frames: int) -> Film:
+    network, test = load_model(model), load_digits("mnist").test
     labels: list[int | None] = list(range(10))
-    if order.digit is not None:
-        shown, labels = [*shown, order.digit], [*labels, None]
-    return forward_propagation_demo([record(model, digit) for digit in shown], labels, frames=order.frames)
+    digits = [_first(test, d) for d in range(10)]
+    if digit is not None:
+        digits, labels = [*digits, digit], [*labels, None]
+    return forward_propagation_demo([record(network, one) for one in digits], labels, frames=frames)
 
 
-def _training_replay(order: Order) -> Film:
-    training, test = order.training(), load_digits("mnist").test
-    probes = test[list(PROBES)]
-    if order.digit is not None:
-        probes = Digits(torch.cat([order.digit.images, probes.images[1:]]), None, order.digit.source)
-    judged = test[:JUDGED]
-    watched, all_of_them = training.moments(probes), training.moments(judged, training.last)
-    return training_replay(watched, all_of_them, judged.known_labels().tolist())
+def _training_replay(model: str, digit: Digits | None, frames: int) -> Film:
+    network, lapse = trained(model, looks=LOOKS * frames)
+    test = load_digits("mnist").test
+    probes, judged = test[list(PROBES)], test[:JUDGED]
+    if digit is not None:
+        probes = Digits(torch.cat([digit.images, probes.images[1:]]), None, digit.source)
+    labels = judged.known_labels().tolist()
+    return training_replay(lapse.moments(network, probes.pixels), judged_moments(network, lapse, judged), labels)
 
 
-def _embedding_evolution(order: Order) -> Film:
-    training, judged = order.training(), load_digits("mnist").test[:JUDGED]
+def _embedding_evolution(model: str, digit: Digits | None, frames: int) -> Film:
+    network, lapse = trained(model, looks=LOOKS * frames)
+    judged = load_digits("mnist").test[:JUDGED]
     labels: list[int | None] = judged.known_labels().tolist()
-    if order.digit is not None:
-        judged, labels = Digits(torch.cat([judged.images, order.digit.images]), None, judged.source), [*labels, None]
-    return embedding_evolution(training.moments(judged, training.last), labels)
+    if digit is not None:
+        judged, labels = Digits(torch.cat([judged.images, digit.images]), None, judged.source), [*labels, None]
+    return embedding_evolution(judged_moments(network, lapse, judged), labels)
 
 
-SCENES: dict[str, Callable[[Order], Film]] = {
-    "mnist_data_flow": lambda order: mnist_data_flow(order.trace(), frames=order.frames),
-    "forward_propagation": lambda order: forward_propagation(order.trace(), frames=order.frames),
+SCENES: dict[str, Scene] = {
+    "mnist_data_flow": _one_pass(mnist_data_flow),
+    "forward_propagation": _one_pass(forward_propagation),
     "forward_propagation_demo": _demo,
-    "mnist_forward_propagation": lambda order: mnist_forward_propagation(order.trace(), frames=order.frames),
-    "convolution": lambda order: convolution(order.trace(), frames=order.frames),
-    "max_pooling": lambda order: max_pooling(order.trace(), frames=order.frames),
+    "mnist_forward_propagation": _one_pass(mnist_forward_propagation),
+    "convolution": _one_pass(convolution),
+    "max_pooling": _one_pass(max_pooling),
     "training_replay": _training_replay,
     "embedding_evolution": _embedding_evolution,
 }
@@ -138,4 +129,4 @@ def film(scene: str, model: str = "deep", digit: Digits | None = None, *, frames
     make = choose("scene", scene, SCENES)
     if frames < 1:
         raise MnistvizError("frames for a movement", given=frames, allowed="1 or more; 8 is smooth")
-    return make(Order(model, digit, frames))
+    return make(model, digit, frames)

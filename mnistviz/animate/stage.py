@@ -6,8 +6,7 @@ import numpy as np
 
 from mnistviz.animate.canvas import Canvas, Source
 from mnistviz.errors import MnistvizError
-from mnistviz.look.diary import Moment
-from mnistviz.look.trace import Step, Trace
+from mnistviz.look.trace import Trace
 from mnistviz.show.picture import percent
 from mnistviz.show.scales import Scale, array
 
@@ -16,8 +15,7 @@ WIDE, EDGE = 960, 24  # of a frame, and the margin on all its sides
 
 def title(canvas: Canvas, words: str, below: str = "", y: int = 16) -> None:
     """The heading of a frame and a line under it; whatever stood there is wiped away."""
-    wide = canvas.pixels.shape[1]
-    canvas.fill(0, y, wide, 66)
+    canvas.fill(0, y, canvas.pixels.shape[1], 66)
     canvas.text(EDGE, y, words, 24, bold=True)
     canvas.text(EDGE, y + 38, below, 18, "faint")
 
@@ -30,22 +28,27 @@ def footer(canvas: Canvas, words: str) -> None:
 
 
 def probabilities(
-    canvas: Canvas, x: int, y: int, shares: np.ndarray, *, width: int = 120, pitch: int = 34, grown: float = 1.0,
-    n: int = 0, mark: int | None = None,
-) -> None:  # fmt: skip
+    canvas: Canvas, x: int, y: int, shares: np.ndarray, *, width: int, pitch: int, grown: float, mark: int | None = None
+) -> None:
     """Ten bars, one below the other, the largest in blue; `grown` lets them rise, the numbers stay the true ones."""
-    answer, count = int(shares.argmax()), len(shares)
-    canvas.fill(x - 6, y - 4, width + 118, count * pitch + 4)
+    canvas.fill(x - 6, y - 4, width + 118, len(shares) * pitch + 4)
     for d, share in enumerate(shares):
-        top, best = y + d * pitch, d == answer
-        canvas.text(x + 8, top + pitch // 2 - 1, str(d), 20, "ink" if best else "faint", "mm", bold=best)
+        top, best = y + d * pitch, d == shares.argmax()
+        middle, ink = top + pitch // 2 - 1, "ink" if best else "faint"
+        canvas.text(x + 8, middle, str(d), 20, ink, "mm", bold=best)
         canvas.bar(x + 26, top + 4, width, pitch - 10, share * grown, "blue" if best else "grey")
         if grown == 1:
-            style = {"size": 17, "ink": "ink" if best else "faint", "anchor": "lm", "bold": best}
-            middle = top + pitch // 2 - 1
-            canvas.number(x + width + 33, middle, share, ("probability", n, d), percent(share), **style)
+            source = ("probability", 0, d)
+            canvas.number(
+                x + width + 33, middle, share, source, percent(share), size=17, ink=ink, anchor="lm", bold=best
+            )
     if mark is not None:
         canvas.box(x - 2, y + mark * pitch + 1, 24, pitch - 4)
+
+
+def rounded(value: float, decimals: int) -> str:
+    """`rounded(-0.004, 2)` is `0.00`: no zero has a sign."""
+    return f"{round(float(value), decimals) + 0.0:.{decimals}f}".replace("-", "−")
 
 
 def softmax(trace: Trace) -> np.ndarray:
@@ -81,23 +84,7 @@ def spaced(length: int, count: int) -> set[int]:
     return {round((k + 1) * length / count) - 1 for k in range(count)}
 
 
-def times(shape: tuple[int, ...]) -> str:
-    return "×".join(map(str, shape))
-
-
-def last_linear(trace: Trace) -> Step:
-    """The layer that makes the ten scores: what goes into it is the last thing the network knows of a digit."""
-    found = [step for step in trace.steps if step.kind == "Linear"]
-    if not found:
-        raise MnistvizError(
-            "no linear layer was recorded", given=", ".join(trace.keys), fix="record the last one as well"
-        )
-    return found[-1]
-
-
-def same_layers(moments: Sequence[Moment]) -> None:
-    """An error unless there are moments, all of one network and with the same layers recorded."""
-    if not moments:
-        raise MnistvizError("there are no moments of a training to show", fix="take them from Timelapse.moments")
-    if any(moment.trace.keys != moments[0].trace.keys for moment in moments):
-        raise MnistvizError("these moments are of different networks, or of different layers")
+def same_layers(traces: Sequence[Trace]) -> None:
+    """An error unless all traces are of one network, with the same layers recorded."""
+    if any(trace.keys != traces[0].keys for trace in traces):
+        raise MnistvizError("these traces are of different networks, or of different layers")

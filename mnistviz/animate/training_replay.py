@@ -6,8 +6,8 @@ import numpy as np
 
 from mnistviz.animate.canvas import Canvas, Frame
 from mnistviz.animate.film import Film
-from mnistviz.animate.stage import EDGE, WIDE, input_scale, last_linear, same_layers, softmax, title
-from mnistviz.errors import MnistvizError
+from mnistviz.animate.stage import EDGE, WIDE, input_scale, same_layers, softmax, sources, title
+from mnistviz.errors import MnistvizError, some
 from mnistviz.look.diary import Moment
 from mnistviz.look.trace import Trace
 from mnistviz.show.picture import percent
@@ -28,7 +28,7 @@ def training_replay(
     """
     if [m.step for m in probes] != [m.step for m in judged]:
         raise MnistvizError("the two rows of moments are not of the same steps", fix="take both from one Timelapse")
-    same_layers(probes)
+    check_moments(probes)
     right, count = shares_right(judged, labels), sum(label is not None for label in labels)
     alt = (
         f"{len(probes[0].trace.input)} digits watched while a network learns for {probes[-1].step} steps: kernels, "
@@ -38,20 +38,25 @@ def training_replay(
     return Film(lambda: _frames(probes, right, count, ms), alt, poster=400)
 
 
+def check_moments(moments: Sequence[Moment]) -> None:
+    """An error unless there are moments, all of one network and with the same layers recorded."""
+    some(moments, "moments of a training to show", fix="take them from Timelapse.moments")
+    same_layers([moment.trace for moment in moments])
+
+
 def shares_right(moments: Sequence[Moment], labels: Sequence[int | None]) -> list[float]:
     """The share of right answers at each moment, counted from the recorded scores; None is a digit without a label."""
     known = np.array([-1 if label is None else label for label in labels])
     if not (known >= 0).any():
         raise MnistvizError("no digit has a label: right and wrong cannot be counted", given=f"{len(known)} digits")
-    found = []
+    shares = []
     for moment in moments:
-        scores = array(last_linear(moment.trace).result)
+        scores = array(moment.trace[moment.trace.last_linear()].result)
         if len(scores) != len(known):
-            raise MnistvizError(
-                "one label per judged digit is needed", given=f"{len(scores)} digits, {len(known)} labels"
-            )
-        found.append(float((scores.argmax(1) == known)[known >= 0].mean()))
-    return found
+            counts = f"{len(scores)} digits, {len(known)} labels"
+            raise MnistvizError("one label per judged digit is needed", given=counts)
+        shares.append(float((scores.argmax(1) == known)[known >= 0].mean()))
+    return shares
 
 
 def chart(
@@ -64,63 +69,59 @@ def chart(
     canvas.rule(x, y, wide, 1, "rule")
     canvas.text(x - 8, y, "100 %", 14, "faint", "rm")
     canvas.text(x - 8, y + high, "0", 14, "faint", "rm")
-    at = [(x + wide * s / (steps[-1] or 1), y + high * (1 - r)) for s, r in zip(steps[: now + 1], right, strict=False)]
-    if len(at) > 1:
-        canvas.line(at, "blue", 2.5)
-    left, top = (round(part) for part in at[-1])
+    points = [(x + wide * steps[n] / (steps[-1] or 1), y + high * (1 - right[n])) for n in range(now + 1)]
+    if now:
+        canvas.line(points, "blue", 2.5)
+    left, top = (round(part) for part in points[-1])
     canvas.rule(left - 3, top - 3, 7, 7, "blue")
 
 
 def _frames(probes: Sequence[Moment], right: list[float], judged: int, ms: int) -> Iterator[Frame]:
-    first: Trace = probes[0].trace
-    conv = next((i for i, s in enumerate(first.steps) if s.kind == "Conv2d"), None)
-    if conv is None:
+    first, traces, steps = probes[0].trace, [m.trace for m in probes], [m.step for m in probes]
+    convolutions = first.of_kind("Conv2d")
+    if not convolutions:
         raise MnistvizError("these traces hold no convolution", given=", ".join(first.keys))
-    maps = first.result_of(first.stages()[0])
-    kernels = Scale.over([m.trace.steps[conv].weight for m in probes], "across inputs")
-    values = Scale.over([m.trace.steps[maps].result for m in probes], "across inputs")
-    lively = array(probes[-1].trace.steps[maps].result).std((0, 2, 3))  # in the end
-    shown = sorted(np.argsort(-lively, kind="stable")[:MAPS].tolist())
-    steps = [m.step for m in probes]
-    canvas = _stage(first, conv, maps, shown, kernels, values)
-    for n, moment in enumerate(probes):
-        trace, step = moment.trace, moment.trace.steps
-        title(
-            canvas,
-            f"A network learns: step {moment.step} of {steps[-1]}",
-            "the same digits, the same colour scales, from the first frame to the last",
-        )
-        weight = array(step[conv].weight)[:KERNELS, 0]
+    conv, maps = next(iter(convolutions)), first.keys[first.result_of(first.stages()[0])]
+    kernels = Scale.over([trace[conv].weight for trace in traces], "across inputs")
+    values = Scale.over([trace[maps].result for trace in traces], "across inputs")
+    variation = array(traces[-1][maps].result).std((0, 2, 3))  # in the end
+    shown = sorted(np.argsort(-variation, kind="stable")[:MAPS].tolist())
+    canvas = _stage(first, conv, maps, len(shown), kernels, values)
+    for n, trace in enumerate(traces):
+        heading = f"A network learns: step {steps[n]} of {steps[-1]}"
+        title(canvas, heading, "the same digits, the same colour scales, from the first frame to the last")
+        weight = array(trace[conv].weight)[:KERNELS, 0]
         zoom = 42 // max(weight.shape[1:])
-        sources = [("weight", trace.keys[conv], c, 0) for c in range(len(weight))]
-        canvas.maps(EDGE, 132, weight, kernels, zoom, sources, gap=48 - weight.shape[2] * zoom)
-        said = f"{percent(right[n])} of {judged:,} right"
-        canvas.fill(CHART[0], CHART[1] + CHART[3] + 12, CHART[2], 26)
-        canvas.number(CHART[0], CHART[1] + CHART[3] + 10, right[n], ("right",), said, size=18, bold=True)
+        claimed = [("weight", conv, c, 0) for c in range(len(weight))]
+        canvas.maps(EDGE, 132, weight, kernels, zoom, claimed, gap=48 - weight.shape[2] * zoom)
+        x, below, wide = CHART[0], CHART[1] + CHART[3] + 10, CHART[2]
+        canvas.fill(x, below + 2, wide, 26)
+        canvas.number(x, below, right[n], ("right",), f"{percent(right[n])} of {judged:,} right", size=18, bold=True)
         chart(canvas, CHART, steps, right, n)
-        result, shares = array(step[maps].result), softmax(trace)
+        result, shares = array(trace[maps].result), softmax(trace)
         zoom = max(1, SIDE // max(result.shape[2:]))
+        gap = SIDE + 4 - result.shape[3] * zoom
         for d in range(len(result)):
             y = TOP + d * ROW
-            claimed = [(trace.keys[maps], d, c) for c in shown]
-            canvas.maps(EDGE + 76, y, result[d, shown], values, zoom, claimed, gap=SIDE + 4 - result.shape[3] * zoom)
+            canvas.maps(EDGE + 76, y, result[d, shown], values, zoom, sources(maps, shown, d), gap=gap)
             _bars(canvas, 610, y, shares[d], d)
         yield canvas.frame(ms if n else 1000, n)
 
 
-def _stage(first: Trace, conv: int, maps: int, shown: list[int], kernels: Scale, values: Scale) -> Canvas:
+def _stage(first: Trace, conv: str, maps: str, shown: int, kernels: Scale, values: Scale) -> Canvas:
+    """What stays: words, the digits, the scales."""
     count = len(first.input)
     canvas = Canvas(WIDE, TOP + count * ROW + 76)
-    total = first.steps[conv].result.shape[1]
-    canvas.text(EDGE, 122, f"{min(KERNELS, total)} of {total} kernels of {first.keys[conv]}", 17, "faint", "ls")
-    canvas.text(EDGE + 76, TOP - 8, f"{first.keys[maps]}, the {len(shown)} liveliest maps", 17, "faint", "ls")
+    total = len(array(first[conv].weight))
+    canvas.text(EDGE, 122, f"{min(KERNELS, total)} of {total} kernels of {conv}", 17, "faint", "ls")
+    canvas.text(EDGE + 76, TOP - 8, f"{maps}, the {shown} liveliest maps", 17, "faint", "ls")
     canvas.text(610, TOP - 8, "probabilities, 0 to 9", 17, "faint", "ls")
     for d in range(count):
-        pixels = array(first.input[d, :1])
-        canvas.maps(EDGE, TOP + d * ROW, pixels, input_scale(first), SIDE // 28, [("input", d, 0)])
+        digit = array(first.input[d, :1])
+        canvas.maps(EDGE, TOP + d * ROW, digit, input_scale(first), SIDE // 28, sources("input", [0], d))
     y = TOP + count * ROW + 10
     canvas.scale(EDGE, y, kernels, 150, words="kernels")
-    canvas.scale(EDGE + 330, y, values, 150, words=f"maps of {first.keys[maps]}")
+    canvas.scale(EDGE + 330, y, values, 150, words=f"maps of {maps}")
     return canvas
 
 
@@ -133,5 +134,5 @@ def _bars(canvas: Canvas, x: int, y: int, shares: np.ndarray, d: int) -> None:
         canvas.fill(x + k * 21, y + 4, 16, 48, "shade")
         canvas.fill(x + k * 21, y + 4 + 48 - high, 16, high, "blue" if k == best else "grey")
     canvas.text(x + 228, y + 28, str(best), 26, "ink", "lm", bold=True)
-    canvas.number(x + 258, y + 29, float(shares[best]), ("probability", d, best), percent(float(shares[best])),
-                  size=16, ink="faint", anchor="lm")  # fmt: skip
+    text, source = percent(float(shares[best])), ("probability", d, best)
+    canvas.number(x + 258, y + 29, shares[best], source, text, size=16, ink="faint", anchor="lm")

@@ -54,6 +54,13 @@ def load_model(name: str | Path, device: str | torch.device = "cpu") -> nn.Seque
     """`load_model("deep")` is the reference under `models/deep/`, or any other folder there; a path loads that file.
 
     The model comes in evaluation mode. Only tensors are read: a file with anything else is refused.
+
+    >>> mv.load_model("light").conv1
+    Conv2d(1, 8, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1))
+    >>> mv.load_model("light")(torch.zeros(5, 1, 28, 28)).shape
+    torch.Size([5, 10])
+    >>> mv.load_model("deep").training
+    False
     """
     path = _find(name)
     card = read_card(path)
@@ -64,31 +71,29 @@ def load_model(name: str | Path, device: str | torch.device = "cpu") -> nn.Seque
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
     """Put a checkpoint's weights into your own model; one that does not fit raises and changes nothing."""
-    path = Path(path)
+    path, name = Path(path), project.shown(path)
     content = _read(path)
-    card_path = path.with_suffix(".json")
-    if card_path.exists():
-        expected = read_card(path).get("sha256")
-        found = hashlib.sha256(content).hexdigest()
-        if expected != found:
+    if path.with_suffix(".json").exists():
+        expected, actual = read_card(path).get("sha256"), hashlib.sha256(content).hexdigest()
+        if expected != actual:
             raise MnistvizError(
-                f"{project.shown(path)} is not the file its card describes (damaged, truncated or replaced)",
-                given=f"sha256 {found[:16]}…, {len(content):,} bytes",
+                f"{name} is not the file its card describes (damaged, truncated or replaced)",
+                given=f"sha256 {actual[:16]}…, {len(content):,} bytes",
                 allowed=f"sha256 {str(expected)[:16]}…",
                 fix="restore both files together, or train again",
             )
     state = _from_bytes(content, path)
     own = model.state_dict()
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise MnistvizError(f"{project.shown(path)} does not hold a state dict", given=type(state).__name__)
-    wrong = [k for k in own.keys() | state.keys() if k not in own or k not in state or own[k].shape != state[k].shape]
+        raise MnistvizError(f"{name} does not hold a state dict", given=type(state).__name__)
+    given, wanted = ({key: tuple(tensor.shape) for key, tensor in part.items()} for part in (state, own))
+    wrong = [key for key in given.keys() | wanted.keys() if given.get(key) != wanted.get(key)]
     if wrong:
         key = min(wrong, key=str)
-        shape = {True: lambda d: tuple(d[key].shape), False: lambda d: "nothing"}
         raise MnistvizError(
-            f"{project.shown(path)} belongs to another architecture ({len(wrong)} tensors differ)",
-            given=f"{key}: {shape[key in state](state)}",
-            allowed=f"{key}: {shape[key in own](own)}",
+            f"{name} belongs to another architecture ({len(wrong)} tensors differ)",
+            given=f"{key}: {given.get(key, 'nothing')}",
+            allowed=f"{key}: {wanted.get(key, 'nothing')}",
             fix="load it with load_model, which reads the architecture from the card",
         )
     model.load_state_dict(state)
@@ -101,10 +106,8 @@ def read_card(name: str | Path) -> dict[str, Any]:
     try:
         card = json.loads(path.read_text())
     except FileNotFoundError:
-        raise MnistvizError(
-            f"{project.shown(path)} is missing",
-            fix="a checkpoint needs its card; to use bare weights, build the model and call load_weights(model, path)",
-        ) from None
+        fix = "a checkpoint needs its card; to use bare weights, build the model and call load_weights(model, path)"
+        raise MnistvizError(f"{project.shown(path)} is missing", fix=fix) from None
     except (OSError, ValueError) as error:
         raise MnistvizError(f"{project.shown(path)} is not a readable card: {error}") from error
     if not isinstance(card, dict) or not isinstance(card.get("architecture"), str):
@@ -123,12 +126,8 @@ def unseen(card: dict[str, Any], digits: Digits) -> bool:
 
 
 def versions() -> dict[str, str]:
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": version("torchvision"),
-        "numpy": np.__version__,
-    }
+    loaded = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+    return loaded | {"torchvision": version("torchvision")}  # which takes seconds to import
 
 
 class Store:
@@ -149,13 +148,11 @@ class Store:
         if not path.exists():
             return
         kept = _from_bytes(_read(path), path)
-        if kept["contract"] != self._contract:
-            changed = [k for k, v in self._contract.items() if kept["contract"].get(k) != v]
-            raise MnistvizError(
-                f"{project.shown(path)} is from a different training",
-                given=f"another {' and '.join(changed)}",
-                fix="resume with the same recipe and data, or start afresh with resume=False",
-            )
+        changed = [name for name, value in self._contract.items() if kept["contract"].get(name) != value]
+        if changed:
+            fix = "resume with the same recipe and data, or start afresh with resume=False"
+            given = f"another {' and '.join(changed)}"
+            raise MnistvizError(f"{project.shown(path)} is from a different training", given=given, fix=fix)
         self.fit.load_state_dict(kept)
 
     def save(self, improved: bool) -> None:
@@ -195,23 +192,20 @@ class Store:
 
 
 def _find(name: str | Path) -> Path:
-    kept = project.models_folder() / name / BEST
-    if isinstance(name, str) and kept.exists():
-        return kept
+    reference = project.models_folder() / name / BEST
+    if isinstance(name, str) and reference.exists():
+        return reference
     if isinstance(name, str) and name in models.MODELS:
         raise MnistvizError(
-            f"there are no reference weights for {name!r}",
-            allowed=sorted(p.parent.name for p in project.models_folder().glob(f"[!_]*/{BEST}")),
-            fix=f"python -m mnistviz train {name}, then load models/_mine/{name}/{BEST}",
+            f"there are no reference weights for {name!r} in {project.shown(project.models_folder())}",
+            allowed=sorted(p.parent.name for p in project.models_folder().glob(f"[!_]*/{BEST}")) or None,
+            fix="work in the repository, which holds them (or set MNISTVIZ_ROOT to it), or train your own: "
+            f"python -m mnistviz train {name}, then load models/_mine/{name}/{BEST}",
         )
-    path = Path(name)
-    if not path.is_file():
-        raise MnistvizError(
-            "no such checkpoint",
-            given=str(name),
-            allowed="a path to a .pth file, or one of " + ", ".join(models.MODELS),
-        )
-    return path
+    if not Path(name).is_file():
+        allowed = "a path to a .pth file, or one of " + ", ".join(models.MODELS)
+        raise MnistvizError("no such checkpoint", given=str(name), allowed=allowed)
+    return Path(name)
 
 
 def _is_buffer(name: str) -> bool:

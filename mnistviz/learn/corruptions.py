@@ -49,14 +49,6 @@ def _rotate(x: Tensor, s: int, g: torch.Generator) -> Tensor:
     return _map(x, angle.cos(), -angle.sin(), angle.sin(), angle.cos())
 
 
-def _shear(x: Tensor, s: int, g: torch.Generator) -> Tensor:
-    return _map(x, 1.0, _signs(x, g) * 0.16 * s, 0.0, 1.0)
-
-
-def _shrink(x: Tensor, s: int, g: torch.Generator) -> Tensor:
-    return _map(x, 1 + 0.2 * s, 0.0, 0.0, 1 + 0.2 * s)
-
-
 def _shift(x: Tensor, s: int, g: torch.Generator) -> Tensor:
     """By 1.4 pixels for each degree of strength, in any direction."""
     angle = torch.rand(len(x), generator=g) * 2 * math.pi
@@ -72,21 +64,9 @@ def _blur(x: Tensor, s: int, g: torch.Generator) -> Tensor:
     return F.conv2d(F.conv2d(x, bell.view(1, 1, 1, -1), padding=(0, 7)), bell.view(1, 1, -1, 1), padding=(7, 0))
 
 
-def _noise(x: Tensor, s: int, g: torch.Generator) -> Tensor:
-    return x + torch.randn(x.shape, generator=g) * 0.06 * s
-
-
 def _specks(x: Tensor, s: int, g: torch.Generator) -> Tensor:
     drawn = torch.rand(x.shape, generator=g)
     return x.masked_fill(drawn < 0.02 * s, 0.0).masked_fill(drawn > 1 - 0.02 * s, 1.0)
-
-
-def _fade(x: Tensor, s: int, g: torch.Generator) -> Tensor:
-    return x * (1 - 0.16 * s)
-
-
-def _grey_paper(x: Tensor, s: int, g: torch.Generator) -> Tensor:
-    return x + (1 - x) * 0.05 * s
 
 
 def _thicken(x: Tensor, s: int, g: torch.Generator) -> Tensor:
@@ -112,9 +92,19 @@ def _cover(x: Tensor, s: int, g: torch.Generator) -> Tensor:
 
 
 CORRUPTIONS: dict[str, Callable[[Tensor, int, torch.Generator], Tensor]] = {
-    "shift": _shift, "rotation": _rotate, "shear": _shear, "shrink": _shrink, "blur": _blur, "noise": _noise,
-    "specks": _specks, "fading": _fade, "grey paper": _grey_paper, "thick": _thicken, "thin": _thin, "cover": _cover,
-}  # fmt: skip
+    "shift": _shift,
+    "rotation": _rotate,
+    "shear": lambda x, s, g: _map(x, 1.0, _signs(x, g) * 0.16 * s, 0.0, 1.0),
+    "shrink": lambda x, s, g: _map(x, 1 + 0.2 * s, 0.0, 0.0, 1 + 0.2 * s),
+    "blur": _blur,
+    "noise": lambda x, s, g: x + torch.randn(x.shape, generator=g) * 0.06 * s,
+    "specks": _specks,
+    "fading": lambda x, s, g: x * (1 - 0.16 * s),
+    "grey paper": lambda x, s, g: x + (1 - x) * 0.05 * s,
+    "thick": _thicken,
+    "thin": _thin,
+    "cover": _cover,
+}
 
 
 def robustness(model: nn.Module, digits: Digits, kinds: Iterable[str] = (), seed: int = 0) -> pd.DataFrame:

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -32,25 +33,16 @@ class Digits:
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
         if images.dtype != torch.uint8 or images.shape[1:] != (28, 28):
-            raise MnistvizError(
-                "digit images have the wrong form",
-                given=f"{images.dtype} {tuple(images.shape)}",
-                allowed="torch.uint8 (N, 28, 28)",
-            )
+            given, allowed = f"{images.dtype} {tuple(images.shape)}", "torch.uint8 (N, 28, 28)"
+            raise MnistvizError("digit images have the wrong form", given=given, allowed=allowed)
         if labels is None:
             return
         if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
-            raise MnistvizError(
-                "digit labels have the wrong form",
-                given=f"{labels.dtype} {tuple(labels.shape)}",
-                allowed=f"torch.int64 ({len(images)},), one per image",
-            )
+            given, allowed = f"{labels.dtype} {tuple(labels.shape)}", f"torch.int64 ({len(images)},), one per image"
+            raise MnistvizError("digit labels have the wrong form", given=given, allowed=allowed)
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) <= 9:
-            raise MnistvizError(
-                f"labels in {self.source} are not digits",
-                given=f"{int(labels.min())} to {int(labels.max())}",
-                allowed="0 to 9",
-            )
+            given = f"{int(labels.min())} to {int(labels.max())}"
+            raise MnistvizError(f"labels in {self.source} are not digits", given=given, allowed="0 to 9")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -81,11 +73,8 @@ class Digits:
     def known_labels(self) -> Tensor:
         """The labels, or an error if this set has none."""
         if self.labels is None:
-            raise MnistvizError(
-                "these digits have no labels",
-                given=self.source,
-                fix="use a labelled set, such as .train; Kaggle's test.csv has none",
-            )
+            fix = "use a labelled set, such as .train; Kaggle's test.csv has none"
+            raise MnistvizError("these digits have no labels", given=self.source, fix=fix)
         return self.labels
 
     def to(self, device: torch.device | str) -> "Digits":
@@ -112,19 +101,13 @@ class Digits:
         try:
             rest, part = train_test_split(np.arange(len(self)), test_size=share, stratify=labels, random_state=seed)
         except ValueError as error:
-            raise MnistvizError(
-                "too few digits for a split that keeps every digit in proportion",
-                given=f"{share} of {len(self)}",
-                fix="take more images; each of the ten digits is needed on both sides",
-            ) from error
+            what = "too few digits for a split that keeps every digit in proportion"
+            fix = "take more images; each of the ten digits is needed on both sides"
+            raise MnistvizError(what, given=f"{share} of {len(self)}", fix=fix) from error
         return self[rest], self[part]
 
     def batches(
-        self,
-        size: int,
-        *,
-        generator: torch.Generator | None = None,
-        augment: Augment | None = None,
+        self, size: int, *, generator: torch.Generator | None = None, augment: Augment | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """`for x, y in digits.batches(128, generator=g)`: float (B, 1, 28, 28) and labels, on the device.
 
@@ -159,10 +142,11 @@ class DigitSet:
     @property
     def judged(self) -> Digits:
         """The test digits with their labels, or with the answers that were kept apart, to judge a model by."""
-        if self.answers is None:
-            self.test.known_labels()
-            return self.test
-        return Digits(self.test.images, self.answers, self.test.source)
+        labels = self.test.labels if self.answers is None else self.answers
+        if labels is None:
+            fix = "judge by MNIST's (--data mnist), or let Kaggle judge a submission (--submission)"
+            raise MnistvizError(f"{self.test.source} has no labels to judge by", fix=fix)
+        return Digits(self.test.images, labels, self.test.source)
 
 
 # name: (magic number, shape, md5 of the uncompressed bytes)
@@ -181,6 +165,13 @@ def load_digits(name: str = "mnist", *, folder: str | Path | None = None, limit:
     "mnist" is the 60,000 / 10,000 split from the embedded files, else downloaded by torchvision.
     "kaggle" is your own `train.csv` and `test.csv` if both lie in `digit-recognizer/`, else a stand-in:
     the embedded 70,000 images dealt into 42,000 / 28,000. `limit` keeps that many training images.
+
+    >>> mv.load_digits("mnist").train
+    Digits(60,000 images 28×28, labels 0–9, from MNIST train)
+    >>> mv.load_digits("mnist", limit=1000).train.pixels.shape
+    torch.Size([1000, 1, 28, 28])
+    >>> mv.load_digits("mnist").test[:3].labels
+    tensor([7, 2, 1])
     """
     load = choose("data set", name, {"mnist": load_mnist, "kaggle": load_kaggle})
     digits = load(Path(folder) if folder else project.data_folder())
@@ -191,7 +182,7 @@ def load_mnist(folder: Path) -> DigitSet:
     paths = [folder / f"{name}.gz" for name in IDX]
     missing = [path for path in paths if not path.exists()]
     if missing:
-        paths = _download(folder, missing)
+        _download(folder, missing)
     parts = [torch.from_numpy(read_idx(path)) for path in paths]
     return DigitSet(Digits(parts[0], parts[1].long(), "MNIST train"), Digits(parts[2], parts[3].long(), "MNIST test"))
 
@@ -206,12 +197,9 @@ def load_kaggle(folder: Path) -> DigitSet:
             Digits(torch.from_numpy(unknown), None, "Kaggle test.csv"),
         )
     if train.exists() or test.exists():
-        lone, other = (train, test) if train.exists() else (test, train)
-        raise MnistvizError(
-            f"{lone.name} is there without {other.name}",
-            given=project.shown(folder),
-            fix=f"put {other.name} beside it, or move {lone.name} away to use the embedded stand-in",
-        )
+        lone, other = (train.name, test.name) if train.exists() else (test.name, train.name)
+        fix = f"put {other} beside it, or move {lone} away to use the embedded stand-in"
+        raise MnistvizError(f"{lone} is there without {other}", given=project.shown(folder), fix=fix)
     print(
         "Kaggle's train.csv and test.csv are not in digit-recognizer/. Using a stand-in: the embedded 70,000\n"
         "digits dealt into 42,000 and 28,000. These are not Kaggle's own rows; a submission made from them\n"
@@ -238,50 +226,43 @@ def read_idx(path: str | Path) -> np.ndarray:
     """Read one gzip-compressed MNIST file: magic, sizes and md5 are checked before a pixel is used."""
     path = Path(path)
     magic, shape, md5 = choose("MNIST file", path.name.removesuffix(".gz"), IDX)
-    name, again = project.shown(path), "restore the file (git checkout digit-recognizer), or delete it to download"
+    name = project.shown(path)
+
+    def refused(what: str, given: str | None = None, allowed: str | None = None) -> MnistvizError:
+        fix = "restore the file (git checkout digit-recognizer), or delete it to download"
+        return MnistvizError(f"{name} {what}", given=given, allowed=allowed, fix=fix)
+
     try:
         raw = gzip.decompress(path.read_bytes())
     except FileNotFoundError:
-        raise MnistvizError(f"{name} does not exist", fix=again) from None
+        raise refused("does not exist") from None
     except (EOFError, OSError, zlib.error) as error:
-        raise MnistvizError(f"{name} is not a whole gzip file: {error}", fix=again) from error
+        raise refused(f"is not a whole gzip file: {error}") from error
 
     start = 4 + 4 * len(shape)  # magic number and one size per axis, big-endian
     header = struct.unpack(f">{1 + len(shape)}I", raw[:start].ljust(start, b"\0"))
+    length = f"{len(raw):,} bytes"
     if header[0] != magic:
-        raise MnistvizError(
-            f"{name} is not an IDX file",
-            given=f"{len(raw):,} bytes, magic number {header[0]}",
-            allowed=f"magic number {magic}",
-            fix=again,
-        )
+        raise refused("is not an IDX file", f"{length}, magic number {header[0]}", f"magic number {magic}")
     size = start + int(np.prod(shape))
     if header[1:] != shape or len(raw) != size:
-        raise MnistvizError(
-            f"{name} has the wrong size",
-            given=f"shape {header[1:]}, {len(raw):,} bytes",
-            allowed=f"shape {shape}, {size:,} bytes",
-            fix=again,
-        )
-    found = hashlib.md5(raw, usedforsecurity=False).hexdigest()
-    if found != md5:
-        raise MnistvizError(
-            f"{name} has other content than MNIST", given=f"md5 {found}", allowed=f"md5 {md5}", fix=again
-        )
+        raise refused("has the wrong size", f"shape {header[1:]}, {length}", f"shape {shape}, {size:,} bytes")
+    digest = hashlib.md5(raw, usedforsecurity=False).hexdigest()
+    if digest != md5:
+        raise refused("has other content than MNIST", f"md5 {digest}", f"md5 {md5}")
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape).copy()
 
 
-def _download(folder: Path, missing: list[Path]) -> list[Path]:
-    """torchvision fetches the four files into `MNIST/raw/`; ours reads and checks them as ever."""
+def _download(folder: Path, missing: list[Path]) -> None:
+    """torchvision fetches the files; those that are missing move to their place, or nothing is left behind."""
     from torchvision.datasets import MNIST
 
     print(f"{missing[0].name} is not in {project.shown(folder)}: downloading MNIST with torchvision")
-    try:
-        MNIST(str(folder), download=True)
-    except Exception as error:  # torchvision lets whatever its mirrors raise come through
-        raise MnistvizError(
-            f"MNIST is missing and could not be downloaded: {error}",
-            given=", ".join(path.name for path in missing),
-            fix="restore digit-recognizer/ (git checkout digit-recognizer), or try again with a connection",
-        ) from error
-    return [folder / "MNIST" / "raw" / f"{name}.gz" for name in IDX]
+    with TemporaryDirectory() as away:
+        try:
+            MNIST(away, download=True)
+        except Exception as error:  # torchvision lets whatever its mirrors raise come through
+            fix = "work in the repository, which holds it (or set MNISTVIZ_ROOT to it), or try again with a connection"
+            raise MnistvizError("MNIST is not here and could not be downloaded", given=folder, fix=fix) from error
+        for path in missing:
+            project.write_bytes(path, Path(away, "MNIST", "raw", path.name).read_bytes())

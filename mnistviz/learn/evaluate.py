@@ -48,7 +48,15 @@ def measure(model: nn.Module, digits: Digits) -> tuple[float, float]:
 
 
 def predict(model: nn.Module, digits: Digits) -> np.ndarray:
-    """`predict(model, test)`: ten probabilities per digit, (N, 10); `.argmax(1)` are the answers."""
+    """`predict(model, test)`: ten probabilities per digit, (N, 10); `.argmax(1)` are the answers.
+
+    >>> mv.predict(model, test[:3]).shape
+    (3, 10)
+    >>> mv.predict(model, test[:3]).argmax(1)
+    array([7, 2, 1])
+    >>> mv.predict(model, test[0]).sum().round(3)
+    np.float32(1.0)
+    """
     return logits(model, digits).softmax(1).cpu().numpy()
 
 
@@ -56,6 +64,14 @@ def evaluate(model: nn.Module, digits: Digits, *, attack: Attack | None = None, 
     """`report = evaluate(model, val)`; then `report.accuracy`, `report.per_digit`, `report.mistakes`.
 
     With an attack, `evaluate(model, val, attack=mv.attacks.PGD)`, the digits are first changed against this model.
+
+    >>> report = mv.evaluate(model, test[:200])
+    >>> report.confusion.shape, report.per_digit.shape
+    ((10, 10), (10, 4))
+    >>> report.accuracy > 0.95
+    True
+    >>> mv.evaluate(model, test[:200], attack=mv.attacks.FGSM).accuracy < report.accuracy
+    True
     """
     labels = digits.known_labels().cpu().numpy()
     scores = logits(model, digits) if attack is None else scores_of(model, attacked(model, digits, attack, seed))
@@ -75,11 +91,8 @@ class Report:
 
     def __post_init__(self) -> None:
         if self.log_probabilities.shape != (len(self.labels), 10):
-            raise MnistvizError(
-                "predictions and labels do not match",
-                given=f"{self.log_probabilities.shape} and {self.labels.shape}",
-                allowed="(N, 10) and (N,)",
-            )
+            given = f"{self.log_probabilities.shape} and {self.labels.shape}"
+            raise MnistvizError("predictions and labels do not match", given=given, allowed="(N, 10) and (N,)")
 
     @cached_property
     def probabilities(self) -> np.ndarray:
@@ -139,15 +152,10 @@ class Report:
     def mistakes(self) -> pd.DataFrame:
         """One row per wrong answer, the most confident first; `row` counts in the evaluated digits."""
         wrong = np.flatnonzero(self.predictions != self.labels)
-        table = pd.DataFrame(
-            {
-                "row": wrong,
-                "label": self.labels[wrong],
-                "prediction": self.predictions[wrong],
-                "confidence": self.probabilities[wrong, self.predictions[wrong]],
-                "given_to_label": self.probabilities[wrong, self.labels[wrong]],
-            }
-        )
+        label, prediction = self.labels[wrong], self.predictions[wrong]
+        table = pd.DataFrame({"row": wrong, "label": label, "prediction": prediction})
+        table["confidence"] = self.probabilities[wrong, prediction]
+        table["given_to_label"] = self.probabilities[wrong, label]
         return table.sort_values("confidence", ascending=False, kind="stable", ignore_index=True)
 
     @cached_property
@@ -155,9 +163,8 @@ class Report:
         """Which digit is taken for which, the most frequent first: count, and share of that digit."""
         counts, rates = self.confusion, self.confusion_rates
         label, prediction = np.nonzero(np.where(np.eye(10, dtype=bool), 0, counts))
-        columns = {"label": label, "prediction": prediction}
-        values = {"count": counts[label, prediction], "rate": rates[label, prediction]}
-        table = pd.DataFrame(columns | values)
+        table = pd.DataFrame({"label": label, "prediction": prediction})
+        table["count"], table["rate"] = counts[label, prediction], rates[label, prediction]
         return table.sort_values("count", ascending=False, kind="stable", ignore_index=True)
 
     @property
@@ -201,9 +208,8 @@ class Report:
         order = np.argsort(-self.confidence, kind="stable")
         given = np.arange(1, len(order) + 1)
         wrong = np.cumsum((self.predictions != self.labels)[order])
-        return pd.DataFrame(
-            {"coverage": given / len(order), "error": wrong / given, "threshold": self.confidence[order]}
-        )
+        columns = {"coverage": given / len(order), "error": wrong / given, "threshold": self.confidence[order]}
+        return pd.DataFrame(columns)
 
     def take(self, rows: np.ndarray | list[int]) -> "Report":
         """The same report for some of its digits; `row` of its mistakes counts anew."""
@@ -215,11 +221,8 @@ class Report:
     def undisputed(self) -> "Report":
         """Without the 15 digits of MNIST's test set whose labels most people contradict."""
         if self.digits.source != "MNIST test" or len(self.labels) != 10_000:
-            raise MnistvizError(
-                "disputed labels are known only for MNIST's own 10,000 test digits",
-                given=self.digits,
-                fix='mv.evaluate(model, mv.load_digits("mnist").test)',
-            )
+            what = "disputed labels are known only for MNIST's own 10,000 test digits"
+            raise MnistvizError(what, given=self.digits, fix='mv.evaluate(model, mv.load_digits("mnist").test)')
         return self.take(np.setdiff1d(np.arange(10_000), self.disputed))
 
     def cooled(self, temperature: float) -> "Report":

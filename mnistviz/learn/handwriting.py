@@ -28,11 +28,8 @@ def read_digit(path: str | Path) -> Digits:
     except FileNotFoundError:
         raise MnistvizError("no such picture", given=str(path)) from None
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise MnistvizError(
-            f"{path.name} cannot be read as a picture",
-            given=str(error)[:120],
-            allowed="PNG, JPEG and what else Pillow reads",
-        ) from error
+        what, allowed = f"{path.name} cannot be read as a picture", "PNG, JPEG and what else Pillow reads"
+        raise MnistvizError(what, given=str(error)[:120], allowed=allowed) from error
     opaque = np.asarray(image.getchannel("A"), dtype=np.float32)
     drawn = np.average(np.asarray(image.convert("L")), weights=opaque) if opaque.any() else 0
     light_ink = drawn > 128 and opaque.mean() < 128  # light strokes on a page that is mostly transparent
@@ -64,14 +61,10 @@ def centre(share: np.ndarray) -> np.ndarray:
     cut = share[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     scale = BOX / max(cut.shape)
     size = (max(1, round(cut.shape[1] * scale)), max(1, round(cut.shape[0] * scale)))
-    small = np.asarray(
-        Image.fromarray(cut.astype(np.float32)).resize(
-            size, Image.Resampling.BOX if scale < 0.5 else Image.Resampling.BILINEAR
-        )
-    )
+    method = Image.Resampling.BOX if scale < 0.5 else Image.Resampling.BILINEAR
+    small = np.asarray(Image.fromarray(cut.astype(np.float32)).resize(size, method))
     small = small / small.max()
-    h, w = small.shape
-    mass = small.sum()
+    (h, w), mass = small.shape, small.sum()
     y = round(MIDDLE - float((small.sum(1) * np.arange(h)).sum() / mass))
     x = round(MIDDLE - float((small.sum(0) * np.arange(w)).sum() / mass))
     y, x = min(max(y, 0), SIDE - h), min(max(x, 0), SIDE - w)

@@ -15,7 +15,7 @@ TEST_ROWS = 28_000
 
 
 def read_csv(path: str | Path, *, labelled: bool) -> tuple[np.ndarray, np.ndarray | None]:
-    """`images, labels = read_csv("train.csv", labelled=True)`: uint8 (N, 28, 28) and int64 (N,), every value checked."""
+    """`images, labels = read_csv("train.csv", labelled=True)`: uint8 (N, 28, 28) and int64 (N,), all values checked."""
     path = Path(path)
     if not path.exists():
         fix = "put Kaggle's train.csv and test.csv in digit-recognizer/"
@@ -36,57 +36,49 @@ def _parse(path: Path, columns: list[str]):  # type: ignore[no-untyped-def]  # p
     from pyarrow import csv
 
     name = project.shown(path)
+    _check_header(path, columns)
     try:
-        with open(path, "rb") as file:
-            header = file.readline(20_000).decode("utf-8-sig", "replace").strip().replace('"', "").split(",")
-    except OSError as error:
-        raise MnistvizError(f"{name} cannot be read: {error.strerror or error}") from error
-    if header != columns:
-        missing = [c for c in columns if c not in header]
-        extra = [c or "(no name)" for c in header if c not in columns]
-        hint = "compare the first line of the file with Kaggle's"
-        if missing == ["label"] and not extra:
-            hint = "this looks like test.csv; train.csv has a label column"
-        elif extra == ["label"] and not missing:
-            hint = "this looks like train.csv; test.csv has no label column"
-        parts = [f"missing {_few(missing)}" if missing else "", f"unexpected {_few(extra)}" if extra else ""]
-        raise MnistvizError(
-            f"{name} does not have Kaggle's columns",
-            given="; ".join(p for p in parts if p) or "the right names in another order",
-            allowed=f"{columns[0]}, {columns[1]} … pixel783 ({len(columns)} columns)",
-            fix=hint,
-        )
-    try:
-        table = csv.read_csv(
-            path,
-            csv.ReadOptions(column_names=columns, skip_rows=1),  # the header is checked above
-            convert_options=csv.ConvertOptions(column_types={c: pa.int16() for c in columns}),
-        )
+        reading = csv.ReadOptions(column_names=columns, skip_rows=1)
+        converting = csv.ConvertOptions(column_types={column: pa.int16() for column in columns})
+        table = csv.read_csv(path, reading, convert_options=converting)
     except pa.ArrowInvalid as error:
-        raise MnistvizError(
-            f"{name} has a row that cannot be read: {error}",
-            allowed=f"{len(columns)} whole numbers in every row",
-            fix="download the file again, or mend that row",
-        ) from error
+        allowed, fix = f"{len(columns)} whole numbers in every row", "download the file again, or mend that row"
+        raise MnistvizError(f"{name} has a row that cannot be read: {error}", allowed=allowed, fix=fix) from error
     if table.num_rows == 0:
         raise MnistvizError(f"{name} has a header and no rows", fix="download the file again")
     for column in columns:
         if table[column].null_count:
-            row = int(np.argmax(table[column].is_null().to_numpy()))
-            raise MnistvizError(
-                f"{name} has an empty value", given=f"row {row + 1}, column {column}", allowed="a whole number"
-            )
+            given = f"row {int(np.argmax(table[column].is_null().to_numpy())) + 1}, column {column}"
+            raise MnistvizError(f"{name} has an empty value", given=given, allowed="a whole number")
     return table
+
+
+def _check_header(path: Path, columns: list[str]) -> None:
+    try:
+        with open(path, "rb") as file:
+            header = file.readline(20_000).decode("utf-8-sig", "replace").strip().replace('"', "").split(",")
+    except OSError as error:
+        raise MnistvizError(f"{project.shown(path)} cannot be read: {error.strerror or error}") from error
+    if header == columns:
+        return
+    missing = [column for column in columns if column not in header]
+    extra = [column or "(no name)" for column in header if column not in columns]
+    fix = "compare the first line of the file with Kaggle's"
+    if missing == ["label"] and not extra:
+        fix = "this looks like test.csv; train.csv has a label column"
+    elif extra == ["label"] and not missing:
+        fix = "this looks like train.csv; test.csv has no label column"
+    parts = [f"missing {_few(missing)}" if missing else "", f"unexpected {_few(extra)}" if extra else ""]
+    given = "; ".join(part for part in parts if part) or "the right names in another order"
+    allowed = f"{columns[0]}, {columns[1]} … pixel783 ({len(columns)} columns)"
+    raise MnistvizError(f"{project.shown(path)} does not have Kaggle's columns", given=given, allowed=allowed, fix=fix)
 
 
 def _check_range(path: Path, kind: str, values: np.ndarray, top: int) -> None:
     if values.min() < 0 or values.max() > top:
         row, column = np.argwhere((values < 0) | (values > top))[0]
-        raise MnistvizError(
-            f"{project.shown(path)} has a {kind} out of range",
-            given=f"{values[row, column]} in row {row + 1}" + (f", pixel{column}" if kind == "pixel" else ""),
-            allowed=f"0 to {top}",
-        )
+        given = f"{values[row, column]} in row {row + 1}" + (f", pixel{column}" if kind == "pixel" else "")
+        raise MnistvizError(f"{project.shown(path)} has a {kind} out of range", given=given, allowed=f"0 to {top}")
 
 
 def _few(names: list[str]) -> str:
@@ -132,9 +124,7 @@ def validate_submission(path: str | os.PathLike[str], predictions: np.ndarray) -
     lines = Path(path).read_text().split("\n")
     expected = ["ImageId,Label", *(f"{i},{label}" for i, label in enumerate(predictions, 1)), ""]
     if lines != expected:
-        at = next(i for i, (a, b) in enumerate(zip_longest(lines, expected)) if a != b)
-        raise MnistvizError(
-            f"{Path(path).name} does not hold these predictions",
-            given=f"line {at + 1}: {lines[at] if at < len(lines) else 'missing'!r}",
-            allowed=repr(expected[at]) if at < len(expected) else "the end of the file",
-        )
+        pairs = zip_longest(lines, expected, fillvalue="(the end of the file)")
+        number, line, right = next((i, a, b) for i, (a, b) in enumerate(pairs, start=1) if a != b)
+        given, what = f"line {number}: {line!r}", f"{Path(path).name} does not hold these predictions"
+        raise MnistvizError(what, given=given, allowed=repr(right))

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torchinfo import summary
 
+from mnistviz.device import device_of
 from mnistviz.errors import choose
 
 MEAN, SD = 0.1307, 0.3081  # of the 60,000 training images, pixels in [0, 1]
@@ -184,8 +184,9 @@ def count_parameters(model: nn.Module) -> int:
 
 def layer_table(model: nn.Module) -> pd.DataFrame:
     """Layer by layer, for one digit: shapes, parameters, multiply-adds and sizes, counted by torchinfo."""
-    device = next(model.parameters()).device
-    stats = summary(model, input_data=torch.zeros(1, 1, 28, 28, device=device), verbose=0)
+    from torchinfo import summary
+
+    stats = summary(model, input_data=torch.zeros(1, 1, 28, 28, device=device_of(model)), verbose=0)
     table = pd.DataFrame(
         {
             "layer": info.var_name,

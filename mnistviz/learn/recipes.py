@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,6 +11,7 @@ from mnistviz.device import PRECISIONS
 from mnistviz.errors import check, choose
 from mnistviz.learn.attacks import Attack
 from mnistviz.learn.augment import Augment
+from mnistviz.run import Run
 
 OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -97,15 +98,6 @@ class Recipe:
         return None
 
 
-class Sized(Protocol):
-    """What a recipe takes from a run: its seed, and its profile's cap on epochs."""
-
-    @property
-    def seed(self) -> int: ...
-    @property
-    def epochs(self) -> int | None: ...
-
-
 # As far as each README states it; "open" marks what it leaves out and the ordinary thing chosen here.
 PUBLISHED = {
     "simple": Recipe("simple", epochs=8, batch=64),  # open: optimiser (Adam 0.001) and batch (64)
@@ -147,22 +139,22 @@ ROBUST = {
 }  # fmt: skip
 
 
-def published(name: str, run: Sized | None = None) -> Recipe:
+def published(name: str, run: Run | None = None) -> Recipe:
     """`published("deep")`: the recipe of that system's README. With a run: its seed, and its cap on epochs."""
     return _sized(choose("published recipe", name, PUBLISHED), run)
 
 
-def tuned(name: str, run: Sized | None = None) -> Recipe:
+def tuned(name: str, run: Run | None = None) -> Recipe:
     """`tuned("deep", run)`: our recipe for that architecture, chosen by validation accuracy."""
     return _sized(choose("tuned recipe", name, TUNED), run)
 
 
-def robust(name: str, run: Sized | None = None) -> Recipe:
+def robust(name: str, run: Run | None = None) -> Recipe:
     """`robust("simple", run)`: training under attack; slower by the number of its steps."""
     return _sized(choose("robust recipe", name, ROBUST), run)
 
 
-def _sized(recipe: Recipe, run: Sized | None) -> Recipe:
+def _sized(recipe: Recipe, run: Run | None) -> Recipe:
     if run is None:
         return recipe
     return recipe.but(seed=run.seed, epochs=min(recipe.epochs, run.epochs or recipe.epochs))

@@ -40,6 +40,16 @@ def fit(
     Afterwards `model` holds the final weights and `history.best` those of the best epoch. With a
     folder, both are saved there with their cards, and a run that was killed goes on with `resume=True`
     to the very weights it would have reached. Events for callbacks: start, step, epoch, end.
+
+    >>> steps, recipe = [], mv.recipes.tuned("compact").but(epochs=2)
+    >>> watched = {"step": lambda state: steps.append(state.step)}
+    >>> history = mv.fit(mv.models.compact(), few, few[:100], recipe, callbacks=watched, progress=False)
+    >>> history.table.shape  # epochs, measures
+    (2, 6)
+    >>> history.best["conv1.weight"].shape
+    torch.Size([10, 1, 5, 5])
+    >>> steps  # 600 digits in batches of 128, twice
+    [1, 2, 3, 4, 5, 1, 2, 3, 4, 5]
     """
     for digits in (train,) if val is None else (train, val):
         if not len(digits.known_labels()):
@@ -89,9 +99,9 @@ def _prepared(
     progress: bool,
 ) -> Fit:
     """The training before its first step: model on its device, optimiser, schedule, moving average."""
-    listeners = {event: [given] if callable(given) else list(given) for event, given in callbacks.items()}
-    for event in listeners:
+    for event in callbacks:
         choose("training event", event, dict.fromkeys(EVENTS))
+    listeners = {event: [given] if callable(given) else list(given) for event, given in callbacks.items()}
     precision = pick_precision(recipe.precision, device)
     model.to(device, memory_format=precision.memory_format)  # type: ignore[call-overload]
     optimiser = recipe.make_optimiser(model)
@@ -101,9 +111,7 @@ def _prepared(
         averaged = AveragedModel(model, multi_avg_fn=_moving_average(recipe.average), use_buffers=True)
     schedule = recipe.make_schedule(optimiser, steps)
     log = Log(progress)
-    return Fit(
-        model, recipe, History(recipe), optimiser, schedule, averaged, steps, device, precision, listeners, log
-    )
+    return Fit(model, recipe, History(recipe), optimiser, schedule, averaged, steps, device, precision, listeners, log)
 
 
 def _train_epoch(state: Fit, train: Digits) -> dict[str, float]:

@@ -7,14 +7,12 @@ from typing import Any
 from torch import Tensor
 
 from mnistviz.errors import MnistvizError
-from mnistviz.look.replay import margins, padded, pair
+from mnistviz.look.replay import margins, padded, pair, under_window
 from mnistviz.look.trace import Step, Trace, sizes
 
-WITH_LEDGER = ("Conv2d", "Linear")
-ALONE = (
-    "Normalise", "BatchNorm1d", "BatchNorm2d", "ReLU", "LeakyReLU", "GELU", "SiLU", "Sigmoid", "Tanh", "Identity",
-    "Dropout", "Dropout1d", "Dropout2d",
-)  # fmt: skip
+WEIGHTED = ("Conv2d", "Linear")  # layers whose outputs are sums of products
+GATES = ("ReLU", "LeakyReLU", "GELU", "SiLU", "Sigmoid", "Tanh", "Identity", "Dropout", "Dropout1d", "Dropout2d")
+POINTWISE = ("Normalise", "BatchNorm1d", "BatchNorm2d", *GATES)  # layers that treat each value by itself
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,31 +61,45 @@ def ledger(trace: Trace, layer: str, channel: int, y: int | None = None, x: int 
     """`ledger(trace, "conv2", channel=5, y=3, x=7)`; of a linear layer `ledger(trace, "fc2", 7)`.
 
     Channel, y and x count from 0; y goes down from the top, x to the right.
+
+    >>> mv.ledger(trace, "conv2", channel=5, y=3, x=7).products.shape
+    torch.Size([8, 3, 3])
+    >>> mv.ledger(trace, "fc1", 7).products.shape
+    torch.Size([1568])
+    >>> pixel = mv.ledger(trace, "conv2", channel=5, y=3, x=7)
+    >>> abs(pixel.total - pixel.recorded) < 1e-4
+    True
     """
     trace.one_digit()
     step = trace[layer]
-    if step.kind not in WITH_LEDGER:
-        have = [key for key, s in trace.items() if s.kind in WITH_LEDGER]
+    if step.kind not in WEIGHTED:
         raise MnistvizError(
             f"{layer!r} is a {step.kind} and multiplies no weights with a patch",
-            allowed=", ".join(have) or "no layer of this trace",
+            allowed=", ".join(trace.of_kind(*WEIGHTED)) or "no layer of this trace",
             fix="ask the ledger of one of these, convolutions and linear layers",
         )
     unit = unit_of(step, layer, channel, y, x)
     if step.kind == "Linear" and len(unit) != 1:
         raise MnistvizError(f"{layer!r} is applied to more than one row of features", given=sizes(step.inputs))
+    return ledger_of(step, unit, layer)
+
+
+def ledger_of(step: Step, unit: tuple[int, ...], layer: str = "") -> Ledger:
+    """The ledger of a unit of a weighted step; the step's own name is the default."""
+    assert step.weight is not None
+    layer, channel = layer or step.name, unit[0]
     recorded, bias = float(step.result[(0, *unit)]), 0.0 if step.bias is None else float(step.bias[channel])
-    kernel = step.weight[channel]  # type: ignore[index]
+    kernel = step.weight[channel]
     if len(unit) == 1:
         return Ledger(layer, step.kind, unit, step.input[0], kernel, bias, recorded, range(len(kernel)))
-    s = step.settings
-    (stride_y, stride_x), (gap_y, gap_x) = s["stride"], s["dilation"]
-    channels, height, width = kernel.shape
-    first = channel // (len(step.weight) // s["groups"]) * channels  # type: ignore[arg-type]
-    top, left = unit[1] * stride_y, unit[2] * stride_x
-    bottom, right = top + gap_y * (height - 1) + 1, left + gap_x * (width - 1) + 1
-    patch = padded(step.input, s)[0, first : first + channels, top:bottom:gap_y, left:right:gap_x]
-    return Ledger(layer, step.kind, unit, patch, kernel, bias, recorded, range(first, first + channels))
+    outputs_per_group = len(step.weight) // step.settings["groups"]
+    first = channel // outputs_per_group * len(kernel)
+    inputs = range(first, first + len(kernel))  # the input channels that this group reads
+    (top, _), (left, _) = margins(step.settings)
+    rows = [row + top for row in under_window(step, 0, unit[1])]
+    columns = [column + left for column in under_window(step, 1, unit[2])]
+    patch = padded(step.input, step.settings)[0, inputs.start : inputs.stop, rows][:, :, columns]
+    return Ledger(layer, step.kind, unit, patch, kernel, bias, recorded, inputs)
 
 
 def unit_of(step: Step, layer: str, channel: int, y: int | None, x: int | None) -> tuple[int, ...]:
@@ -125,13 +137,7 @@ def shape_formula(trace: Trace, layer: str) -> Formula:
     shape, s = tuple(step.input.shape[1:]), step.settings
     weights, parameters = _weights(step)
     if step.kind in ("Conv2d", "MaxPool2d", "AvgPool2d"):
-        (top, bottom), (left, right) = margins(s)
-        parts = zip(shape[1:], (top + bottom, left + right), pair(s["kernel_size"]), pair(s["stride"]),
-                    pair(s.get("dilation", 1)), strict=True)  # fmt: skip
-        rows, columns = (
-            _sides(*part, ceil=s.get("ceil_mode", False), margin=before)
-            for part, (before, _) in zip(parts, margins(s), strict=True)
-        )
+        rows, columns = (_side(step, axis) for axis in (0, 1))
         size = rows[0] if rows[0] == columns[0] else f"rows {rows[0]}; columns {columns[0]}"
         channels = s["out_channels"] if step.kind == "Conv2d" else shape[0]
         return Formula(size, (channels, rows[1], columns[1]), weights, parameters)
@@ -151,36 +157,42 @@ def shape_formula(trace: Trace, layer: str) -> Formula:
             f"no size formula is known for {layer!r}, a {step.kind}",
             given=f"{sizes(step.inputs)} → {sizes(step.output)}",
         )
-    alone = "each value by itself: " if step.kind in ALONE else ""
+    alone = "each value by itself: " if step.kind in POINTWISE else ""
     return Formula(f"{alone}the size stays", shape, weights, parameters)
 
 
-def _sides(n: int, added: int, kernel: int, stride: int, dilation: int, *, ceil: bool, margin: int) -> tuple[str, int]:
-    """One side of a sliding window: the formula with its numbers, and what it gives."""
-    reach = dilation * (kernel - 1) + 1
-    out, rest = divmod(n + added - reach, stride)
+def _side(step: Step, axis: int) -> tuple[str, int]:
+    """One side of a sliding window, rows (axis 0) or columns: the formula with its numbers, and what it gives."""
+    s, n = step.settings, step.input.shape[2 + axis]
+    before, after = margins(s)[axis]
+    kernel, stride, dilation = (pair(s.get(name, 1))[axis] for name in ("kernel_size", "stride", "dilation"))
+    out, rest = divmod(n + before + after - dilation * (kernel - 1) - 1, stride)
     out += 1
-    ceil = ceil and rest > 0 and out * stride < n + margin  # one more window, if it begins inside
-    out += ceil
+    one_more = s.get("ceil_mode", False) and rest > 0 and out * stride < n + before  # if it begins inside
+    if one_more:
+        out += 1
     window = str(kernel) if dilation == 1 else f"({dilation}·({kernel} − 1) + 1)"
-    border = "" if not added else f" + 2·{added // 2}" if added % 2 == 0 else f" + {added}"
-    cut = ("⌈", "⌉") if ceil else ("⌊", "⌋")
+    border = ""
+    if before or after:
+        border = f" + 2·{before}" if before == after else f" + {before + after}"
     share = f"({n}{border} − {window}) / {stride}"
-    return f"{cut[0] + share + cut[1] if rest else share} + 1 = {out}", out
+    if rest:
+        share = f"⌈{share}⌉" if one_more else f"⌊{share}⌋"
+    return f"{share} + 1 = {out}", out
 
 
 def _weights(step: Step) -> tuple[str, int]:
     s, count = step.settings, step.parameters
-    if step.kind == "Conv2d":
-        height, width = s["kernel_size"]
-        one = f"{s['in_channels'] // s['groups']}·{height}·{width}"
-    elif step.kind == "Linear":
-        one = str(s["in_features"])
-    else:
-        plural = {"weight": "weights", "bias": "biases"}
-        named = [f"{step.weights[n].numel()} {plural.get(n, n)}" for n in s["parameters"]]
-        return (f"{' + '.join(named)} = {count:,}" if count else "none"), count
-    return f"{len(step.weight)} · {f'({one} + 1)' if step.bias is not None else one} = {count:,}", count  # type: ignore[arg-type]
+    if step.kind in WEIGHTED:
+        if step.kind == "Conv2d":
+            (height, width), units = s["kernel_size"], s["out_channels"]
+            sums = f"{s['in_channels'] // s['groups']}·{height}·{width}"
+        else:
+            sums, units = str(s["in_features"]), s["out_features"]
+        return f"{units} · {sums if step.bias is None else f'({sums} + 1)'} = {count:,}", count
+    plural = {"weight": "weights", "bias": "biases"}
+    named = [f"{step.weights[name].numel()} {plural.get(name, name)}" for name in s["parameters"]]
+    return (f"{' + '.join(named)} = {count:,}" if count else "none"), count
 
 
 def describe(trace: Trace) -> list[dict[str, Any]]:
@@ -188,10 +200,6 @@ def describe(trace: Trace) -> list[dict[str, Any]]:
     rows = []
     for key, step in trace.items():
         formula = shape_formula(trace, key)
-        rows.append(
-            {
-                "layer": key, "kind": step.kind, "input": sizes(step.inputs), "output": sizes(step.output),
-                "size": formula.size, "parameters": formula.weights,
-            }
-        )  # fmt: skip
+        row = {"layer": key, "kind": step.kind, "input": sizes(step.inputs), "output": sizes(step.output)}
+        rows.append(row | {"size": formula.size, "parameters": formula.weights})
     return rows

@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mnistviz.errors import MnistvizError, choose
+from mnistviz.errors import MnistvizError, choose, one_of
 from mnistviz.look.layers import undisturbed, unwrapped
+
+DEFAULT = "integrated gradients"
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,8 +26,9 @@ class Attribution:
     residual: float | None = None  # integrated gradients: what the sum misses, as a share of what it should explain
 
 
-def attribute(model: nn.Module, pixels: Tensor, method: str = "integrated gradients", target: int | None = None,
-              **options: Any) -> Attribution:  # fmt: skip
+def attribute(
+    model: nn.Module, pixels: Tensor, method: str = DEFAULT, target: int | None = None, **options: Any
+) -> Attribution:
     """`attribute(model, digit.pixels, "saliency", target=7).values`: by default for the model's own answer.
 
     What is "nothing" is black, 0 in pixels: the baseline of integrated gradients, and what occlusion puts in
@@ -37,20 +40,14 @@ def attribute(model: nn.Module, pixels: Tensor, method: str = "integrated gradie
     model, _ = unwrapped(model)
     with undisturbed(model), torch.enable_grad():
         x = pixels.detach().clone().requires_grad_()
-        if target is None:
-            target = int(model(x)[0].argmax())
-        elif not 0 <= target < model(x).shape[1]:
-            raise MnistvizError("no such answer", given=target, allowed=f"0 to {model(x).shape[1] - 1}")
+        scores = model(x)[0]
+        target = int(scores.argmax()) if target is None else target
+        one_of("answer", target, len(scores))
         cells, residual = compute(model, x, target, **options)
     cells = cells.detach()[0, 0].double()
-    return Attribution(method, target, _to_pixels(cells, x.shape[2:]), cells, residual)
-
-
-def _to_pixels(cells: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Each cell as a block of pixels: nothing is made smoother than it is."""
-    if tuple(cells.shape) == tuple(size):
-        return cells
-    return F.interpolate(cells[None, None], tuple(size), mode="nearest")[0, 0]
+    # each cell as a block of pixels: nothing is made smoother than it is
+    values = F.interpolate(cells[None, None], tuple(x.shape[2:]), mode="nearest")[0, 0]
+    return Attribution(method, target, values, cells, residual)
 
 
 def _saliency(model: nn.Module, x: Tensor, target: int) -> tuple[Tensor, None]:
@@ -90,8 +87,11 @@ def _occlusion(model: nn.Module, x: Tensor, target: int, side: int = 4, stride: 
 
 
 METHODS: dict[str, Callable[..., tuple[Tensor, float | None]]] = {
-    "saliency": _saliency, "integrated gradients": _integrated, "grad-cam": _grad_cam, "occlusion": _occlusion,
-}  # fmt: skip
+    "saliency": _saliency,
+    "integrated gradients": _integrated,
+    "grad-cam": _grad_cam,
+    "occlusion": _occlusion,
+}
 
 
 def edges(pixels: Tensor) -> Tensor:
@@ -118,15 +118,13 @@ def agreement(a: Tensor, b: Tensor, pixels: Tensor) -> float:
 
     Paper is left out: some methods give it 0 whatever the network, and would agree with anything.
     """
-    ranks, inked = [], pixels.flatten() > 0
-    for x in (a, b):
-        flat = x.flatten()[inked]
-        _, inverse, counts = flat.unique(return_inverse=True, return_counts=True)
-        last = counts.cumsum(0).double()
-        ranks.append((last - (counts - 1) / 2)[inverse])  # ties share their mean rank
-    first, second = (r - r.mean() for r in ranks)
-    size = float(first.norm() * second.norm())
-    return float(first @ second) / size if size else float("nan")
+    from scipy.stats import spearmanr
+
+    inked = pixels.flatten() > 0
+    first, second = (values.flatten()[inked].cpu().double() for values in (a, b))
+    if any(len(values.unique()) < 2 for values in (first, second)):  # a flat map orders nothing
+        return float("nan")
+    return float(spearmanr(first, second).statistic)
 
 
 @torch.no_grad()
@@ -159,8 +157,9 @@ class Sanity:
     at_random: Tensor  # while as many are turned black in a drawn order, mean of several draws
 
 
-def sanity(model: nn.Module, pixels: Tensor, method: str = "integrated gradients", target: int | None = None,
-           seed: int = 0, **options: Any) -> Sanity:  # fmt: skip
+def sanity(
+    model: nn.Module, pixels: Tensor, method: str = DEFAULT, target: int | None = None, seed: int = 0, **options: Any
+) -> Sanity:
     """`sanity(model, digit.pixels, "saliency")`: an attribution with its control experiments."""
     mine = attribute(model, pixels, method, target, **options)
     other = attribute(randomised(model, seed), pixels, method, mine.target, **options)
@@ -168,6 +167,5 @@ def sanity(model: nn.Module, pixels: Tensor, method: str = "integrated gradients
     shares, falls = deletion(model, pixels, mine.values, mine.target)
     drawn = [torch.rand(mine.values.shape, generator=generator) for _ in range(8)]
     chance = torch.stack([deletion(model, pixels, order, mine.target)[1] for order in drawn]).mean(0)
-    return Sanity(mine, other, shape, agreement(mine.values, other.values, pixels),
-                  agreement(mine.values, shape, pixels),
-                  shares, falls, chance)  # fmt: skip
+    with_random, with_edges = (agreement(mine.values, control, pixels) for control in (other.values, shape))
+    return Sanity(mine, other, shape, with_random, with_edges, shares, falls, chance)

@@ -3,25 +3,17 @@
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import copy as shallow_copy
 from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
-from mnistviz.errors import MnistvizError
-from mnistviz.look.layers import (
-    Layers,
-    kind_of,
-    names_of,
-    pick,
-    settings_of,
-    undisturbed,
-    unwrapped,
-    weights_of,
-)
+from mnistviz.errors import MnistvizError, one_of
+from mnistviz.look.layers import Hooks, Layers, kind_of, names_of, pick, settings_of, undisturbed, unwrapped, weights_of
 from mnistviz.look.trace import MODEL_INPUT, Step, Trace, sizes, tensors
 
 Arguments = tuple[Any, ...]
@@ -36,6 +28,17 @@ def capture(
     Records every layer, or those named: `"conv2"`, `["conv1", "fc2"]`, `"conv*"`. Inside, the model is in
     evaluation mode; afterwards modes, buffers, random state and hooks are as they were, whatever happened.
     With `as_is` the capture only listens: the model runs in the modes it has, and its own changes stay.
+
+    >>> with mv.capture(model) as trace:
+    ...     scores = model(test[0].pixels)
+    >>> trace["conv2"]
+    Step('conv2': Conv2d, 8×14×14 → 16×14×14)
+    >>> trace["conv2"].output.shape
+    torch.Size([1, 16, 14, 14])
+    >>> with mv.capture(model, "conv*") as trace:
+    ...     scores = model(test[:5].pixels)
+    >>> trace.keys
+    ['conv1', 'conv2', 'conv3', 'conv4']
     """
     model, compiled = unwrapped(model)
     chosen, names = pick(model, layers), names_of(model)
@@ -45,19 +48,13 @@ def capture(
     if compiled:
         trace.notes.append("the model is compiled; it ran uncompiled here, so that each layer could be seen")
     recorder = _Recorder(trace, gradients)
-    with ExitStack() as stack:
-        if compiled:
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
-        if not as_is:
-            stack.enter_context(undisturbed(model))
+    with nullcontext() if as_is else undisturbed(model), Hooks(model) as hooks:
         try:
-            # behind everybody else's hooks; called on the class, since a scripted module refuses hooks of its own
-            before, after = nn.Module.register_forward_pre_hook, nn.Module.register_forward_hook
-            stack.callback(before(model, recorder.before_model, with_kwargs=True).remove)
+            hooks.before(model, recorder.before_model, with_kwargs=True)
             for name, module in chosen.items():
-                stack.callback(before(module, recorder.before_layer(name), with_kwargs=True).remove)
-                stack.callback(after(module, recorder.after_layer, always_call=True).remove)
-            stack.callback(after(model, recorder.after_model).remove)
+                hooks.before(module, recorder.before_layer(name), with_kwargs=True)
+                hooks.after(module, recorder.after_layer, always_call=True)
+            hooks.after(model, recorder.after_model)
             yield trace
         except Exception as error:
             recorder.explain(error)
@@ -93,11 +90,11 @@ class _Copy:
 class _Recorder:
     """Turns calls of layers into the steps of a trace.
 
-        model(x)   before_model   the input is copied
-          conv1    before_layer   a call begins: what goes in is copied, and where it came from looked up
-                   after_layer    the call ends: it becomes a step, or, if it raised, is remembered as `stopped`
-          ...                     layers may hold layers: calls under way are a stack
-                   after_model    the output is copied; the trace is complete
+    model(x)   before_model   the input is copied
+      conv1    before_layer   a call begins: what goes in is copied, and where it came from looked up
+               after_layer    the call ends: it becomes a step, or, if it raised, is remembered as `stopped`
+      ...                     layers may hold layers: calls under way are a stack
+               after_model    the output is copied; the trace is complete
     """
 
     def __init__(self, trace: Trace, gradients: bool) -> None:
@@ -163,26 +160,21 @@ class _Recorder:
             self.trace.notes.append(f"never called in this pass: {', '.join(unseen)}")
 
     def keep(self, value: Any, source: int | None = None, remember: bool = False) -> Any:
-        """A copy of all tensors in a nest; what is already kept, and unchanged since, is not copied again."""
-        if isinstance(value, Tensor):
-            known = self.known(value)
-            copy = value.detach().clone() if known is None else known.copy
-            if source is not None or (remember and known is None):
-                version = None if value.is_inference() else value._version
-                self.copies[id(value)] = _Copy(weakref.ref(value), version, copy, source)
-            return copy
-        if isinstance(value, dict):
-            return {key: self.keep(part, source, remember) for key, part in value.items()}
-        if isinstance(value, tuple | list):
-            parts = [self.keep(part, source, remember) for part in value]
-            if hasattr(value, "_fields"):
-                return type(value)(*parts)
-            return type(value)(parts) if type(value).__module__ in ("builtins", "torch.return_types") else tuple(parts)
-        if is_dataclass(value) and not isinstance(value, type) and tensors(value):
+        """The same nest with copies of its tensors."""
+        if is_dataclass(value) and not isinstance(value, type):
             record = shallow_copy(value)
-            record.__dict__.update({key: self.keep(part, source, remember) for key, part in vars(value).items()})
+            record.__dict__.update(self.keep(dict(vars(value)), source, remember))
             return record
-        return value
+        return tree_map_only(Tensor, lambda tensor: self.copy_of(tensor, source, remember), value)
+
+    def copy_of(self, tensor: Tensor, source: int | None, remember: bool) -> Tensor:
+        """A copy; what was copied already, and is unchanged since, is not copied again."""
+        known = self.known(tensor)
+        copy = tensor.detach().clone() if known is None else known.copy
+        if source is not None or (remember and known is None):
+            version = None if tensor.is_inference() else tensor._version
+            self.copies[id(tensor)] = _Copy(weakref.ref(tensor), version, copy, source)
+        return copy
 
     def known(self, tensor: Tensor) -> _Copy | None:
         copy = self.copies.get(id(tensor))
@@ -206,35 +198,24 @@ def ablate(model: nn.Module, layer: str, channels: Any) -> Iterator[None]:
 
     Name the layer *after* a batch norm to silence a feature: a zero before one comes out as its shift.
     """
-    model, compiled = unwrapped(model)
+    model, _ = unwrapped(model)
     ((name, module),) = pick(model, [layer], one=True).items()
     several = channels if isinstance(channels, int) or hasattr(channels, "__array__") else list(channels)
     silent = torch.as_tensor(several).flatten().tolist()
     axis = -1 if isinstance(module, nn.Linear) else 1
     for size in ("out_channels", "out_features", "num_features"):
         if hasattr(module, size):  # a wrong number is told before anything runs
-            _check_channels(name, silent, getattr(module, size))
+            one_of(f"channel in layer {name!r}", silent, getattr(module, size))
 
     def silence(module: nn.Module, args: Arguments, output: Any) -> Tensor:
         if not isinstance(output, Tensor) or output.ndim < 2:
             raise MnistvizError(f"layer {name!r} has no channels to silence", given=sizes(output))
-        _check_channels(name, silent, output.shape[axis])
+        one_of(f"channel in layer {name!r}", silent, output.shape[axis])
         keep = torch.ones(output.shape[axis], device=output.device, dtype=torch.bool)
         keep[silent] = False
         after = output.ndim - 2 if axis == 1 else 0
         return output.where(keep.view(-1, *[1] * after), 0)  # also where the value was not a number
 
-    with ExitStack() as stack:
-        if compiled:
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
-        # first in line, so that a capture outside this one sees the silence too
-        stack.callback(module.register_forward_hook(silence, prepend=True).remove)
+    with Hooks(model) as hooks:
+        hooks.after(module, silence, prepend=True)  # first in line, so that a capture outside sees the silence too
         yield
-
-
-def _check_channels(layer: str, channels: list[int], count: int) -> None:
-    wrong = [c for c in channels if not 0 <= c < count]
-    if wrong or not channels:
-        raise MnistvizError(
-            f"no such channel in layer {layer!r}", given=wrong or "none", allowed=f"0 to {count - 1}, counted from 0"
-        )

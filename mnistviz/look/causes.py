@@ -126,13 +126,7 @@ class Cause:
 
 @torch.no_grad()
 def explain(
-    model: nn.Module,
-    pixels: Tensor,
-    right: int,
-    layers: Sequence[str],
-    known: Tensor,
-    labels: Tensor,
-    count: int = 8,
+    model: nn.Module, pixels: Tensor, right: int, layers: Sequence[str], known: Tensor, labels: Tensor, count: int = 8
 ) -> Cause:
     """`explain(model, digit.pixels, 4, ["relu2", "relu3"], train.pixels, train.labels)`: one mistake, on all counts.
 

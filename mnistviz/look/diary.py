@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from mnistviz.device import device_of
 from mnistviz.errors import MnistvizError
@@ -71,6 +72,13 @@ class Diary:
         weights = state.model.named_parameters() if due else ()
         self._before = {name: p.detach().clone() for name, p in weights if p.ndim > 1}
 
+    def silent_since(self, layer: str) -> list[int]:
+        """How many units have been silent on every page from page k to the last, for each k; page 0 is the start."""
+        silent = torch.stack([page[layer].silent for page in self.pages])  # (pages, C, H, W)
+        for k in range(len(silent) - 2, -1, -1):
+            silent[k] &= silent[k + 1]
+        return silent.flatten(1).sum(1).tolist()
+
 
 @dataclass(frozen=True, eq=False)
 class Moment:
@@ -89,9 +97,8 @@ class Timelapse:
     def __init__(self, at: Iterable[int]) -> None:
         self.at = sorted(set(at))
         if not self.at or self.at[0] < 0:
-            raise MnistvizError(
-                "steps to keep the weights at", given=self.at or "none", allowed="0 or more, at least one"
-            )
+            given, allowed = self.at or "none", "0 or more, at least one"
+            raise MnistvizError("steps to keep the weights at", given=given, allowed=allowed)
         self.checkpoints: dict[int, dict[str, Tensor]] = {}
         self._steps = 0
 
@@ -99,9 +106,8 @@ class Timelapse:
     def over(cls, steps: int, count: int) -> "Timelapse":
         """`Timelapse.over(94, 24)`: the first, the last and 22 steps between, closer together at the start."""
         if count < 2 or steps < 1:
-            raise MnistvizError(
-                "a training to look at", given=f"{steps} steps, {count} looks", allowed="1 and 2 at least"
-            )
+            given = f"{steps} steps, {count} looks"
+            raise MnistvizError("a training to look at", given=given, allowed="1 and 2 at least")
         return cls(round(steps * (k / (count - 1)) ** 1.7) for k in range(count))
 
     @property
@@ -133,39 +139,31 @@ class Timelapse:
             try:
                 twin.load_state_dict(weights)
             except RuntimeError as error:
-                raise MnistvizError(
-                    "these checkpoints are of another network", given=type(model).__name__,
-                    fix="give the model that was trained, or one built the same way",
-                ) from error  # fmt: skip
+                given, fix = type(model).__name__, "give the model that was trained, or one built the same way"
+                raise MnistvizError("these checkpoints are of another network", given=given, fix=fix) from error
             parts = []
             for batch in inputs.split(BATCH):
                 with capture(twin, layers) as trace:
                     twin(batch)
                 parts.append(trace)
-            seen.append(Moment(step, _joined(parts)))
+            seen.append(Moment(step, parts[0] if len(parts) == 1 else _joined(parts)))
         return seen
 
 
 def _joined(parts: list[Trace]) -> Trace:
     """One trace of all inputs from those of their batches."""
-    if len(parts) == 1:
-        return parts[0]
-    steps = [
-        replace(row[0], inputs=_end_to_end([s.inputs for s in row]), output=_end_to_end([s.output for s in row]))
-        for row in zip(*(part.steps for part in parts), strict=True)
-    ]
-    inputs, output = _end_to_end([part.inputs for part in parts]), _end_to_end([part.output for part in parts])
+    steps = []
+    for calls in zip(*(part.steps for part in parts), strict=True):
+        inputs, output = (_end_to_end([getattr(step, what) for step in calls]) for what in ("inputs", "output"))
+        steps.append(replace(calls[0], inputs=inputs, output=output))
+    inputs, output = (_end_to_end([getattr(part, what) for part in parts]) for what in ("inputs", "output"))
     return replace(parts[0], steps=steps, inputs=inputs, output=output)
 
 
-def _end_to_end(values: list[Any]) -> Any:
-    """Tensors of all batches one after the other, in tuples, lists and dictionaries too."""
-    first = values[0]
-    if isinstance(first, Tensor):
-        return torch.cat(values)
-    if isinstance(first, dict):
-        return {key: _end_to_end([v[key] for v in values]) for key in first}
-    if isinstance(first, tuple | list):
-        columns = [_end_to_end(list(column)) for column in zip(*values, strict=True)]
-        return type(first)(*columns) if hasattr(first, "_fields") else type(first)(columns)
-    return first
+def _end_to_end(nests: list[Any]) -> Any:
+    """Tensors of all batches one after the other, wherever they are in tuples, lists and dictionaries."""
+
+    def joined(*leaves: Any) -> Any:
+        return torch.cat(leaves) if isinstance(leaves[0], Tensor) else leaves[0]
+
+    return tree_map(joined, *nests)

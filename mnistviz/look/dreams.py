@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mnistviz.errors import MnistvizError
+from mnistviz.errors import one_of
 from mnistviz.look.capture import capture
 from mnistviz.look.layers import undisturbed, unwrapped
 
@@ -20,9 +20,16 @@ class Dreams:
 
 
 def dream(
-    model: nn.Module, layer: str, channel: int, *, priors: bool = True, seeds: int = 4, steps: int = 160,
-    rate: float = 0.08, seed: int = 0,
-) -> Dreams:  # fmt: skip
+    model: nn.Module,
+    layer: str,
+    channel: int,
+    *,
+    priors: bool = True,
+    seeds: int = 4,
+    steps: int = 160,
+    rate: float = 0.08,
+    seed: int = 0,
+) -> Dreams:
     """`dream(model, "fc2", 7)`: pictures that make the score for 7, or a channel's mean, as large as can be.
 
     Pixels stay between 0 and 1 whatever happens. The priors: the picture is moved by up to two pixels at each
@@ -38,8 +45,7 @@ def dream(
             model(pixels)
         result = trace[layer].live
         assert result is not None
-        if not 0 <= channel < result.shape[1]:
-            raise MnistvizError(f"no such channel in {layer!r}", given=channel, allowed=f"0 to {result.shape[1] - 1}")
+        one_of(f"channel in {layer!r}", channel, result.shape[1])
         return result[:, channel].reshape(len(result), -1)
 
     with undisturbed(model), torch.enable_grad():

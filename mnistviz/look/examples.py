@@ -1,6 +1,5 @@
 """What excites a filter: the inputs, of a whole set, for which a channel rises highest, and where on them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,24 +42,25 @@ def top_examples(model: nn.Module, inputs: Tensor, layer: str, k: int = 9, batch
     if not 1 <= k <= len(inputs):
         raise MnistvizError("how many examples", given=k, allowed=f"1 to {len(inputs)}, the inputs there are")
     device = device_of(model)
-    best, where = [], []
-    for part in inputs.split(batch):
+    highest, places = [], []
+    for batch_of_inputs in inputs.split(batch):
         with capture(model, layer.rpartition(":")[0] or layer) as trace:  # "relu:1" is a call of "relu"
-            model(part.to(device))
-        if trace[layer].result.ndim not in (2, 4):
-            raise MnistvizError(f"the output of {layer!r} has no channels", given=sizes(trace[layer].output))
-        values, at = trace[layer].result.contiguous().flatten(2).max(2) if trace[layer].result.ndim == 4 else (
-            trace[layer].result, torch.zeros_like(trace[layer].result, dtype=torch.long))  # fmt: skip
-        best.append(values)
-        where.append(at)
+            model(batch_of_inputs.to(device))
+        result = trace[layer].result
+        if result.ndim not in (2, 4):
+            raise MnistvizError(f"the output of {layer!r} has no channels", given=sizes(result))
+        units = result.contiguous().flatten(2) if result.ndim == 4 else result.unsqueeze(2)
+        values, at = units.max(2)
+        highest.append(values)
+        places.append(at)
     with capture(model) as geometry:
         model(inputs[:1].to(device))
-    values, rows = torch.cat(best).sort(dim=0, descending=True, stable=True)
+    values, rows = torch.cat(highest).sort(dim=0, descending=True, stable=True)
     rows, values = rows[:k].T.cpu(), values[:k].T.cpu()
-    at = torch.cat(where).cpu().gather(0, rows.T).T
-    shape = geometry[layer].result.shape[1:]
-    if len(shape) == 1:
+    at = torch.cat(places).cpu().gather(0, rows.T).T
+    if geometry[layer].result.ndim == 2:
         return Examples(layer, rows, values, at, at, {(0, 0): receptive_field(geometry, layer)})
-    y, x = at // shape[2], at % shape[2]
-    places: Sequence[tuple[int, int]] = torch.stack([y, x], 2).flatten(0, 1).unique(dim=0).tolist()
-    return Examples(layer, rows, values, y, x, {(i, j): receptive_field(geometry, layer, i, j) for i, j in places})
+    y, x = at // geometry[layer].result.shape[3], at % geometry[layer].result.shape[3]
+    occurring = {(int(i), int(j)) for i, j in zip(y.flatten(), x.flatten(), strict=True)}
+    fields = {(i, j): receptive_field(geometry, layer, i, j) for i, j in occurring}
+    return Examples(layer, rows, values, y, x, fields)

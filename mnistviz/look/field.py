@@ -9,16 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mnistviz.errors import MnistvizError
-from mnistviz.look.arithmetic import unit_of
-from mnistviz.look.replay import margins, pair
+from mnistviz.look.arithmetic import POINTWISE, unit_of
+from mnistviz.look.replay import margins, under_window
 from mnistviz.look.trace import MODEL_INPUT, Step, Trace, sizes
 
 WINDOWS = ("Conv2d", "MaxPool2d", "AvgPool2d")
-POINTWISE = (
-    "Normalise", "BatchNorm2d", "ReLU", "LeakyReLU", "GELU", "SiLU", "Sigmoid", "Tanh", "Identity",
-    "Dropout", "Dropout2d",
-)  # fmt: skip
-Places = Sequence[int]  # row or column numbers, rising
 
 
 @dataclass(frozen=True)
@@ -60,27 +55,61 @@ def receptive_field(trace: Trace, layer: str, y: int | None = None, x: int | Non
 
     Followed through stride, padding, dilation and pooling, to the border of the picture. A unit of a flat
     layer sees what all its inputs see; of a flatten itself, `y` alone is the unit's number.
+
+    >>> mv.receptive_field(trace, "conv1", y=10, x=10)
+    Field(rows 9 to 11, columns 9 to 11: 3×3)
+    >>> mv.receptive_field(trace, "conv2", y=0, x=7)
+    Field(rows 0 to 4, columns 11 to 18: 5×8, clipped from 8×8)
+    >>> mv.receptive_field(trace, "conv2", y=3, x=7).crop(test[0].images).shape
+    torch.Size([1, 8, 8])
     """
     index = trace.index(layer)
-    step, window = trace.steps[index], None
-    rows: Places | None = None
-    columns: Places | None = None
+    step = trace.steps[index]
+    lines: list[Lines] = []  # rows and columns; empty: all there are
     if step.result.ndim == 4:
-        _, i, j = unit_of(step, layer, 0, y, x)
-        rows, columns, window = [i], [j], ((i, i), (j, j))
+        _, row, column = unit_of(step, layer, 0, y, x)
+        lines = [Lines([row], row, row), Lines([column], column, column)]
     elif y is not None or x is not None:
         (unit,) = unit_of(step, layer, 0 if y is None else y, None, x)
         if step.kind == "Flatten" and step.input.ndim == 4:
-            _, i, j = map(int, torch.unravel_index(torch.tensor(unit), step.input.shape[1:]))
-            (source,) = step.sources
-            if source == MODEL_INPUT:
-                return Field(i, i, j, j, (1, 1), (i, j))
-            return receptive_field(trace, trace.keys[_followed(trace, index)], i, j)
-    rows, columns = _reached(trace, index, rows, columns)
-    if not rows or not columns:
+            _, row, column = map(int, torch.unravel_index(torch.tensor(unit), step.input.shape[1:]))
+            lines = [Lines([row], row, row), Lines([column], column, column)]
+            index = _source(trace, index)
+    while index != MODEL_INPUT:
+        step, source = trace.steps[index], _source(trace, index)
+        if step.input.ndim == 4 and (not lines or step.result.ndim != 4):
+            lines = [Lines(range(size), 0, size - 1) for size in step.input.shape[2:]]
+        elif step.input.ndim == 4:
+            lines = [_behind(step, axis, part) for axis, part in enumerate(lines)]
+        index = source
+    if not lines:
+        raise MnistvizError("the model's input has no rows and columns", given=sizes(trace.inputs))
+    rows, columns = lines
+    if not rows.seen or not columns.seen:
         raise MnistvizError(f"this unit of {layer!r} sees only the border that padding adds, and nothing of the input")
-    (first, last), (west, east) = _window(trace, index, window)
-    return Field(rows[0], rows[-1], columns[0], columns[-1], (last - first + 1, east - west + 1), (first, west))
+    size = (rows.last - rows.first + 1, columns.last - columns.first + 1)
+    window = (rows.first, columns.first)
+    return Field(rows.seen[0], rows.seen[-1], columns.seen[0], columns.seen[-1], size, window)
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The rows, or columns, that a unit sees, and between which its whole window lies if there were no border."""
+
+    seen: Sequence[int]  # rising
+    first: int
+    last: int
+
+
+def _behind(step: Step, axis: int, lines: Lines) -> Lines:
+    """The rows (axis 0) or columns (axis 1) of a step's input behind those of its output."""
+    seen, first, last = taps(step, axis, lines.seen), lines.first, lines.last
+    if step.kind in WINDOWS:
+        first, last = under_window(step, axis, first)[0], under_window(step, axis, last)[-1]
+    elif step.kind == "AdaptiveAvgPool2d":
+        edges = taps(step, axis, (first, last))
+        first, last = edges[0], edges[-1]
+    return Lines(seen, first, last)
 
 
 def no_way_back(trace: Trace, index: int) -> MnistvizError:
@@ -90,7 +119,7 @@ def no_way_back(trace: Trace, index: int) -> MnistvizError:
     )
 
 
-def _followed(trace: Trace, index: int) -> int:
+def _source(trace: Trace, index: int) -> int:
     """Where the only input of a step came from."""
     sources = trace.steps[index].sources
     if len(sources) != 1 or sources[0] is None:
@@ -98,33 +127,17 @@ def _followed(trace: Trace, index: int) -> int:
     return sources[0]
 
 
-def _reached(trace: Trace, index: int, rows: Places | None, columns: Places | None) -> tuple[Places, Places]:
-    """The rows and columns of the model's input behind those of a step's output; None means all of them."""
-    step, source = trace.steps[index], _followed(trace, index)
-    if step.input.ndim == 4:
-        if rows is None or columns is None or step.result.ndim != 4:
-            rows, columns = range(step.input.shape[2]), range(step.input.shape[3])
-        else:
-            rows, columns = taps(step, 0, rows), taps(step, 1, columns)
-    if source != MODEL_INPUT:
-        return _reached(trace, source, rows, columns)
-    if rows is None or columns is None:
-        raise MnistvizError("the model's input has no rows and columns", given=sizes(trace.inputs))
-    return rows, columns
-
-
-def taps(step: Step, axis: int, places: Places) -> Places:
+def taps(step: Step, axis: int, places: Sequence[int]) -> Sequence[int]:
     """Which rows (axis 0) or columns (axis 1) of a step's input those of its output are made of."""
     s, size = step.settings, step.input.shape[2 + axis]
     if step.kind in WINDOWS:
-        kernel, stride = pair(s["kernel_size"])[axis], pair(s["stride"])[axis]
-        gap, (before, after) = pair(s.get("dilation", 1))[axis], margins(s)[axis]
         lines = {i: i for i in range(size)}
         if s.get("padding_mode", "zeros") != "zeros":  # its border repeats lines of the picture
+            before, after = margins(s)[axis]
             padded = F.pad(torch.arange(size).double().view(1, 1, -1), (before, after), mode=s["padding_mode"])
             lines = {i - before: int(line) for i, line in enumerate(padded.flatten())}
-        met = (i * stride - before + j * gap for i in places for j in range(kernel))
-        return sorted({lines[i] for i in met if i in lines})
+        met = {line for place in places for line in under_window(step, axis, place)}
+        return sorted({lines[line] for line in met if line in lines})
     if step.kind == "AdaptiveAvgPool2d":
         count = step.result.shape[2 + axis]
         return sorted({k for i in places for k in range(i * size // count, math.ceil((i + 1) * size / count))})
@@ -132,28 +145,3 @@ def taps(step: Step, axis: int, places: Places) -> Places:
         return places
     known = ", ".join((*WINDOWS, "AdaptiveAvgPool2d", *POINTWISE))
     raise MnistvizError(f"what a {step.kind} lets through is not known", given=step.name, allowed=known)
-
-
-Span = tuple[int, int]
-
-
-def _window(trace: Trace, index: int, spans: tuple[Span, Span] | None) -> tuple[Span, Span]:
-    """First and last row and column of the whole window, as if the picture had no border."""
-    step, source = trace.steps[index], _followed(trace, index)
-    if step.input.ndim == 4:
-        if spans is None or step.result.ndim != 4:
-            spans = (0, step.input.shape[2] - 1), (0, step.input.shape[3] - 1)
-        elif step.kind in WINDOWS:
-            s, back = step.settings, []
-            for axis, (first, last) in enumerate(spans):
-                stride, before = pair(s["stride"])[axis], margins(s)[axis][0]
-                reach = pair(s.get("dilation", 1))[axis] * (pair(s["kernel_size"])[axis] - 1)
-                back.append((first * stride - before, last * stride - before + reach))
-            spans = back[0], back[1]
-        elif step.kind == "AdaptiveAvgPool2d":
-            rows, columns = (taps(step, axis, span) for axis, span in enumerate(spans))
-            spans = (rows[0], rows[-1]), (columns[0], columns[-1])
-    if source == MODEL_INPUT:
-        assert spans is not None  # the input has rows and columns, or nothing was reached
-        return spans
-    return _window(trace, source, spans)

@@ -1,7 +1,7 @@
 """The layers of any model: their names, those meant by a pattern, and leaving them as they were."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -41,9 +41,28 @@ def unwrapped(model: nn.Module) -> tuple[nn.Module, bool]:
     return getattr(model, "_orig_mod", model), compiled
 
 
+class Hooks(ExitStack):
+    """`with Hooks(model) as hooks: hooks.after(layer, function)`: hooks that are gone afterwards.
+
+    They stand behind those of others. A compiled model runs uncompiled meanwhile, so that its layers can be seen.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        if unwrapped(model)[1]:
+            self.enter_context(torch.compiler.set_stance("force_eager"))
+
+    def before(self, module: nn.Module, function: Callable[..., Any], **options: bool) -> None:
+        self.callback(nn.Module.register_forward_pre_hook(module, function, **options).remove)
+
+    def after(self, module: nn.Module, function: Callable[..., Any], **options: bool) -> None:
+        # called on the class, here and above, since a scripted module refuses to take hooks itself
+        self.callback(nn.Module.register_forward_hook(module, function, **options).remove)
+
+
 def names_of(model: nn.Module) -> dict[str, nn.Module]:
     """Every module by its dotted name, aliases too; a scripted module is one layer, whatever is inside."""
-    names = {}
+    names: dict[str, nn.Module] = {}
     for path, module in model.named_modules(remove_duplicate=False):
         name = path.replace("_orig_mod.", "").removesuffix("._orig_mod")  # the marks of torch.compile
         parents = (names.get(name[:i]) for i, letter in enumerate(name) if letter == ".")
@@ -94,4 +113,5 @@ def settings_of(module: nn.Module) -> dict[str, Any]:
     learned = {"parameters": tuple(name for name, _ in module.named_parameters(recurse=_scripted(module)))}
     if _scripted(module):
         return learned
-    return {key: value for key, value in vars(module).items() if not key.startswith("_") and key != "training"} | learned
+    public = {key: value for key, value in vars(module).items() if not key.startswith("_") and key != "training"}
+    return public | learned

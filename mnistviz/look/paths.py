@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mnistviz.errors import MnistvizError
-from mnistviz.look.arithmetic import ledger, unit_of
+from mnistviz.look.arithmetic import WEIGHTED, ledger_of, unit_of
 from mnistviz.look.field import no_way_back, taps
-from mnistviz.look.replay import margins, padded
-from mnistviz.look.trace import MODEL_INPUT, Trace, sizes
+from mnistviz.look.replay import padded, under_window
+from mnistviz.look.trace import MODEL_INPUT, Step, Trace, sizes
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,26 +25,27 @@ class Winners:
 
 def pool_winners(trace: Trace, layer: str) -> Winners:
     """`pool_winners(trace, "pool1")`: the true winner of every window; of equals, the first."""
-    step, s = trace[layer], trace[layer].settings
-    if step.kind != "MaxPool2d":
-        raise MnistvizError(f"{layer!r} is a {step.kind} and has no winners", allowed=_of_kind(trace, "MaxPool2d"))
-    keys = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
-    _, at = F.max_pool2d(step.input.contiguous(), *(s[key] for key in keys), return_indices=True)
-    width = step.input.shape[-1]
-    return Winners(at // width, at % width)
+    return _winners(_of_kind(trace, layer, "MaxPool2d", "winners"))
 
 
 def relu_gates(trace: Trace, layer: str) -> Tensor:
     """`relu_gates(trace, "relu1")`: True where the ReLU let its input through, False where it made a zero."""
+    return _of_kind(trace, layer, "ReLU", "gates").input > 0
+
+
+def _of_kind(trace: Trace, layer: str, kind: str, what: str) -> Step:
     step = trace[layer]
-    if step.kind != "ReLU":
-        raise MnistvizError(f"{layer!r} is a {step.kind} and has no gates", allowed=_of_kind(trace, "ReLU"))
-    return step.input > 0
+    if step.kind != kind:
+        allowed = ", ".join(trace.of_kind(kind)) or f"no layer of this trace is a {kind}"
+        raise MnistvizError(f"{layer!r} is a {step.kind} and has no {what}", allowed=allowed)
+    return step
 
 
-def _of_kind(trace: Trace, kind: str) -> str:
-    found = [key for key, step in trace.items() if step.kind == kind]
-    return ", ".join(found) or f"no layer of this trace is a {kind}"
+def _winners(step: Step) -> Winners:
+    keys = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+    _, at = F.max_pool2d(step.input.contiguous(), *(step.settings[key] for key in keys), return_indices=True)
+    width = step.input.shape[-1]
+    return Winners(at // width, at % width)
 
 
 def flow(trace: Trace, layer: str) -> Tensor:
@@ -55,9 +56,9 @@ def flow(trace: Trace, layer: str) -> Tensor:
     """
     trace.one_digit()
     step = trace[layer]
-    if step.kind not in ("Conv2d", "Linear") or step.weight is None:
-        raise MnistvizError(f"{layer!r} is a {step.kind}: no weights mix its channels",
-                            allowed=f"{_of_kind(trace, 'Conv2d')}; {_of_kind(trace, 'Linear')}")  # fmt: skip
+    if step.kind not in WEIGHTED or step.weight is None:
+        allowed = ", ".join(trace.of_kind(*WEIGHTED)) or "no layer of this trace"
+        raise MnistvizError(f"{layer!r} is a {step.kind}: no weights mix its channels", allowed=allowed)
     weight = step.weight.double()
     if step.kind == "Linear" and step.input.ndim != 2:
         raise MnistvizError(f"{layer!r} is applied to more than one row of features", given=sizes(step.inputs))
@@ -98,28 +99,31 @@ def winning_path(trace: Trace, answer: int | None = None, rank: int = 0) -> list
     """
     trace.one_digit()
     index = trace.index(trace.keys[-1])
-    scores = trace.steps[index].result
+    last, key = trace.steps[index], trace.keys[index]
+    scores = last.result
     if scores.ndim != 2:
-        raise MnistvizError("the trace does not end in a row of scores", given=sizes(trace.steps[index].output))
-    unit = unit_of(
-        trace.steps[index], trace.keys[index], int(scores[0].argmax()) if answer is None else answer, None, None
-    )
-    path, slope = [Stop(trace.keys[index], unit, float(scores[(0, *unit)]), 1.0)], 1.0
+        raise MnistvizError("the trace does not end in a row of scores", given=sizes(last.output))
+    answer = int(scores[0].argmax()) if answer is None else answer
+    unit, slope = unit_of(last, key, answer, None, None), 1.0
+    path = [Stop(key, unit, float(scores[(0, *unit)]), slope)]
     while True:
         step = trace.steps[index]
         if len(step.sources) != 1 or step.sources[0] is None:
             raise no_way_back(trace, index)
-        if step.kind not in BACKWARD:
-            known = ", ".join(BACKWARD)
-            raise MnistvizError(f"no path is known through a {step.kind}", given=trace.keys[index], allowed=known)
         if step.training and step.kind.startswith(("Dropout", "BatchNorm")):
             raise MnistvizError(
-                f"a {step.kind} in training mode depends on more than this digit", given=trace.keys[index],
+                f"a {step.kind} in training mode depends on more than this digit",
+                given=trace.keys[index],
                 fix="capture without as_is: evaluation mode is the default",
-            )  # fmt: skip
-        weighted = step.kind in ("Linear", "Conv2d")
-        unit, slope = BACKWARD[step.kind](trace, index, unit, slope, rank if weighted else 0)
-        rank = 0 if weighted else rank  # only the first weighted layer branches
+            )
+        if step.kind in WEIGHTED:
+            unit, slope = _through_weights(step, unit, slope, rank)
+            rank = 0  # only the first weighted layer branches
+        elif step.kind in BACKWARD:
+            unit, slope = BACKWARD[step.kind](step, unit, slope)
+        else:
+            known = ", ".join((*WEIGHTED, *BACKWARD))
+            raise MnistvizError(f"no path is known through a {step.kind}", given=trace.keys[index], allowed=known)
         value = float(step.input[(0, *unit)])
         index = step.sources[0]
         path.append(Stop("" if index == MODEL_INPUT else trace.keys[index], unit, value, slope))
@@ -127,94 +131,76 @@ def winning_path(trace: Trace, answer: int | None = None, rank: int = 0) -> list
             return path
 
 
-Backward = Callable[[Trace, int, tuple[int, ...], float, int], tuple[tuple[int, ...], float]]
+Unit = tuple[int, ...]
 
 
-def _through_weights(
-    trace: Trace, index: int, unit: tuple[int, ...], slope: float, rank: int
-) -> tuple[tuple[int, ...], float]:
+def _through_weights(step: Step, unit: Unit, slope: float, rank: int) -> tuple[Unit, float]:
     """To the input whose product with its weight pushes the score most (or the one of that rank)."""
-    book, s = ledger(trace, trace.keys[index], *unit), trace.steps[index].settings
-    pushes = (book.products * slope).flatten()
-    inside = torch.ones_like(book.patch, dtype=torch.bool)
-    if book.patch.ndim == 3:  # a zero of the border is nobody's output
-        rows, columns = (
-            at * stride - before + torch.arange(k) * gap
-            for at, stride, (before, _), k, gap in zip(
-                unit[1:], s["stride"], margins(s), s["kernel_size"], s["dilation"], strict=True
-            )
-        )
-        height, width = trace.steps[index].input.shape[2:]
-        inside &= ((rows >= 0) & (rows < height)).view(-1, 1) & ((columns >= 0) & (columns < width))
-    if not 0 <= rank < int(inside.sum()):
-        allowed = f"0 to {int(inside.sum()) - 1}" if inside.any() else "none: this unit sees only the border"
+    ledger = ledger_of(step, unit)
+    pushes = (ledger.products * slope).flatten()
+    on_map = torch.ones_like(ledger.patch, dtype=torch.bool)
+    if on_map.ndim == 3:  # a zero of the border is nobody's output
+        rows, columns = under_window(step, 0, unit[1]), under_window(step, 1, unit[2])
+        height, width = step.input.shape[2:]
+        on_map[:, [not 0 <= row < height for row in rows]] = False
+        on_map[:, :, [not 0 <= column < width for column in columns]] = False
+    count = int(on_map.sum())
+    if not 0 <= rank < count:
+        allowed = f"0 to {count - 1}" if count else "none: this unit sees only the border"
         raise MnistvizError("no path of this rank", given=rank, allowed=allowed)
-    order = pushes.masked_fill(~inside.flatten(), -torch.inf).argsort(descending=True, stable=True)
-    chosen = tuple(map(int, torch.unravel_index(order[rank], book.patch.shape)))
-    slope *= float(book.kernel[chosen])
+    order = pushes.masked_fill(~on_map.flatten(), -torch.inf).argsort(descending=True, stable=True)
+    chosen = tuple(map(int, torch.unravel_index(order[rank], ledger.patch.shape)))
+    slope *= float(ledger.kernel[chosen])
     if len(chosen) == 1:
         return chosen, slope
-    return (book.inputs[chosen[0]], int(rows[chosen[1]]), int(columns[chosen[2]])), slope
+    channel, i, j = chosen
+    return (ledger.inputs[channel], rows[i], columns[j]), slope
 
 
-def _through_pool(
-    trace: Trace, index: int, unit: tuple[int, ...], slope: float, rank: int
-) -> tuple[tuple[int, ...], float]:
-    winners = pool_winners(trace, trace.keys[index])
+def _through_pool(step: Step, unit: Unit, slope: float) -> tuple[Unit, float]:
+    winners = _winners(step)
     return (unit[0], int(winners.y[(0, *unit)]), int(winners.x[(0, *unit)])), slope
 
 
-def _through_average(
-    trace: Trace, index: int, unit: tuple[int, ...], slope: float, rank: int
-) -> tuple[tuple[int, ...], float]:
-    step = trace.steps[index]
+def _through_average(step: Step, unit: Unit, slope: float) -> tuple[Unit, float]:
     rows, columns = taps(step, 0, [unit[1]]), taps(step, 1, [unit[2]])
     part = step.input[0, unit[0], rows][:, columns]
     row, column = map(int, torch.unravel_index((part * slope).argmax(), part.shape))
     return (unit[0], rows[row], columns[column]), slope / part.numel()
 
 
-def _through_gate(
-    trace: Trace, index: int, unit: tuple[int, ...], slope: float, rank: int
-) -> tuple[tuple[int, ...], float]:
-    return unit, slope * float(trace.steps[index].input[(0, *unit)] > 0)
+def _through_relu(step: Step, unit: Unit, slope: float) -> tuple[Unit, float]:
+    is_open = bool(step.input[(0, *unit)] > 0)
+    return unit, slope if is_open else 0.0
 
 
-def _through_norm(
-    trace: Trace, index: int, unit: tuple[int, ...], slope: float, rank: int
-) -> tuple[tuple[int, ...], float]:
-    step = trace.steps[index]
+def _through_batch_norm(step: Step, unit: Unit, slope: float) -> tuple[Unit, float]:
     if "running_var" not in step.weights:
         raise MnistvizError(f"a {step.kind} without running statistics has no slope of its own", given=step.name)
     gain = float(step.weight[unit[0]]) if step.weight is not None else 1.0
     return unit, slope * gain / math.sqrt(float(step.weights["running_var"][unit[0]]) + step.settings["eps"])
 
 
-def _unflatten(
-    trace: Trace, index: int, unit: tuple[int, ...], slope: float, rank: int
-) -> tuple[tuple[int, ...], float]:
-    return tuple(map(int, torch.unravel_index(torch.tensor(unit[0]), trace.steps[index].input.shape[1:]))), slope
+def _through_flatten(step: Step, unit: Unit, slope: float) -> tuple[Unit, float]:
+    return tuple(map(int, torch.unravel_index(torch.tensor(unit[0]), step.input.shape[1:]))), slope
 
 
-def _same(trace: Trace, index: int, unit: tuple[int, ...], slope: float, rank: int) -> tuple[tuple[int, ...], float]:
+def _through_normalise(step: Step, unit: Unit, slope: float) -> tuple[Unit, float]:
+    return unit, slope / step.settings["sd"]
+
+
+def _unchanged(step: Step, unit: Unit, slope: float) -> tuple[Unit, float]:
+    """Dropout and identity do nothing in evaluation; a log-softmax only shifts the scores."""
     return unit, slope
 
 
-def _through_scale(
-    trace: Trace, index: int, unit: tuple[int, ...], slope: float, rank: int
-) -> tuple[tuple[int, ...], float]:
-    return unit, slope / trace.steps[index].settings["sd"]
-
-
-BACKWARD: dict[str, Backward] = {
-    "Conv2d": _through_weights,
-    "Linear": _through_weights,
+BACKWARD: dict[str, Callable[[Step, Unit, float], tuple[Unit, float]]] = {
     "MaxPool2d": _through_pool,
     "AdaptiveAvgPool2d": _through_average,
-    "ReLU": _through_gate,
-    "BatchNorm1d": _through_norm,
-    "BatchNorm2d": _through_norm,
-    "Flatten": _unflatten,
-    "Normalise": _through_scale,
-    **dict.fromkeys(("Dropout", "Dropout2d", "Identity", "LogSoftmax"), _same),  # evaluation; scores only shift
+    "ReLU": _through_relu,
+    "BatchNorm1d": _through_batch_norm,
+    "BatchNorm2d": _through_batch_norm,
+    "Flatten": _through_flatten,
+    "Normalise": _through_normalise,
+    **dict.fromkeys(("Dropout", "Dropout2d", "Identity", "LogSoftmax"), _unchanged),
 }

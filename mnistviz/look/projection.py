@@ -44,4 +44,6 @@ def project(features: Tensor | Sequence[Tensor], method: str = "pca", seed: int 
     from sklearn.decomposition import PCA
 
     pca = PCA(2, svd_solver="full").fit(last)
-    return Projection(method, [pca.transform(table) for table in tables], held=float(pca.explained_variance_ratio_.sum()))
+    return Projection(
+        method, [pca.transform(table) for table in tables], held=float(pca.explained_variance_ratio_.sum())
+    )

@@ -33,7 +33,15 @@ class Replay:
 
 @torch.no_grad()
 def replay(trace: Trace) -> Replay:
-    """`replay(trace)` feeds the recorded input through the recorded weights and compares at every step."""
+    """`replay(trace)` feeds the recorded input through the recorded weights and compares at every step.
+
+    >>> mv.replay(trace).output.shape
+    torch.Size([1, 10])
+    >>> mv.replay(trace).largest < 1e-4
+    True
+    >>> len(mv.replay(trace).differences), mv.replay(trace).skipped
+    (17, ())
+    """
     values: list[Any] = []
     differences: dict[str, float] = {}
     skipped, restarted = [], []
@@ -54,10 +62,7 @@ def replay(trace: Trace) -> Replay:
         values.append(step.output if again is None else again)
     source = next((i for i, step in enumerate(trace.steps) if step.output is trace.output), None)
     return Replay(
-        differences,
-        None if source is None else values[source],
-        tuple(skipped),
-        tuple(dict.fromkeys(restarted)),
+        differences, None if source is None else values[source], tuple(skipped), tuple(dict.fromkeys(restarted))
     )
 
 
@@ -105,6 +110,16 @@ def margins(s: dict[str, Any]) -> tuple[tuple[int, int], tuple[int, int]]:
         return (extra[0] // 2, extra[0] - extra[0] // 2), (extra[1] // 2, extra[1] - extra[1] // 2)
     vertical, horizontal = pair(padding)
     return (vertical, vertical), (horizontal, horizontal)
+
+
+def under_window(step: Step, axis: int, place: int) -> list[int]:
+    """The rows (axis 0) or columns (axis 1) of a step's input under its window at this place of the output.
+
+    Those below 0 or beyond the map are border.
+    """
+    kernel, stride, gap = (pair(step.settings.get(name, 1))[axis] for name in ("kernel_size", "stride", "dilation"))
+    start = place * stride - margins(step.settings)[axis][0]
+    return [start + tap * gap for tap in range(kernel)]
 
 
 def pair(value: int | tuple[int, ...]) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from mnistviz.errors import MnistvizError
 
@@ -82,10 +83,7 @@ class Trace:
     def input(self) -> Tensor:
         """What the model was given, (N, …)."""
         if self.inputs is None:
-            raise MnistvizError(
-                "this trace is empty: the model was not called inside the capture",
-                fix=CALL,
-            )
+            raise MnistvizError("this trace is empty: the model was not called inside the capture", fix=CALL)
         return _only_tensor(self.inputs, "the model's input")
 
     @property
@@ -98,18 +96,16 @@ class Trace:
 
     def index(self, layer: str | int | tuple[str, int]) -> int:
         """Where a layer's step stands in `steps`; an error says what there is."""
-        keys = self.keys
         if isinstance(layer, int):
-            if not -len(keys) <= layer < len(keys):
-                raise MnistvizError("no such step", given=layer, allowed=f"0 to {len(keys) - 1}")
-            return layer % len(keys)
+            if not -len(self) <= layer < len(self):
+                raise MnistvizError("no such step", given=layer, allowed=f"0 to {len(self) - 1}")
+            return layer % len(self)
         name = ":".join(map(str, layer)) if isinstance(layer, tuple) else layer
         name = self.aliases.get(name, name)
-        if name in self.known and name not in keys and self.inputs is None and not self.steps:
-            raise MnistvizError(
-                f"no call seen for layer {name!r}: the model was not called inside the capture", fix=CALL
-            )
-        why = "it was not among the layers to record" if name not in self.chosen else "the pass did not call it"
+        if name in self.known and self.inputs is None and not self.steps:
+            what = f"no call seen for layer {name!r}: the model was not called inside the capture"
+            raise MnistvizError(what, fix=CALL)
+        why = "the pass did not call it" if name in self.chosen else "it was not among the layers to record"
         return position(name, [(step.name, step.call) for step in self.steps], self.known, why)
 
     def __contains__(self, layer: object) -> bool:
@@ -139,11 +135,9 @@ class Trace:
     def one_digit(self) -> Tensor:
         """The input, (1, …), or an error if several digits went through together."""
         if len(self.input) != 1:
-            raise MnistvizError(
-                "this looks at one digit, and the trace holds a batch",
-                given=f"{len(self.input)} inputs of {sizes(self.input)}",
-                fix="capture model(digits[i].pixels), which is a batch of one",
-            )
+            given = f"{len(self.input)} inputs of {sizes(self.input)}"
+            fix = "capture model(digits[i].pixels), which is a batch of one"
+            raise MnistvizError("this looks at one digit, and the trace holds a batch", given=given, fix=fix)
         return self.input
 
     def stages(self) -> list[list[int]]:
@@ -168,20 +162,15 @@ class Trace:
         """
         step = self[layer]
         if step.live is None or not step.live.requires_grad:
-            raise MnistvizError(
-                f"no gradient can reach {layer!r}",
-                fix="with mv.capture(model, gradients=True) as trace: …, and neither no_grad nor inference_mode",
-            )
+            fix = "with mv.capture(model, gradients=True) as trace: …, and neither no_grad nor inference_mode"
+            raise MnistvizError(f"no gradient can reach {layer!r}", fix=fix)
         if step.live._version != step.version:
-            raise MnistvizError(
-                f"the output of {layer!r} was overwritten in place by what came next, and its gradient is lost",
-                fix="build the model with inplace=False",
-            )
-        (gradient,) = torch.autograd.grad(score, step.live, retain_graph=True, allow_unused=True)
+            what = f"the output of {layer!r} was overwritten in place by what came next, and its gradient is lost"
+            raise MnistvizError(what, fix="build the model with inplace=False")
+        gradient: Tensor | None = torch.autograd.grad(score, step.live, retain_graph=True, allow_unused=True)[0]
         if gradient is None:
-            raise MnistvizError(
-                f"this score does not depend on {layer!r} in the recorded pass", fix="take it from there"
-            )
+            what = f"this score does not depend on {layer!r} in the recorded pass"
+            raise MnistvizError(what, fix="take it from there")
         return gradient
 
     def __repr__(self) -> str:
@@ -190,17 +179,13 @@ class Trace:
         rows = [("step", "kind", "output", "parameters", "values", "zeros")]
         for key, step in self.items():
             rows.append((key or "(model)", step.kind, sizes(step.output), f"{step.parameters:,}", *_range(step.output)))
-        widths = [max(len(row[i]) for row in rows) for i in range(6)]
-        lines = [
-            "  ".join(
-                c.rjust(w) if i in (3, 5) else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
-            )
-            for row in rows
-        ]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        sides = "<<<><>"  # the columns of numbers stand to the right
+        line = "  ".join(f"{{:{side}{width}}}" for side, width in zip(sides, widths, strict=True))
         ends = f"{sizes(self.inputs)} → {sizes(self.output)}" if self.complete else "a pass that did not end"
-        batch = "" if self.inputs is None or not len(self.inputs) else f" of {_batch(self.inputs)}"
-        head = f"Trace{batch}: {ends}, {len(self.steps)} steps"
-        return "\n".join([head, *(line.rstrip() for line in lines), *(f"note: {note}" for note in self.notes)])
+        head = f"Trace{_batch(self.inputs)}: {ends}, {len(self.steps)} steps"
+        table = [line.format(*row).rstrip() for row in rows]
+        return "\n".join([head, *table, *(f"note: {note}" for note in self.notes)])
 
 
 def keys_of(calls: list[tuple[str, int]]) -> list[str]:
@@ -225,22 +210,15 @@ def position(layer: str, calls: list[tuple[str, int]], known: tuple[str, ...], w
 
 
 def unknown_layer(name: str, names: list[str]) -> MnistvizError:
-    near = get_close_matches(name, names, n=2)
-    fix = (
-        f"did you mean {' or '.join(map(repr, near))}?" if near else "choose one of these names, or a pattern: 'conv*'"
-    )
+    near = " or ".join(map(repr, get_close_matches(name, names, n=2)))
+    fix = f"did you mean {near}?" if near else "choose one of these names, or a pattern: 'conv*'"
     return MnistvizError("unknown layer", given=name, allowed=names or "none: there are no layers", fix=fix)
 
 
 def tensors(value: Any) -> list[Tensor]:
     """All tensors in a nest of tuples, lists and dictionaries, in order."""
-    if isinstance(value, Tensor):
-        return [value]
-    if is_dataclass(value) and not isinstance(value, type):
-        value = vars(value)
-    if isinstance(value, dict):
-        value = tuple(value.values())
-    return [t for part in value for t in tensors(part)] if isinstance(value, tuple | list) else []
+    nest = dict(vars(value)) if is_dataclass(value) and not isinstance(value, type) else value
+    return [leaf for leaf in tree_leaves(nest) if isinstance(leaf, Tensor)]
 
 
 def times(shape: Iterable[int]) -> str:
@@ -261,9 +239,11 @@ def _only_tensor(value: Any, what: str) -> Tensor:
 
 
 def _batch(inputs: Any) -> str:
+    if not inputs:
+        return ""
     first = tensors(inputs)[:1]
     count = len(first[0]) if first and first[0].ndim else 1
-    return "one input" if count == 1 else f"{count} inputs"
+    return " of one input" if count == 1 else f" of {count} inputs"
 
 
 def _range(value: Any) -> tuple[str, str]:

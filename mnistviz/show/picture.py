@@ -10,27 +10,23 @@ from typing import Any, ParamSpec
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
 from matplotlib.collections import QuadMesh
-from matplotlib.colors import to_rgb
+from matplotlib.colorbar import Colorbar
+from matplotlib.colors import to_rgba_array
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from PIL import Image
+from matplotlib.ticker import PercentFormatter
 from PIL.PngImagePlugin import PngInfo
 
 from mnistviz import project
+from mnistviz.show.colours import FAINT, HOUSE, INK, RULE
+from mnistviz.show.png import indexed
 
 P = ParamSpec("P")
-
-INK, FAINT, RULE = "#1d2433", "#667085", "#d8dce4"
-BLUE, ORANGE, GREEN, RED = "#0065a3", "#d55e00", "#00795a", "#c22f1d"
-COLOURS = (BLUE, ORANGE, GREEN, FAINT)  # of curves, which differ in marker or dash as well
-RIGHT, WRONG = ("✓", GREEN), ("✗", RED)  # told by mark as well as colour
-HOUSE = np.array([[round(255 * part) for part in to_rgb(c)] for c in (INK, FAINT, RULE, BLUE, ORANGE, GREEN, RED)],
-                 np.uint8)  # fmt: skip
-GREY = "gray"  # 0 is black paper, 255 is white ink, as the numbers say
-PAPER = "grey levels: 0 black, 255 white, one scale for all"
 
 STYLE: Any = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same page everywhere
@@ -55,7 +51,6 @@ STYLE: Any = {
     "legend.frameon": False,
     "lines.linewidth": 1.9,
     "figure.facecolor": "white",
-    "savefig.facecolor": "white",
 }
 
 
@@ -67,6 +62,11 @@ class Picture(Figure):
     """
 
     alt: str = ""
+
+    def caption(self, text: str) -> None:
+        """A line or two under the whole page: what the colours mean and over what they are scaled."""
+        lines = textwrap.fill(text, int(self.get_figwidth() * 14))  # 14 letters an inch fit at this size
+        self.supxlabel(lines, x=0.01, ha="left", fontsize=9, color=FAINT)
 
     def save(self, path: str | Path) -> Path:
         """Write a PNG, whole or not at all, finer than on a page; the alt text is kept inside the file too."""
@@ -92,38 +92,13 @@ class Picture(Figure):
         drawn = [part for axes in self.axes for part in (*axes.images, *axes.collections)]
         values = [(part, part.get_array()) for part in drawn if isinstance(part, AxesImage | QuadMesh)]
         colours = [part.to_rgba(x, bytes=True)[..., :3].reshape(-1, 3) for part, x in values if x is not None]
-        return np.unique(np.concatenate([HOUSE, *colours]), axis=0)
+        house = to_rgba_array(HOUSE)[:, :3] * 255
+        return np.unique(np.concatenate([house.round().astype(np.uint8), *colours]), axis=0)
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         width, height = self.get_size_inches() * 72
         about = {"alt": self.alt, "width": round(width), "height": round(height)}
         return {"image/png": self._png(), "text/plain": f"Picture: {self.alt}"}, {"image/png": about}
-
-
-def indexed(pixels: np.ndarray, exact: np.ndarray) -> Image.Image:
-    """The same picture in 256 colours, less than half the bytes, if the `exact` ones leave room for words and lines.
-
-    Those stay as they are; only greys, where there are too many, give way to the nearest of 64. So do the
-    most frequent of the others. The rest, from the soft edges of letters and lines, share what is left.
-    """
-    if len(exact) > 232:
-        grey = (exact == exact[:, :1]).all(1)
-        exact = np.concatenate([exact[~grey], np.linspace(0, 255, 64).round().astype(np.uint8)[:, None].repeat(3, 1)])
-    if len(exact) > 232:
-        return Image.fromarray(pixels)
-    place = np.array([65536, 256, 1], np.uint32)
-    colours, where, counts = np.unique(pixels.astype(np.uint32) @ place, return_inverse=True, return_counts=True)
-    drawn = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], 1).astype(np.uint8)
-    others = drawn[np.argsort(-np.where(np.isin(colours, exact.astype(np.uint32) @ place), 0, counts), kind="stable")]
-    palette = np.concatenate([exact, others[: max(224 - len(exact), 0)]])
-    rest = others[max(224 - len(exact), 0) :]
-    if len(rest):
-        mixed = Image.fromarray(rest[None]).quantize(256 - len(palette), Image.Quantize.MEDIANCUT)
-        palette = np.concatenate([palette, np.array(mixed.getpalette(), np.uint8).reshape(-1, 3)])[:256]
-    index = ((drawn[:, None].astype(np.int32) - palette) ** 2).sum(2).argmin(1)
-    picture = Image.fromarray(index[where].reshape(pixels.shape[:2]).astype(np.uint8), "P")
-    picture.putpalette(palette.tobytes())
-    return picture
 
 
 def styled(draw: Callable[P, Picture]) -> Callable[P, Picture]:
@@ -156,29 +131,34 @@ def bare(axes: Axes) -> Axes:
     """An axes that carries only a picture: no ticks, no frame, no grid."""
     axes.set(xticks=[], yticks=[])
     axes.grid(visible=False)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.spines[:].set_visible(False)
     return axes
 
 
-def caption(picture: Picture, text: str) -> None:
-    """A line or two under the whole page: what the colours mean and over what they are scaled."""
-    lines = textwrap.fill(text, int(picture.get_figwidth() * 14))  # 14 letters an inch fit at this size
-    picture.supxlabel(lines, x=0.01, ha="left", fontsize=9, color=FAINT)
+def beside(axes: Axes, name: str, size: float = 10.5) -> None:
+    """What a row of pictures is called, written at the left of its first."""
+    axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=size)
 
 
-def mosaic(
-    rows: Sequence[Sequence[np.ndarray]], columns: int, gap: int | tuple[int, int] = 2, paper: float = 255.0
-) -> np.ndarray:
-    """Rows of equal pictures, grey or RGB, as one array, `gap` pixels of paper between; short rows end in paper."""
-    height, width, *colour = rows[0][0].shape
-    below, beside = (gap, gap) if isinstance(gap, int) else gap
-    down, across = height + below, width + beside
-    canvas = np.full((len(rows) * down - below, columns * across - beside, *colour), paper, dtype=np.float32)
-    for r, row in enumerate(rows):
-        for c, image in enumerate(row):
-            canvas[r * down : r * down + height, c * across : c * across + width] = image
-    return canvas
+def names_down(*axes: Axes) -> None:
+    """The y axis of lying bars, or that of several axes: names from top to bottom, without lines or ticks."""
+    axes[0].invert_yaxis()
+    for ax in axes:
+        ax.grid(visible=False, axis="y")
+        ax.tick_params(axis="y", length=0)
+
+
+def shares_on(axis: Axis, decimals: int | None = 0) -> None:
+    """Shares are written as `25%` on this axis."""
+    axis.set_major_formatter(PercentFormatter(1, decimals))
+
+
+def colour_bar(drawn: ScalarMappable, axes: Axes | Sequence[Axes], **place: Any) -> Colorbar:
+    """A colour bar beside the axes, or beside several that share its colours."""
+    first: Axes = axes if isinstance(axes, Axes) else axes[0]
+    bar = first.figure.colorbar(drawn, ax=axes, **({"fraction": 0.03, "pad": 0.015} | place))
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    return bar
 
 
 def percent(share: float) -> str:

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from mnistviz.errors import choose
 from mnistviz.look.trace import Trace
-from mnistviz.show.picture import BLUE, GREEN, ORANGE
+from mnistviz.show.colours import BLUE, GREEN, ORANGE
+from mnistviz.show.picture import colour_bar
 
 # blue and orange are told apart by every kind of colour vision; an odd number of steps puts white on zero;
 # so many steps as an indexed picture has room for beside its greys
-SIGNED = LinearSegmentedColormap.from_list(
-    "signed", ["#002847", BLUE, "#a9cfea", "white", "#f9c9a4", ORANGE, "#5f2500"], N=129
-)
+DARK_BLUE_TO_BROWN = ["#002847", BLUE, "#a9cfea", "white", "#f9c9a4", ORANGE, "#5f2500"]
+SIGNED = LinearSegmentedColormap.from_list("signed", DARK_BLUE_TO_BROWN, N=129)
 POSITIVE = colormaps["magma"].resampled(96)  # zero is black, as empty paper is in the digits
 NOT_A_NUMBER = to_rgb(GREEN)
 SCOPES = {
@@ -51,7 +51,6 @@ class Scale:
         """A given scale as it is, or that of a layer's output, or of all outputs of the network."""
         if isinstance(scope, Scale):
             return scope
-        choose("colour scope", scope, SCOPES)
         steps = trace.steps if scope == "network" else [trace[layer]]
         return cls.over([step.result for step in steps], scope)
 
@@ -71,15 +70,12 @@ class Scale:
         colours[np.isnan(x)] = NOT_A_NUMBER
         return colours
 
-    def bar(self, axes: Axes | Sequence[Axes], label: str = "", **place: Any) -> None:
+    def bar(self, axes: Axes | Sequence[Axes], label: str = "") -> None:
         """A colour bar beside the axes, or beside several that share the scale."""
-        first: Axes = axes if isinstance(axes, Axes) else axes[0]
         ends = [self.low, 0.0, self.high] if self.signed else [0.0, self.high or 1.0]
-        drawn = ScalarMappable(Normalize(self.low, self.high or 1.0), self.colours)
-        place = {"fraction": 0.03, "pad": 0.015, "shrink": 0.8} | place
-        bar = first.figure.colorbar(drawn, ax=axes, ticks=ends, label=label, **place)
+        colours = ScalarMappable(Normalize(self.low, self.high or 1.0), self.colours)
+        bar = colour_bar(colours, axes, label=label, ticks=ends, shrink=0.8)
         bar.ax.set_yticklabels([short(v) for v in ends])
-        bar.outline.set_visible(False)  # type: ignore[operator]
         bar.ax.tick_params(length=0, labelsize=9)
 
     def __str__(self) -> str:
@@ -101,7 +97,7 @@ def short(value: float) -> str:
     return text.replace("-", "−")
 
 
-def strange(values: Any) -> str:
+def nan_note(values: Any) -> str:
     """A sentence for a caption if some values are not numbers; else nothing."""
-    count = int(np.isnan(array(values)).sum())
-    return f" {count:,} values are not numbers (NaN) and drawn green." if count else ""
+    n_nan = int(np.isnan(array(values)).sum())
+    return f" {n_nan:,} values are not numbers (NaN) and drawn green." if n_nan else ""

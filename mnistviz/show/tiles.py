@@ -1,14 +1,46 @@
-"""Many small maps as one image: quick to draw, square pixels, a label above each."""
+"""Pictures of numbers on an axes: a digit in grey levels, many small maps as one image, the cells of a flat layer."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.image import AxesImage
+from matplotlib.patches import Rectangle
 
-from mnistviz.show.picture import FAINT, INK, bare, mosaic
+from mnistviz.show.colours import FAINT, INK
+from mnistviz.show.picture import bare
 from mnistviz.show.scales import Scale, array, short
 
+GREY_LEVELS = "Grey levels: 0 black, 255 white, one scale for all."
 SIDE = 28  # image pixels a small map is enlarged to, so that gaps and labels look alike for all sizes
+
+
+def draw_grey(axes: Axes, image: Any, title: str = "", white: float = 1.0, **place: Any) -> AxesImage:
+    """A digit, or a sheet of digits, in grey levels from 0, black; where there are several channels, their mean."""
+    x = array(image)
+    x = x[0].mean(0) if x.ndim == 4 and x.shape[1] > 1 else x.reshape(x.shape[-2:])
+    axes.set_title(title)
+    return bare(axes).imshow(x, cmap="gray", vmin=0, vmax=white, interpolation="nearest", **place)
+
+
+def frame(axes: Axes, top: int, left: int, height: int, width: int, colour: str, line: float = 2.0) -> None:
+    """A frame around these pixels of a picture."""
+    axes.add_patch(Rectangle((left - 0.5, top - 0.5), width, height, fill=False, edgecolor=colour, linewidth=line))
+
+
+def mosaic(
+    rows: Sequence[Sequence[np.ndarray]], columns: int, gap: int | tuple[int, int] = 2, paper: float = 255.0
+) -> np.ndarray:
+    """Rows of equal pictures, grey or RGB, as one array, `gap` pixels of paper between; short rows end in paper."""
+    height, width, *colour = rows[0][0].shape
+    below, beside = (gap, gap) if isinstance(gap, int) else gap
+    down, across = height + below, width + beside
+    canvas = np.full((len(rows) * down - below, columns * across - beside, *colour), paper, dtype=np.float32)
+    for r, row in enumerate(rows):
+        for c, image in enumerate(row):
+            canvas[r * down : r * down + height, c * across : c * across + width] = image
+    return canvas
 
 
 def tile_maps(
@@ -24,32 +56,25 @@ def tile_maps(
     zoom = max(1, SIDE // max(height, width)) if count <= 256 else 1
     height, width = height * zoom, width * zoom
     gap = (max(1, round(height * (0.22 if len(labels) else 0.08))), max(1, round(width * 0.1)))
-    own = [Scale.over([m], "map") for m in maps] if scale.scope == "map" else [scale] * count
-    pictures = [enlarged(s.rgb(m), zoom) for s, m in zip(own, maps, strict=True)]
+    down, across = height + gap[0], width + gap[1]
+    scales = [Scale.over([m], "map") for m in maps] if scale.scope == "map" else [scale] * count
+    pictures = [s.rgb(m).repeat(zoom, axis=0).repeat(zoom, axis=1) for s, m in zip(scales, maps, strict=True)]
     sheet = mosaic([pictures[i : i + columns] for i in range(0, count, columns)], columns, gap, paper=1.0)
     bare(axes).imshow(sheet, interpolation="nearest")
-    for i, (label, one, values) in enumerate(zip(labels, own, maps, strict=False)):
+    words: dict[str, Any] = {"fontsize": size, "color": FAINT, "va": "bottom", "ha": "left", "in_layout": False}
+    for i, (label, own, values) in enumerate(zip(labels, scales, maps, strict=False)):
         row, column = divmod(i, columns)
-        x, y = column * (width + gap[1]) - 0.5, row * (height + gap[0]) - height * 0.03
+        x, y = column * across - 0.5, row * down - height * 0.03
         if values.size > 1 and values.min() == values.max():
             ink = "white" if pictures[i].mean() < 0.5 else INK
-            said = f"constant\n{values.flat[0]:.2f}"
-            axes.text(
-                x + width / 2,
-                y + height / 2,
-                said,
-                fontsize=size - 0.5,
-                color=ink,
-                va="center",
-                ha="center",
-                in_layout=False,
-            )
+            middle = {"fontsize": size - 0.5, "color": ink, "va": "center", "ha": "center"}
+            axes.text(x + width / 2, y + height / 2, f"constant\n{values.flat[0]:.2f}", **(words | middle))
         elif scale.scope == "map":
-            label = f"{label}  {'±' if one.signed else 'to '}{short(one.high)}"
-        axes.text(x, y, label, fontsize=size, color=FAINT, va="bottom", ha="left", in_layout=False)
+            label = f"{label}  {'±' if own.signed else 'to '}{short(own.high)}"
+        axes.text(x, y, label, **words)
     if len(labels):
         axes.set_ylim(len(sheet) - 0.5, -gap[0] - 0.5)
-    return height + gap[0], width + gap[1]
+    return down, across
 
 
 def tile_cells(axes: Axes, values: np.ndarray, scale: Scale, columns: int) -> None:
@@ -59,8 +84,3 @@ def tile_cells(axes: Axes, values: np.ndarray, scale: Scale, columns: int) -> No
     sheet = scale.rgb(cells)
     sheet.reshape(-1, 3)[values.size :] = 1.0
     bare(axes).imshow(sheet, interpolation="nearest")
-
-
-def enlarged(picture: np.ndarray, zoom: int) -> np.ndarray:
-    """Every pixel as a square of `zoom` by `zoom`."""
-    return picture.repeat(zoom, axis=0).repeat(zoom, axis=1)

@@ -146,9 +146,7 @@ def test_the_last_linear_layer_counts(compact: nn.Sequential, mnist: DigitSet) -
 
 
 @pytest.mark.parametrize("pair", [(10, 0), (0, 10), (-1, 3), (3, -1)], ids=str)
-def test_answers_that_do_not_exist_are_refused(
-    pair: tuple[int, int], compact: nn.Sequential, mnist: DigitSet
-) -> None:
+def test_answers_that_do_not_exist_are_refused(pair: tuple[int, int], compact: nn.Sequential, mnist: DigitSet) -> None:
     with pytest.raises(mv.MnistvizError, match=r"no such answer[\s\S]*given: +(10|-1)\n.*0 to 9"):
         contrast(record(compact, mnist.test[0].pixels), *pair)
 

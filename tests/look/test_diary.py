@@ -1,79 +1,152 @@
-"""A training seen again: weights kept at the steps that were told, and looking changes nothing."""
+"""A training watched and seen again: pages, ratios and kept weights are what was, and looking changes nothing."""
 
-from copy import deepcopy
+import copy
+import math
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from helpers import refused
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from zoo import assert_equal, facts, layer_by_layer, record, seeded, unsettle
 
 import mnistviz as mv
 from mnistviz.learn.history import Fit, History
 from mnistviz.look.diary import BATCH
 
+RECIPE = mv.recipes.tuned("compact").but(epochs=2, batch=30, augment=None)
+STEPS = 10  # of 150 digits in batches of 30, twice
+
+
+def fresh() -> nn.Module:
+    with seeded(3):
+        return mv.models.compact()
+
 
 def trained(few: mv.Digits, callbacks: dict | None = None, **changed: object) -> tuple[nn.Module, History]:
-    """Ten steps of a light network on 300 digits, in two epochs."""
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        model = mv.models.build("light")
-    recipe = mv.recipes.published("light").but(epochs=2, batch=64, **changed)
-    history = mv.fit(model, few[:300], None, recipe, device="cpu", callbacks=callbacks, progress=False)
-    return model, history
+    model, recipe = fresh(), RECIPE.but(**changed)
+    return model, mv.fit(model, few[:150], None, recipe, device="cpu", callbacks=callbacks, progress=False)
 
 
 @pytest.fixture(scope="module")
-def seen(few: mv.Digits) -> tuple[mv.Timelapse, nn.Module, dict[int, dict[str, Tensor]]]:
-    """A training with a timelapse, and beside it a callback of its own that counts steps and copies weights."""
-    lapse, copies = mv.Timelapse([0, 1, 4, 5, 10, 99]), {}
+def seen(few: mv.Digits) -> tuple[mv.Timelapse, nn.Module, list[dict[str, Tensor]]]:
+    """A training with a timelapse, and beside it a callback of its own that copies weights at every step."""
+    lapse, copies = mv.Timelapse(iter([5, 0, 10, 1, 5, 99])), []
 
-    def copy(state: Fit) -> None:
-        copies[len(copies)] = {name: w.clone() for name, w in state.model.state_dict().items()}
+    def keep(state: Fit) -> None:
+        copies.append({name: w.clone() for name, w in state.model.state_dict().items()})
 
-    both = {event: [call, copy] for event, call in lapse.callbacks.items()}
-    model, _ = trained(few, both)
+    model, _ = trained(few, {event: [call, keep] for event, call in lapse.callbacks.items()})
     return lapse, model, copies
 
 
-def same(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
-    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+# ── the diary ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_diary_has_a_page_for_the_start_and_for_every_epoch(few: mv.Digits) -> None:
+    x = few[:150].pixels
+    diary, twins = mv.Diary(x, "relu*", mv.activity.Bins(-1, 3, 16)), []
+    keep = lambda state: twins.append(copy.deepcopy(state.model))  # noqa: E731
+    trained(few, diary.callbacks | {event: [diary.callbacks[event], keep] for event in ("start", "epoch")})
+    assert len(diary.pages) == len(twins) == RECIPE.epochs + 1
+    assert diary.steps == STEPS
+    for page, twin in zip(diary.pages, twins, strict=True):
+        with mv.watch(twin.eval(), "relu*", mv.activity.Bins(-1, 3, 16)) as expected, torch.no_grad():
+            for part in x.split(BATCH):
+                twin(part)
+        assert page.keys == ["relu1", "relu2", "relu3"]
+        assert page.rows() == pytest.approx(expected.rows(), nan_ok=True)
+        for layer in page:
+            assert torch.equal(page[layer].histogram, expected[layer].histogram)
+    assert len({page["relu3"].mean for page in diary.pages}) == len(diary.pages)
+
+
+@pytest.mark.parametrize("change", [{}, {"average": 0.9}], ids=["plain", "averaged"])
+def test_a_watched_training_ends_in_the_same_bits(change: dict[str, float], few: mv.Digits) -> None:
+    diary, lapse = mv.Diary(few[:50].pixels, every=2), mv.Timelapse(range(STEPS + 1))
+    both = {event: [call, lapse.callbacks.get(event, lambda _: None)] for event, call in diary.callbacks.items()}
+    with seeded(11):
+        state = torch.get_rng_state()
+        (watched, history), (plain, other) = trained(few, both, **change), trained(few, **change)
+        assert torch.equal(torch.get_rng_state(), state)
+    assert_equal(watched.state_dict(), plain.state_dict())
+    times = ["seconds", "images_per_second"]
+    assert history.table.drop(columns=times, errors="ignore").equals(other.table.drop(columns=times, errors="ignore"))
+    assert not any(held for m in watched.modules() for key, held in vars(m).items() if "hooks" in key)
+    assert_equal(lapse.checkpoints[STEPS], dict(plain.state_dict()))  # of an averaged training the averaged weights
+    assert (len(diary.ratios), len(lapse.checkpoints)) == (5 * 4, STEPS + 1)
+
+
+def test_a_page_leaves_the_model_as_it_is(few: mv.Digits) -> None:
+    model, diary = unsettle(mv.models.deep()), mv.Diary(few[:130].pixels, ["relu1", "drop1"])
+    before = facts(model)
+    diary.page(SimpleNamespace(model=model))
+    assert facts(model) == before
+    assert diary.pages[0]["drop1"].inputs == 130
+    assert diary.pages[0]["drop1"].zeros < 0.9  # in evaluation mode, without dropout
+    (expected,) = (record(model, few[:130].pixels)["relu1"].output for _ in range(1))
+    assert diary.pages[0]["relu1"].mean == pytest.approx(float(expected.double().mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize("every", [1, 5])
+def test_ratios_are_lengths_over_the_length_of_the_weights(every: int, few: mv.Digits) -> None:
+    """Plain gradient descent: an update is the gradient times the rate."""
+    model = fresh().double()
+    rate, diary, expected = 0.05, mv.Diary(few[:2].pixels.double(), every=every), []
+    optimiser = torch.optim.SGD(model.parameters(), lr=rate)
+    state = SimpleNamespace(model=model)
+    diary.callbacks["start"](state)
+    for step, part in enumerate(few[:120].pixels.double().split(10), 1):
+        optimiser.zero_grad()
+        F.cross_entropy(model(part), few.labels[step * 10 - 10 : step * 10]).backward()
+        before = {name: p.detach().numpy().copy() for name, p in model.named_parameters()}
+        optimiser.step()
+        diary.callbacks["step"](state)
+        for name, p in model.named_parameters():
+            if step % every == 0 and name.endswith("weight"):
+                size, moved = np.linalg.norm(before[name]), np.linalg.norm(p.detach().numpy() - before[name])
+                expected.append((step, name.split(".")[0], np.linalg.norm(p.grad.numpy()) / size, moved / size))
+    rows = [(row["step"], row["layer"], row["gradient"], row["update"]) for row in diary.ratios]
+    assert [row[:2] for row in rows] == [row[:2] for row in expected]
+    np.testing.assert_allclose([row[2:] for row in rows], [row[2:] for row in expected], rtol=1e-9)
+    np.testing.assert_allclose([row[3] for row in rows], [rate * row[2] for row in rows], rtol=1e-9)
+    assert (diary.steps, len(diary.pages)) == (12, 1)
+
+
+def test_ratios_of_what_has_no_gradient_or_no_length() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    model[0].weight.requires_grad_(False)
+    nn.init.zeros_(model[1].weight)
+    diary, state = mv.Diary(torch.zeros(1, 2), every=2), SimpleNamespace(model=model)
+    diary.step(state)
+    model(torch.ones(1, 2)).sum().backward()
+    diary.step(state)
+    frozen, empty = diary.ratios
+    assert (frozen["layer"], empty["layer"], frozen["update"]) == ("0", "1", 0)
+    assert all(map(math.isnan, (frozen["gradient"], empty["gradient"], empty["update"])))
+
+
+# ── the timelapse ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_weights_are_kept_at_the_steps_told_and_at_no_others(seen) -> None:
     lapse, model, copies = seen
-    assert len(copies) == 11  # before training, and after each of 2 · 5 steps
-    assert list(lapse.checkpoints) == [0, 1, 4, 5, 10]
+    assert len(copies) == STEPS + 1  # before the training, and after each step
+    assert lapse.at == [0, 1, 5, 10, 99]
+    assert list(lapse.checkpoints) == [0, 1, 5, 10]
     for step, weights in lapse.checkpoints.items():
-        assert same(weights, copies[step])
-        assert not any(same(weights, copies[other]) for other in copies if other != step)
-    assert same(lapse.checkpoints[10], model.state_dict())
-
-
-def test_step_0_is_before_the_training(seen) -> None:
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        fresh = mv.models.build("light")
-    assert same(seen[0].checkpoints[0], fresh.state_dict())
-
-
-def test_what_was_kept_does_not_change_with_the_model(seen) -> None:
-    lapse, model, _ = seen
+        assert_equal(weights, copies[step])
+    assert len({w["conv1.weight"].sum().item() for w in copies}) == len(copies)
+    assert_equal(lapse.checkpoints[0], dict(fresh().state_dict()))
+    assert_equal(lapse.checkpoints[10], dict(model.state_dict()))
     kept = lapse.checkpoints[10]["conv1.weight"]
     assert kept.data_ptr() != model.get_parameter("conv1.weight").data_ptr()
     assert not kept.requires_grad
-
-
-def test_looking_changes_nothing(few: mv.Digits, seen) -> None:
-    plain, history = trained(few)
-    looked, again = trained(few, mv.Timelapse(range(11)).callbacks)
-    assert same(plain.state_dict(), looked.state_dict())
-    assert same(plain.state_dict(), seen[1].state_dict())
-    times = ["seconds", "images_per_second"]
-    one, two = (h.table.drop(columns=times, errors="ignore") for h in (history, again))
-    assert one.equals(two)
 
 
 def test_a_second_training_begins_anew(few: mv.Digits) -> None:
@@ -82,78 +155,44 @@ def test_a_second_training_begins_anew(few: mv.Digits) -> None:
     first = dict(lapse.checkpoints)
     trained(few, lapse.callbacks)
     assert list(lapse.checkpoints) == [0, 3]
-    for step in (0, 3):
-        assert same(first[step], lapse.checkpoints[step])
-        assert first[step] is not lapse.checkpoints[step]
+    assert_equal(lapse.checkpoints, first)
+    assert lapse.checkpoints[3] is not first[3]
 
 
-def test_of_an_averaged_training_the_averaged_weights_are_kept(few: mv.Digits) -> None:
-    lapse = mv.Timelapse([10])
-    model, _ = trained(few, lapse.callbacks, average=0.9)
-    assert same(lapse.checkpoints[10], model.state_dict())
-
-
-def test_every_moment_is_its_checkpoint_run_again(seen, few: mv.Digits) -> None:
-    lapse, model, _ = seen
-    moments = lapse.moments(model, few.pixels[:5])
-    assert [moment.step for moment in moments] == [0, 1, 4, 5, 10]
-    for moment in moments:
-        fresh = mv.models.build("light").eval()
-        fresh.load_state_dict(lapse.checkpoints[moment.step])
-        x = few.pixels[:5]
-        assert torch.equal(moment.trace.input, x)
-        with torch.no_grad():
-            for name, layer in fresh.named_children():
-                x = layer(x)
-                torch.testing.assert_close(moment.trace[name].output, x, rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(moment.trace["conv1"].weight, lapse.checkpoints[moment.step]["conv1.weight"])
-        torch.testing.assert_close(moment.trace.output, x, rtol=1e-5, atol=1e-5)
-
-
-def test_moments_leave_the_model_untouched(seen, few: mv.Digits) -> None:
-    lapse, model = seen[0], deepcopy(seen[1])
+def test_every_moment_is_its_checkpoint_run_again_and_the_model_is_untouched(seen, few: mv.Digits) -> None:
+    lapse, model, x = seen[0], unsettle(copy.deepcopy(seen[1])), few.pixels[:5]
     with torch.no_grad():
         model.get_parameter("conv1.weight").add_(1.0)  # so that it is none of the checkpoints
-    before = {name: w.clone() for name, w in model.state_dict().items()}
-    dice = torch.random.get_rng_state()
-    for mode in (True, False):
-        model.train(mode)
-        lapse.moments(model, few.pixels[:3])
-        assert model.training == mode
-        assert all(layer.training == mode for layer in model.children())
-    assert same(before, model.state_dict())
-    assert torch.equal(dice, torch.random.get_rng_state())
-    assert not any(layer._forward_hooks or layer._forward_pre_hooks for layer in model.modules())
-    assert torch.is_grad_enabled()
+    before = facts(model)
+    moments = lapse.moments(model, x)
+    assert facts(model) == before
+    assert [moment.step for moment in moments] == [0, 1, 5, 10]
+    for moment in moments:
+        again = fresh().eval()
+        again.load_state_dict(lapse.checkpoints[moment.step])
+        assert torch.equal(moment.trace.input, x)
+        assert torch.equal(moment.trace["conv1"].weight, lapse.checkpoints[moment.step]["conv1.weight"])
+        for name, expected in layer_by_layer(again, x).items():
+            torch.testing.assert_close(moment.trace[name].output, expected)
 
 
-@pytest.mark.parametrize("count", [1, BATCH, BATCH + 1, 2 * BATCH + 41])
+@pytest.mark.parametrize("count", [1, BATCH + 1, 2 * BATCH + 41])
 def test_a_trace_joined_from_batches_is_that_of_one_whole_pass(count: int, seen, few: mv.Digits) -> None:
     lapse, model, _ = seen
-    x = few.pixels[:count]
-    moment = lapse.moments(model, x)[-1]
-    with mv.capture(model) as whole, torch.no_grad():
-        model(x)
-    assert moment.trace.keys == whole.keys
-    assert torch.equal(moment.trace.input, x)
-    torch.testing.assert_close(moment.trace.output, whole.output, rtol=1e-5, atol=1e-5)
-    for joined, step in zip(moment.trace, whole, strict=True):
-        assert joined.output.shape == step.output.shape
-        assert joined.input.shape == step.input.shape
-        assert (joined.kind, joined.sources, joined.settings) == (step.kind, step.sources, step.settings)
-        torch.testing.assert_close(joined.output, step.output, rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(joined.input, step.input, rtol=1e-5, atol=1e-5)
-    assert repr(moment.trace) == repr(whole)
-    assert mv.replay(moment.trace).largest < 1e-4
+    joined, whole = lapse.moments(model, few.pixels[:count])[-1].trace, record(model, few.pixels[:count])
+    assert joined.keys == whole.keys
+    assert torch.equal(joined.input, whole.input)
+    torch.testing.assert_close(joined.output, whole.output, rtol=1e-5, atol=1e-5)
+    for part, step in zip(joined.steps, whole.steps, strict=True):
+        assert (part.kind, part.sources, part.settings) == (step.kind, step.sources, step.settings)
+        torch.testing.assert_close((part.input, part.output), (step.input, step.output), rtol=1e-5, atol=1e-5)
+    assert mv.replay(joined).largest < 1e-4
 
 
 def test_only_the_layers_asked_for_are_recorded(seen, few: mv.Digits) -> None:
-    lapse, model, _ = seen
-    for moment in lapse.moments(model, few.pixels[:140], ["conv*", "fc1"]):
-        assert moment.trace.keys == ["conv1", "conv2", "conv3", "conv4", "fc1"]
-        assert moment.trace["fc1"].input.shape == (140, 1568)
-    with pytest.raises(mv.MnistvizError, match="unknown layer"):
-        lapse.moments(model, few.pixels[:2], "fc9")
+    for moment in seen[0].moments(seen[1], few.pixels[:140], ["conv*", "fc1"]):
+        assert moment.trace.keys == ["conv1", "conv2", "fc1"]
+        assert moment.trace["fc1"].input.shape == (140, 320)
 
 
 class Pair(NamedTuple):
@@ -164,31 +203,29 @@ class Pair(NamedTuple):
 class Several(nn.Module):
     """A layer that gives its input back in some form."""
 
-    def __init__(self, form: str) -> None:
+    def __init__(self, form: object) -> None:
         super().__init__()
         self.form, self.weight = form, nn.Parameter(torch.ones(1))
 
     def forward(self, x: Tensor) -> object:
-        y = x * self.weight
-        forms = {"tuple": (x, y), "list": [x, y], "dictionary": {"x": x, "y": (y, None)}, "named": Pair(x, y)}
-        return forms[self.form]
+        return self.form(x, x * self.weight)
 
 
-@pytest.mark.parametrize("form", ["tuple", "list", "dictionary", "named"])
+FORMS = {
+    "tuple": lambda x, y: (x, y),
+    "list": lambda x, y: [x, y],
+    "named": Pair,
+    "dictionary": lambda x, y: {"x": x, "y": (y, None)},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_several_outputs_of_a_layer_are_joined_one_by_one(form: str) -> None:
-    lapse, model = mv.Timelapse([0]), Several(form)
+    lapse, model, x = mv.Timelapse([0]), Several(FORMS[form]), torch.rand(BATCH + 2, 3)
     lapse.checkpoints[0] = {"weight": torch.tensor([2.0])}
-    x = torch.rand(BATCH + 2, 3)
     (moment,) = lapse.moments(model, x)
-    found = moment.trace.steps[0].output
-    assert type(found) is type(model(x))
-    if form == "dictionary":
-        assert torch.equal(found["x"], x)
-        assert torch.equal(found["y"][0], 2 * x)
-        assert found["y"][1] is None
-    else:
-        assert torch.equal(found[0], x)
-        assert torch.equal(found[1], 2 * x)
+    assert_equal(moment.trace.steps[0].output, FORMS[form](x, 2 * x))
+    assert type(moment.trace.steps[0].output) is type(model(x))
 
 
 @given(st.integers(1, 5000), st.integers(2, 200))
@@ -198,33 +235,31 @@ def test_over_goes_from_the_first_to_the_last_step_closer_together_at_the_start(
     assert at == sorted(set(at))
     assert len(at) <= count
     if steps >= 30 * count:
-        assert len(at) == count
         gaps = np.diff(at)
+        assert len(at) == count
         assert gaps[0] <= gaps[-1]
         assert (np.diff(gaps) >= -1).all()
 
 
-@pytest.mark.parametrize(("steps", "count"), [(0, 10), (10, 1), (-3, 5), (10, 0)])
-def test_over_needs_a_step_and_two_looks(steps: int, count: int) -> None:
-    with pytest.raises(mv.MnistvizError, match=rf"(?s)training to look at.*{steps} steps, {count} looks.*1 and 2"):
-        mv.Timelapse.over(steps, count)
+def unlike() -> object:
+    lapse = mv.Timelapse([0])
+    lapse.checkpoints[0] = dict(mv.models.light().state_dict())
+    return lapse.moments(mv.models.compact(), torch.zeros(1, 1, 28, 28))
 
 
-def test_steps_are_sorted_and_each_is_kept_once() -> None:
-    assert mv.Timelapse(iter([7, 0, 7, 3])).at == [0, 3, 7]
+BAD = {
+    "a diary every 0 steps": (lambda: mv.Diary(torch.zeros(1), every=0), "steps between entries", "0", "1 or more"),
+    "every -1 steps": (lambda: mv.Diary(torch.zeros(1), every=-1), "-1", "1 or more"),
+    "no step at all": (lambda: mv.Timelapse([]), "steps to keep the weights at", "none", "at least one"),
+    "a negative step": (lambda: mv.Timelapse([4, -1]), "steps to keep the weights at", "-1, 4"),
+    "over no step": (lambda: mv.Timelapse.over(0, 10), "a training to look at", "0 steps, 10 looks", "1 and 2"),
+    "over one look": (lambda: mv.Timelapse.over(10, 1), "10 steps, 1 looks", "1 and 2"),
+    "no training yet": (lambda: mv.Timelapse([0]).moments(fresh(), torch.zeros(1)), "nothing was kept", "callbacks"),
+    "of another network": (unlike, "checkpoints are of another network", "Sequential"),
+}
 
 
-@pytest.mark.parametrize(("at", "said"), [([], "none"), ([-1, 4], "-1, 4")])
-def test_there_must_be_a_step_and_none_is_negative(at: list[int], said: str) -> None:
-    with pytest.raises(mv.MnistvizError, match=rf"(?s)steps to keep the weights at.*{said}"):
-        mv.Timelapse(at)
-
-
-def test_without_a_training_there_are_no_moments(few: mv.Digits) -> None:
-    with pytest.raises(mv.MnistvizError, match=r"(?s)nothing was kept yet.*lapse.callbacks"):
-        mv.Timelapse([0]).moments(mv.models.build("light"), few.pixels[:1])
-
-
-def test_moments_through_a_model_of_another_architecture_are_told(seen, few: mv.Digits) -> None:
-    with pytest.raises(mv.MnistvizError):
-        seen[0].moments(mv.models.build("compact"), few.pixels[:1])
+@pytest.mark.parametrize("name", BAD)
+def test_bad_calls_are_refused_with_what_is_allowed(name: str) -> None:
+    call, *words = BAD[name]
+    refused(call, *words)

@@ -1,13 +1,7 @@
 """Every static figure: a record comes in, a `Picture` with alt text comes out."""
 
 from mnistviz.show.figures.activity import activation_analysis, histograms
-from mnistviz.show.figures.answers import (
-    confusion,
-    mistakes,
-    one_prediction,
-    prediction_distribution,
-    predictions,
-)
+from mnistviz.show.figures.answers import confusion, mistakes, one_prediction, prediction_distribution, predictions
 from mnistviz.show.figures.arithmetic import ledger
 from mnistviz.show.figures.attribution import attributions, dreams, sanity
 from mnistviz.show.figures.causes import cause
@@ -29,21 +23,13 @@ from mnistviz.show.figures.robustness import adversarial_pairs, attack_curves, r
 from mnistviz.show.figures.training import training_history, weight_ratios
 
 __all__ = [
-    # the digits
     "sample_grid", "class_balance", "mean_and_spread", "ink_by_digit", "pixel_histogram", "image_rows",
-    # the judgement
     "training_history", "confusion", "predictions", "mistakes", "one_prediction", "prediction_distribution",
     "per_digit", "confusion_pairs", "reliability", "coverage",
-    # one forward pass
     "network", "filters", "feature_maps", "all_maps", "map_rows", "complete_prediction",
-    # one number
     "ledger", "receptive_fields", "pool_winners", "relu_gates", "winning_paths",
-    # many passes
     "activation_analysis", "histograms", "weight_ratios", "top_examples", "embedding",
-    # which pixels mattered, and what pleases
     "attributions", "sanity", "dreams", "cause",
-    # what breaks a network
     "robustness", "attack_curves", "adversarial_pairs",
-    # a network of two inputs
     "decisions",
 ]  # fmt: skip

@@ -1,30 +1,16 @@
-"""Figures of many passes: activation statistics, and how they change while a network learns."""
+"""Figures of many passes: activation statistics, and how the values of a layer are spread while a network learns."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.colors import LogNorm
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
-from mnistviz.errors import MnistvizError
+from mnistviz.errors import MnistvizError, some
 from mnistviz.look.activity import Activity
-from mnistviz.show.picture import (
-    COLOURS,
-    INK,
-    Picture,
-    caption,
-    page,
-    percent,
-    styled,
-)  # fmt: skip
-from mnistviz.show.scales import POSITIVE, short
-
-
-def _some(layers: Iterable[str]) -> list[str]:
-    names = list(layers)
-    if not names:
-        raise MnistvizError("no layers to show", fix='name some: ["relu1", "relu2"]')
-    return names
+from mnistviz.show.colours import COLOURS, INK
+from mnistviz.show.picture import Picture, colour_bar, names_down, page, percent, shares_on, styled
+from mnistviz.show.scales import POSITIVE, array, short
 
 
 @styled
@@ -33,87 +19,75 @@ def activation_analysis(activity: Activity | Mapping[str, Activity], layers: Ite
     parts = {"": activity} if isinstance(activity, Activity) else dict(activity)
     if not parts or not all(map(len, parts.values())):
         raise MnistvizError("nothing was watched", fix="with mv.watch(model) as activity: mv.predict(model, digits)")
-    names = _some(layers if layers is not None else next(iter(parts.values())))
-    places = np.arange(len(names))
-    height = 0.78 / len(parts)
+    names = list(next(iter(parts.values())) if layers is None else layers)
+    some(names, "layers to show", 'name some: ["relu1", "relu2"]')
+    places, height, several = np.arange(len(names)), 0.78 / len(parts), len(parts) > 1
     picture, axes = page(11, 0.3 * len(names) * max(1, len(parts) * 0.62) + 1.75, columns=3, sharey=True)
-    for k, (part, one) in enumerate(parts.items()):
-        totals, at = [one[name] for name in names], places + (k - (len(parts) - 1) / 2) * height
-        style = {"color": COLOURS[k % 4], "height": height * 0.9, "label": part}
-        axes[0].errorbar([t.mean for t in totals], at, xerr=[t.sd for t in totals], fmt="o", markersize=4.5,
-                         color=COLOURS[k % 4], elinewidth=1.6, capsize=2.5, label=part)  # fmt: skip
-        axes[1].barh(at, [t.zeros for t in totals], **style)
-        bars = axes[2].barh(at, [t.silent_units / t.units for t in totals], **style)
-        said = [f"{t.silent_units:,} of {t.units:,}" for t in totals]
-        axes[2].bar_label(bars, said, padding=4, fontsize=8 if len(parts) == 1 else 7, color=INK)
-    axes[0].set(title="mean ± standard deviation", yticks=places, yticklabels=names)
-    axes[0].axvline(0, color=INK, linewidth=0.8)
-    axes[0].invert_yaxis()
-    most = max(one[n].silent_units / one[n].units for one in parts.values() for n in names)
-    axes[1].set(title="share of zeros", xlim=(0, 1))
-    axes[2].set(title="silent units", xlim=(0, max(most * 1.5, 0.02)))
-    for ax in axes[1:]:
-        ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0 if ax is axes[1] or most > 0.05 else 1))
-    for ax in axes:
-        ax.grid(visible=False, axis="y")
-        ax.tick_params(axis="y", length=0)
-    if len(parts) > 1:
-        handles, said = axes[1].get_legend_handles_labels()
-        picture.legend(handles, said, loc="outside upper right", ncols=len(parts))
-    counts = {part: f"{one[names[0]].inputs:,}" for part, one in parts.items()}
-    seen = " and ".join(dict.fromkeys(counts.values()))
-    caption(picture, f"Over {seen} digits. Silent: exactly 0 for every one of them.")
+    (means, zeros, silent), largest = axes, 0.0
+    for k, (part, watched) in enumerate(parts.items()):
+        totals = [watched[name] for name in names]
+        at, colour = places + (k - (len(parts) - 1) / 2) * height, COLOURS[k % len(COLOURS)]
+        spread = {"xerr": [t.sd for t in totals], "elinewidth": 1.6, "capsize": 2.5}
+        means.errorbar([t.mean for t in totals], at, fmt="o", markersize=4.5, color=colour, label=part, **spread)
+        zeros.barh(at, [t.zeros for t in totals], height * 0.9, color=colour, label=part)
+        shares = [t.silent_units / t.units for t in totals]
+        bars = silent.barh(at, shares, height * 0.9, color=colour)
+        counts = [f"{t.silent_units:,} of {t.units:,}" for t in totals]
+        silent.bar_label(bars, counts, padding=4, fontsize=7 if several else 8, color=INK)
+        largest = max(largest, *shares)
+    means.set(title="mean ± standard deviation", yticks=places, yticklabels=names)
+    means.axvline(0, color=INK, linewidth=0.8)
+    zeros.set(title="share of zeros", xlim=(0, 1))
+    silent.set(title="silent units", xlim=(0, max(largest * 1.5, 0.02)))
+    shares_on(zeros.xaxis)
+    shares_on(silent.xaxis, 0 if largest > 0.05 else 1)
+    names_down(*axes)
+    if several:
+        picture.legend(*zeros.get_legend_handles_labels(), loc="outside upper right", ncols=len(parts))
+    digits = " and ".join(dict.fromkeys(f"{watched[names[0]].inputs:,}" for watched in parts.values()))
+    picture.caption(f"Over {digits} digits. Silent: exactly 0 for every one of them.")
     first = next(iter(parts.values()))
-    worst = max(names, key=lambda n: first[n].silent_units / first[n].units)
-    picture.alt = (
-        f"Mean and spread, share of zeros and silent units of {len(names)} layers over {seen} digits; most silent is "
-        f"{worst} with {first[worst].silent_units:,} of {first[worst].units:,} units."
-    )
+    worst = max(names, key=lambda name: first[name].silent_units / first[name].units)
+    most_silent = f"{worst} with {first[worst].silent_units:,} of {first[worst].units:,} units"
+    statistics = f"Mean and spread, share of zeros and silent units of {len(names)} layers over {digits} digits"
+    picture.alt = f"{statistics}; most silent is {most_silent}."
     return picture
 
 
 @styled
 def histograms(pages: Sequence[Activity], layers: Sequence[str], names: Sequence[str] | None = None) -> Picture:
     """`histograms(diary.pages, ["conv1", "relu1"])`: how the values of a layer are spread, page after page."""
-    if not pages:
-        raise MnistvizError("there are no pages to draw", fix="mv.fit(…, callbacks=diary.callbacks)")
-    layers = _some(layers)
-    tallies = {layer: np.stack([np.asarray(p[layer].histogram.cpu(), float) for p in pages], 1) for layer in layers}
+    some(pages, "pages to draw", "mv.fit(…, callbacks=diary.callbacks)")
+    some(layers, "layers to show", 'name some: ["relu1", "relu2"]')
+    counts = {layer: np.stack([array(p[layer].histogram) for p in pages], axis=1) for layer in layers}
     bins = pages[0].bins
-    if bins is None:
-        raise MnistvizError("no histograms were kept", fix="give mv.Diary or mv.watch bins=mv.activity.Bins(-6, 6, 48)")
-    shares = {layer: t / t.sum(0).clip(min=1) for layer, t in tallies.items()}
-    columns = min(3, len(layers))
-    rows = -(-len(layers) // columns)
-    picture, axes = page(3.4 * columns + 0.9, 2.7 * rows + 0.75, rows=rows, columns=columns, squeeze=False)
-    edges = np.asarray(bins.edges)
-    norm = LogNorm(1e-5, 1.0)
-    for ax in axes.flat[len(layers) :]:
+    assert bins is not None  # there are histograms
+    wide = min(3, len(layers))
+    high = -(-len(layers) // wide)
+    picture, axes = page(3.4 * wide + 0.9, 2.7 * high + 0.75, high, wide, squeeze=False)
+    used, unused = axes.flat[: len(layers)], axes.flat[len(layers) :]
+    for ax in unused:
         ax.remove()
-    used = list(axes.flat[: len(layers)])
-    for ax, (layer, share) in zip(used, shares.items(), strict=True):
-        drawn = ax.pcolormesh(np.arange(len(pages) + 1) - 0.5, edges, np.where(share[1:-1] > 0, share[1:-1], np.nan),
-                              cmap=POSITIVE, norm=norm)  # fmt: skip
+    edges, columns = array(bins.edges), np.arange(len(pages) + 1) - 0.5
+    logarithmic = LogNorm(1e-5, 1.0)
+    for ax, (layer, tally) in zip(used, counts.items(), strict=True):
+        shares = (tally / tally.sum(0).clip(min=1))[1:-1]
+        shares[shares == 0] = np.nan  # drawn as the black behind it
+        mesh = ax.pcolormesh(columns, edges, shares, cmap=POSITIVE, norm=logarithmic)
         ax.set_facecolor("black")
-        outside = tallies[layer][[0, -1]].sum() / tallies[layer].sum()
+        outside = tally[[0, -1]].sum() / tally.sum()
         ax.set_title(layer + (f"   ({percent(outside)} outside)" if outside else ""))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if names is not None:
-            ax.set_xticks(range(len(names)), names, rotation=30 if len(names) > 3 else 0, fontsize=8.5)
-        else:
+        if names is None:
             ax.set_xlabel("epoch (0: before training)")
+        else:
+            ax.set_xticks(range(len(names)), names, rotation=30 if len(names) > 3 else 0, fontsize=8.5)
         ax.grid(visible=False)
     used[0].set_ylabel("value")
-    bar = picture.colorbar(drawn, ax=used, label="share of all values", fraction=0.03, pad=0.015)
-    bar.outline.set_visible(False)
-    seen = pages[0][layers[0]].inputs
-    caption(
-        picture,
-        f"Each column is a histogram over {seen:,} digits, {bins.count} bins from {short(bins.low)} to "
-        f"{short(bins.high)}, brightness logarithmic, the same for all; black is fewer than 1 in 100,000. "
-        "Titles count what lies beyond.",
-    )
-    picture.alt = (
-        f"Histograms of the values of {', '.join(layers)} over {len(pages)} moments, as columns of a heat map."
-    )
+    colour_bar(mesh, list(used), label="share of all values")
+    counted = f"{pages[0][layers[0]].inputs:,} digits, {bins.count} bins from {short(bins.low)} to {short(bins.high)}"
+    brightness = "brightness logarithmic, the same for all; black is fewer than 1 in 100,000"
+    picture.caption(f"Each column is a histogram over {counted}, {brightness}. Titles count what lies beyond.")
+    moments = f"{len(pages)} moments, as columns of a heat map"
+    picture.alt = f"Histograms of the values of {', '.join(layers)} over {moments}."
     return picture

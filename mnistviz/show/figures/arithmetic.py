@@ -1,61 +1,59 @@
 """The figure of one number: the products that make it, and the whole sum."""
 
-
 import numpy as np
 from matplotlib.axes import Axes
 
 from mnistviz.look.arithmetic import Ledger
-from mnistviz.show.picture import BLUE, FAINT, GREEN, INK, ORANGE, Picture, bare, caption, page, styled
+from mnistviz.show.colours import BLUE, FAINT, GREEN, INK, ORANGE
+from mnistviz.show.picture import Picture, bare, names_down, page, styled
 from mnistviz.show.scales import Scale, array, short
 
 
 @styled
-def ledger(book: Ledger, rows: int = 3) -> Picture:
+def ledger(ledger: Ledger, rows: int = 3) -> Picture:
     """`ledger(mv.ledger(trace, "conv2", 5, 3, 7))`: patch, kernel and products in numbers, then the whole sum."""
-    return _linear_ledger(book, 4 * max(rows, 1)) if book.patch.ndim == 1 else _patch_ledger(book, rows)
+    rows = max(rows, 1)
+    return _linear_ledger(ledger, 4 * rows) if ledger.patch.ndim == 1 else _patch_ledger(ledger, rows)
 
 
-def _patch_ledger(book: Ledger, rows: int) -> Picture:
-    sums = array(book.sums)
-    order = np.argsort(-np.abs(sums), kind="stable")[: max(rows, 1)]
-    channel, y, x = book.unit
-    side = max(1.35, 0.42 * book.patch.shape[-1])
-    wide = len(sums) > 1
-    picture, axes = page(
-        side * 3.6 + (4.0 if wide else 1.6), len(order) * (side + 0.25) + 1.25, rows=len(order), columns=4,
-        squeeze=False, width_ratios=[side, side, side, 3.4 if wide else 1.2],
-    )  # fmt: skip
-    parts = {"patch": book.patch, "× kernel": book.kernel, "= products": book.products}
+def _patch_ledger(ledger: Ledger, most: int) -> Picture:
+    sums = array(ledger.sums)
+    strongest = np.argsort(-np.abs(sums), kind="stable")[:most]
+    channel, y, x = ledger.unit
+    side = max(1.35, 0.42 * ledger.patch.shape[-1])
+    several = len(sums) > 1
+    width, last = (side * 3.6 + 4.0, 3.4) if several else (side * 3.6 + 1.6, 1.2)
+    height, ratios = len(strongest) * (side + 0.25) + 1.25, [side, side, side, last]
+    picture, axes = page(width, height, len(strongest), 4, squeeze=False, width_ratios=ratios)
+    parts = {"patch": ledger.patch, "× kernel": ledger.kernel, "= products": ledger.products}
     scales = {name: Scale.over([values]) for name, values in parts.items()}
     for ax, name in zip(axes[0], parts, strict=False):
         ax.set_title(name, loc="center")
-    for line, c in zip(axes, order, strict=True):
+    for line, c in zip(axes, strongest.tolist(), strict=True):
         for ax, (name, values) in zip(line, parts.items(), strict=False):
-            _numbers(ax, array(values[int(c)]), scales[name])
-        line[0].set_ylabel(f"input\nchannel {book.inputs[int(c)]}", fontsize=9.5)
+            _numbers(ax, array(values[c]), scales[name])
+        line[0].set_ylabel(f"input\nchannel {ledger.inputs[c]}", fontsize=9.5)
         line[2].set_xlabel(f"sum {short(sums[c])}", fontsize=10, color=INK)
-    if wide:
-        grid = axes[0, 3].get_gridspec()
+    if several:
+        column = axes[0, 3].get_gridspec()[:, 3]
         for ax in axes[:, 3]:
             ax.remove()
-        _waterfall(picture.add_subplot(grid[:, 3]), book)
+        _waterfall(picture.add_subplot(column), ledger)
     else:
         bare(axes[0, 3]).set_xlim(0, 1)
-        said = f"  sum {short(sums[0])}\n+ bias {short(book.bias)}\n= {short(book.total)}"
-        axes[0, 3].text(0.1, 0.5, said, fontsize=12.5, va="center", linespacing=1.8, color=INK)
-    shown = f"The {len(order)} of {len(sums)} input channels that weigh most. " if len(order) < len(sums) else ""
-    colours = ", ".join(
-        f"{name.lstrip('×= ')} to {'±' if s.signed else ''}{short(s.high)}" for name, s in scales.items()
+        lines = f"  sum {short(sums[0])}\n+ bias {short(ledger.bias)}\n= {short(ledger.total)}"
+        axes[0, 3].text(0.1, 0.5, lines, fontsize=12.5, va="center", linespacing=1.8, color=INK)
+    shown = (
+        f"The {len(strongest)} of {len(sums)} input channels that weigh most. " if len(strongest) < len(sums) else ""
     )
-    caption(
-        picture,
-        f"{book.layer}, channel {channel}, y {y}, x {x}. {shown}Recorded value {book.recorded:.6f}, "
-        f"sum of all products plus bias {book.total:.6f}. Colours: one scale per column ({colours}).",
-    )
-    picture.alt = (
-        f"The pixel at y {y}, x {x} of channel {channel} in {book.layer} as a sum: {book.patch.numel()} products "
-        f"and the bias {short(book.bias)} make {short(book.total)}; recorded {short(book.recorded)}."
-    )
+    ends = {name.lstrip("×= "): ("±" if s.signed else "") + short(s.high) for name, s in scales.items()}
+    colours = ", ".join(f"{name} to {end}" for name, end in ends.items())
+    unit = f"{ledger.layer}, channel {channel}, y {y}, x {x}"
+    total = f"Recorded value {ledger.recorded:.6f}, sum of all products plus bias {ledger.total:.6f}"
+    picture.caption(f"{unit}. {shown}{total}. Colours: one scale per column ({colours}).")
+    pixel, products = f"The pixel at y {y}, x {x} of channel {channel}", f"{ledger.patch.numel()} products"
+    result = f"the bias {short(ledger.bias)} make {short(ledger.total)}; recorded {short(ledger.recorded)}"
+    picture.alt = f"{pixel} in {ledger.layer} as a sum: {products} and {result}."
     return picture
 
 
@@ -70,45 +68,40 @@ def _numbers(axes: Axes, values: np.ndarray, scale: Scale) -> None:
         axes.text(j, i, text, ha="center", va="center", fontsize=size, color=ink)
 
 
-def _waterfall(axes: Axes, book: Ledger) -> None:
+def _waterfall(axes: Axes, ledger: Ledger) -> None:
     """Every channel's sum, one after another, from 0 to the total."""
-    sums = np.append(array(book.sums), book.bias)
-    ends = np.cumsum(sums)
-    colours = [ORANGE if s >= 0 else BLUE for s in sums]
-    colours[-1] = FAINT
+    sums = np.append(array(ledger.sums), ledger.bias)
+    ends, bias = np.cumsum(sums), len(sums) - 1
+    colours = [ORANGE if s >= 0 else BLUE for s in sums[:bias]] + [FAINT]
     axes.bar(range(len(sums)), sums, bottom=ends - sums, color=colours, width=0.8)
-    axes.axhline(book.total, color=GREEN, linewidth=1.4, linestyle="--")
+    axes.axhline(ledger.total, color=GREEN, linewidth=1.4, linestyle="--")
     axes.axhline(0, color=INK, linewidth=0.8)
     low, high = min(ends.min(), 0.0), max(ends.max(), 0.0)
     axes.set_ylim(low - 0.06 * (high - low), high + 0.06 * (high - low))
-    places = [i for i in range(len(sums) - 1) if i % max(1, len(sums) // 6) == 0 and i < len(sums) - 1 - len(sums) // 9]
-    axes.set_xticks([*places, len(sums) - 1], [*(str(book.inputs[i]) for i in places), "bias"])
-    axes.set(title=f"added up: {short(book.total)}", xlabel="input channel", ylabel="running sum")
+    places = range(0, bias - len(sums) // 9, max(1, len(sums) // 6))  # none so late that it runs into the bias
+    axes.set_xticks([*places, bias], [*(str(ledger.inputs[i]) for i in places), "bias"])
+    axes.set(title=f"added up: {short(ledger.total)}", xlabel="input channel", ylabel="running sum")
     axes.grid(visible=False, axis="x")
 
 
-def _linear_ledger(book: Ledger, most: int) -> Picture:
-    sums = array(book.sums)
-    order = np.argsort(-np.abs(sums), kind="stable")[:most]
-    names = [
-        f"{short(float(book.patch[i]))} × {short(float(book.kernel[i]))}   feature {book.inputs[i]}"
-        for i in map(int, order)
-    ]
-    rest = sums.sum() - sums[order].sum()
-    values = [*sums[order], *([rest] if len(order) < len(sums) else []), book.bias]
-    names += [f"{len(sums) - len(order)} others"] * (len(order) < len(sums)) + ["bias"]
+def _linear_ledger(ledger: Ledger, most: int) -> Picture:
+    patch, kernel, sums = array(ledger.patch), array(ledger.kernel), array(ledger.sums)
+    strongest = np.argsort(-np.abs(sums), kind="stable")[:most].tolist()
+    names = [f"{short(patch[i])} × {short(kernel[i])}   feature {ledger.inputs[i]}" for i in strongest]
+    values = [float(sums[i]) for i in strongest]
+    if len(strongest) < len(sums):
+        names.append(f"{len(sums) - len(strongest)} others")
+        values.append(sums.sum() - sums[strongest].sum())
+    names, values = [*names, "bias"], [*values, ledger.bias]
     picture, axes = page(8.2, 0.27 * len(values) + 1.3)
     bars = axes.barh(names, values, color=[ORANGE if v >= 0 else BLUE for v in values], height=0.72)
     axes.bar_label(bars, [short(v) for v in values], padding=4, fontsize=9, color=INK)
-    axes.invert_yaxis()
+    names_down(axes)
     axes.margins(x=0.14)
     axes.axvline(0, color=INK, linewidth=0.8)
-    axes.grid(visible=False, axis="y")
-    axes.tick_params(axis="y", length=0)
-    axes.set_title(f"{book.layer}, unit {book.unit[0]}: {len(sums)} products + bias = {short(book.total)}")
-    caption(picture, f"Value × weight of each feature. Sum {book.total:.6f}, recorded {book.recorded:.6f}.")
-    picture.alt = (
-        f"Unit {book.unit[0]} of {book.layer} as a sum of {len(sums)} products and the bias {short(book.bias)}: "
-        f"{short(book.total)}; recorded {short(book.recorded)}."
-    )
+    axes.set_title(f"{ledger.layer}, unit {ledger.unit[0]}: {len(sums)} products + bias = {short(ledger.total)}")
+    picture.caption(f"Value × weight of each feature. Sum {ledger.total:.6f}, recorded {ledger.recorded:.6f}.")
+    parts = f"{len(sums)} products and the bias {short(ledger.bias)}"
+    result = f"{short(ledger.total)}; recorded {short(ledger.recorded)}"
+    picture.alt = f"Unit {ledger.unit[0]} of {ledger.layer} as a sum of {parts}: {result}."
     return picture

@@ -1,105 +1,98 @@
 """Figures of which pixels mattered, beside what they must be compared with; and of what pleases a network."""
 
+import math
 from collections.abc import Mapping, Sequence
 
+from matplotlib.axes import Axes
 from torch import Tensor
 
-from mnistviz.errors import MnistvizError
+from mnistviz.errors import some
 from mnistviz.look.attribution import Attribution, Sanity
 from mnistviz.look.dreams import Dreams
-from mnistviz.show.figures.maps import draw_input
-from mnistviz.show.picture import BLUE, FAINT, GREY, Picture, bare, caption, page, percent, styled
-from mnistviz.show.scales import Scale, array, short
+from mnistviz.look.trace import times
+from mnistviz.show.colours import BLUE, FAINT
+from mnistviz.show.picture import Picture, bare, beside, page, percent, styled
+from mnistviz.show.scales import Scale, short
+from mnistviz.show.tiles import draw_grey
 
 
-def _map(axes, values: Tensor, scale: Scale, title: str) -> None:  # type: ignore[no-untyped-def]
-    bare(axes).imshow(scale.rgb(values), interpolation="nearest")
+@styled
+def attributions(pixels: Tensor, attributions: Sequence[Attribution]) -> Picture:
+    """`attributions(digit.pixels, [attribute(model, digit.pixels, m) for m in METHODS])`: one picture per method."""
+    some(attributions, "attributions to draw")
+    columns = len(attributions) + 1
+    picture, axes = page(2.35 * columns, 3.1, columns=columns)
+    targets = list(dict.fromkeys(str(a.target) for a in attributions))
+    answers = " or ".join(targets)
+    draw_grey(axes[0], pixels, "input")
+    for ax, a in zip(axes[1:], attributions, strict=True):
+        largest = float(a.values.abs().max())
+        target = f" for {a.target}" if len(targets) > 1 else ""
+        _draw_map(ax, a.values, a.method + target, Scale(-largest, largest, "map"))
+        coarse = "" if a.cells.shape == a.values.shape else f", {times(a.cells.shape)} cells"
+        residual = "" if a.residual is None else f"\nresidual {percent(a.residual)}"
+        ax.set_xlabel(f"±{short(largest)}{coarse}{residual}", fontsize=9)
+    scales = "Methods have different units, so each has its own scale, given below it; baseline is black, 0"
+    picture.caption(f"Which pixels spoke for {answers} (orange) or against it (blue). {scales}.")
+    picture.alt = f"The digit, and where {', '.join(a.method for a in attributions)} find what spoke for {answers}."
+    return picture
+
+
+def _draw_map(axes: Axes, values: Tensor, title: str, scale: Scale | None = None) -> None:
+    """A map in colours, by default on the scale of its own values."""
+    colours = (scale or Scale.over([values], "map")).rgb(values)
+    bare(axes).imshow(colours, interpolation="nearest")
     axes.set_title(title, fontsize=10)
 
 
 @styled
-def attributions(pixels: Tensor, found: Sequence[Attribution]) -> Picture:
-    """`attributions(digit.pixels, [attribute(model, digit.pixels, m) for m in METHODS])`: one picture per method."""
-    if not found:
-        raise MnistvizError("there are no attributions to draw")
-    picture, axes = page(2.35 * (len(found) + 1), 3.1, columns=len(found) + 1)
-    targets = list(dict.fromkeys(str(one.target) for one in found))
-    several, answers = len(targets) > 1, " or ".join(targets)
-    draw_input(axes[0], pixels)
-    for ax, one in zip(axes[1:], found, strict=True):
-        largest = float(one.values.abs().max())
-        _map(ax, one.values, Scale(-largest, largest, "map"), one.method + (f" for {one.target}" if several else ""))
-        ends = f"±{short(largest)}"
-        sized = "" if one.cells.shape == one.values.shape else f", {one.cells.shape[0]}×{one.cells.shape[1]} cells"
-        residual = "" if one.residual is None else f"\nresidual {percent(one.residual)}"
-        ax.set_xlabel(ends + sized + residual, fontsize=9)
-    caption(
-        picture,
-        f"Which pixels spoke for {answers} (orange) or against it (blue). Methods have different units, so "
-        "each has its own scale, given below it; baseline is black, 0.",
-    )
-    picture.alt = f"The digit, and where {', '.join(one.method for one in found)} find what spoke for {answers}."
-    return picture
-
-
-def _said(agreement: float) -> str:
-    return "none: flat" if agreement != agreement else f"{agreement:.2f}".replace("-", "−")
-
-
-@styled
 def sanity(pixels: Tensor, checks: Sequence[Sanity]) -> Picture:
-    """`sanity(digit.pixels, [mv.attribution.sanity(model, digit.pixels, m) for m in …])`: a row per method, with its controls."""
-    if not checks:
-        raise MnistvizError("there are no checks to draw")
-    rows = len(checks)
-    picture, axes = page(11.2, 2.5 * rows + 0.8, rows=rows, columns=5, squeeze=False, width_ratios=[1, 1, 1, 1, 1.5])
-    for row, check in zip(axes, checks, strict=True):
-        one = check.attribution
-        draw_input(row[0], pixels, "the digit")
-        row[0].title.set_fontsize(10)
-        _map(row[1], one.values, Scale.over([one.values], "map"), one.method)
-        _map(row[2], check.random.values, Scale.over([check.random.values], "map"), "with random weights")
-        row[2].set_xlabel(f"rank agreement {_said(check.with_random)}", fontsize=9)
-        _map(row[3], check.edges, Scale.over([check.edges], "map"), "edges: no model at all")
-        row[3].set_xlabel(f"rank agreement {_said(check.with_edges)}", fontsize=9)
-        row[4].plot(check.shares, check.probability, color=BLUE, label="named first")
-        row[4].plot(check.shares, check.at_random, color=FAINT, linestyle="--", label="drawn at random")
-        row[4].set(ylim=(-0.02, 1.02), xlim=(0, 1), xlabel="share of inked pixels turned black")
-        row[4].set_title(f"probability of {one.target}", fontsize=10)
+    """`sanity(digit.pixels, [mv.attribution.sanity(model, digit.pixels, m) …])`: methods beside their controls."""
+    some(checks, "checks to draw")
+    rows, ratios = len(checks), [1, 1, 1, 1, 1.5]
+    picture, axes = page(11.2, 2.5 * rows + 0.8, rows, 5, squeeze=False, width_ratios=ratios)
+    agreements = []
+    for (digit, mine, random, edges, curves), check in zip(axes, checks, strict=True):
+        with_random, with_edges = _agreement(check.with_random), _agreement(check.with_edges)
+        agreements.append(f"{check.attribution.method}: {with_random} with random weights, {with_edges} with edges")
+        draw_grey(digit, pixels, "the digit")
+        _draw_map(mine, check.attribution.values, check.attribution.method)
+        _draw_map(random, check.random.values, "with random weights")
+        _draw_map(edges, check.edges, "edges: no model at all")
+        random.set_xlabel(f"rank agreement {with_random}", fontsize=9)
+        edges.set_xlabel(f"rank agreement {with_edges}", fontsize=9)
+        curves.plot(check.shares, check.probability, color=BLUE, label="named first")
+        curves.plot(check.shares, check.at_random, color=FAINT, linestyle="--", label="drawn at random")
+        curves.set(ylim=(-0.02, 1.02), xlim=(0, 1), xlabel="share of inked pixels turned black")
+        curves.set_title(f"probability of {check.attribution.target}", fontsize=10)
     axes[0, 4].legend(fontsize=8, loc="upper right", handlelength=1.4)
-    caption(
-        picture,
-        "An honest map changes when the weights do, and names pixels whose loss hurts more than that of others. Rank "
-        "agreement is Spearman's, on inked pixels; 1 is the same order. Every map has its own scale.",
-    )
-    said = [
-        f"{c.attribution.method}: {_said(c.with_random)} with random weights, {_said(c.with_edges)} with edges"
-        for c in checks
-    ]
-    picture.alt = "Attributions beside their controls; rank agreement " + "; ".join(said) + "."
+    honest = "An honest map changes when the weights do, and names pixels whose loss hurts more than that of others"
+    rank = "Rank agreement is Spearman's, on inked pixels; 1 is the same order"
+    picture.caption(f"{honest}. {rank}. Every map has its own scale.")
+    picture.alt = f"Attributions beside their controls; rank agreement {'; '.join(agreements)}."
     return picture
 
 
+def _agreement(value: float) -> str:
+    return "none: flat" if math.isnan(value) else f"{value:.2f}".replace("-", "−")
+
+
 @styled
-def dreams(found: Mapping[str, Dreams], real: Tensor, said: str) -> Picture:
+def dreams(dreams: Mapping[str, Dreams], real: Tensor, aim: str) -> Picture:
     """`dreams({"without priors": a, "with priors": b}, best, "the score for 7")`: rows of them beside a real digit."""
-    if not found:
-        raise MnistvizError("there are no dreams to draw")
-    most = max(len(d.pixels) for d in found.values())
-    picture, axes = page(
-        1.5 * (most + 1) + 1.2, 1.85 * len(found) + 0.7, rows=len(found), columns=most + 1, squeeze=False
-    )
-    for row, (name, one) in zip(axes, found.items(), strict=True):
+    some(dreams, "dreams to draw")
+    columns = max(len(dream.pixels) for dream in dreams.values()) + 1
+    picture, axes = page(1.5 * columns + 1.2, 1.85 * len(dreams) + 0.7, len(dreams), columns, squeeze=False)
+    for row, (name, dream) in zip(axes, dreams.items(), strict=True):
         for ax in row:
             bare(ax)
-        for ax, pixels, start, end in zip(row, one.pixels, one.start.tolist(), one.end.tolist(), strict=False):
-            ax.imshow(array(pixels[0]), cmap=GREY, vmin=0, vmax=1, interpolation="nearest")
+        for ax, pixels, start, end in zip(row, dream.pixels, dream.start.tolist(), dream.end.tolist(), strict=False):
+            draw_grey(ax, pixels)
             ax.set_xlabel(f"{short(start)} → {short(end)}", fontsize=9)
-        row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10.5)
-        row[-1].imshow(array(real).reshape(28, 28), cmap=GREY, vmin=0, vmax=1, interpolation="nearest")
+        beside(row[0], name)
+        draw_grey(row[-1], real)
         row[-1].set_title("a real digit", fontsize=9)
-    caption(
-        picture, f"Made to raise {said}, from noise, each from its own seed; below, its value at first and at the end."
-    )
-    picture.alt = f"Pictures made to raise {said}: {', '.join(found)}, beside a real digit."
+    below = "below, its value at first and at the end"
+    picture.caption(f"Made to raise {aim}, from noise, each from its own seed; {below}.")
+    picture.alt = f"Pictures made to raise {aim}: {', '.join(dreams)}, beside a real digit."
     return picture

@@ -1,63 +1,68 @@
 """The figure of one mistake taken apart."""
 
-from mnistviz.look.causes import Cause
-from mnistviz.show.figures.maps import draw_input
-from mnistviz.show.picture import BLUE, FAINT, GREY, INK, ORANGE, Picture, bare, caption, page, styled
-from mnistviz.show.scales import array
+from matplotlib.axes import Axes
+
+from mnistviz.look.causes import Cause, Contrast, Silenced
+from mnistviz.show.colours import BLUE, FAINT, INK, ORANGE
+from mnistviz.show.picture import Picture, styled
+from mnistviz.show.tiles import draw_grey
+
+SHOWN = 12  # features, and channels
 
 
 @styled
 def cause(cause: Cause) -> Picture:
-    """`cause(mv.causes.explain(model, digit.pixels, right, …))`: one mistake on one sheet.
-
-    What made the wrong score larger than the right one, which channels would have to be silent, and the
-    known digits the network finds most alike.
-    """
+    """`cause(mv.causes.explain(…))`: why the wrong score was larger, what would turn it, and the digits most alike."""
     contrast, silenced = cause.contrast, cause.silenced
-    pixels, neighbours, labels, distances = cause.pixels, cause.neighbours, cause.labels, cause.distances
-    picture = page(11.2, 5.2)[0]
-    picture.clear()
+    answer, truth = contrast.one, contrast.other
+    picture = Picture(figsize=(11.2, 5.2), layout="constrained")
     grid = picture.add_gridspec(2, 3, width_ratios=[1.1, 2, 2], height_ratios=[1.6, 1])
-    draw_input(picture.add_subplot(grid[0, 0]), pixels, f"answered {contrast.one}, is {contrast.other}")
-    ax, gaps = picture.add_subplot(grid[0, 1]), contrast.gaps
-    chosen = contrast.ranked[:6] + contrast.ranked[max(6, len(gaps) - 6) :]
-    values = [float(gaps[i]) for i in chosen]
-    rest = float(gaps.sum()) - sum(values)
-    names = [f"{i}" for i in chosen]
-    if len(gaps) > len(chosen):
-        names, values = [*names, f"{len(gaps) - len(chosen)} others"], [*values, rest]
-    names, values = [*names, "biases"], [*values, contrast.bias_gap]
-    ax.barh(range(len(values)), values, color=[ORANGE if v > 0 else BLUE for v in values])
-    ax.set_yticks(range(len(values)), names, fontsize=8.5)
-    ax.invert_yaxis()
-    ax.axvline(0, color=INK, linewidth=0.8)
-    ax.set_title(f"why {contrast.one} before {contrast.other}: {contrast.total:+.2f}", fontsize=10.5)
-    ax.set_xlabel(f"weight difference × feature of {contrast.layer}")
-    ax, shown = picture.add_subplot(grid[0, 2]), list(silenced)[:12]
-    flips = [one.answer == contrast.other for one in shown]
-    ax.barh(range(len(shown)), [one.gap for one in shown], color=[ORANGE if f else FAINT for f in flips])
-    ax.set_yticks(range(len(shown)), [f"{one.layer} {one.channel}" for one in shown], fontsize=8.5)
-    ax.invert_yaxis()
-    ax.axvline(0, color=INK, linewidth=0.8)
-    ax.set_title(f"silent, it would say … (score of {contrast.other} above {contrast.one})", fontsize=10.5)
-    for k, one in enumerate(shown):
-        ax.text(one.gap, k, f" {one.answer} ", va="center", ha="left" if one.gap >= 0 else "right", fontsize=8.5)
-    below = grid[1, :].subgridspec(1, max(len(neighbours), 1))
-    for k, (image, label, distance) in enumerate(zip(neighbours, labels, distances, strict=True)):
-        near = bare(picture.add_subplot(below[0, k]))
-        near.imshow(array(image).reshape(28, 28), cmap=GREY, vmin=0, vmax=1, interpolation="nearest")
-        near.set_xlabel(f"a {label}, at {distance:.1f}", fontsize=9)
-    count = sum(one.answer == contrast.other for one in silenced)
-    caption(
-        picture,
-        f"Features in orange speak for {contrast.one}, in blue for {contrast.other}; all bars sum to the gap between "
-        f"the two scores. Right: the {len(shown)} channels whose silence helps {contrast.other} most; of "
-        f"{len(silenced)} tried, {count} turn the answer into {contrast.other} (orange). Below: the nearest "
-        "training digits.",
-    )
-    picture.alt = (
-        f"A digit answered {contrast.one} that is a {contrast.other}: the features behind the gap of "
-        f"{contrast.total:+.2f}, the channels whose silence changes it ({count} flip the answer), and its nearest "
-        f"training digits, labelled {', '.join(map(str, labels))}."
-    )
+    draw_grey(picture.add_subplot(grid[0, 0]), cause.pixels, f"answered {answer}, is {truth}")
+    _draw_gaps(picture.add_subplot(grid[0, 1]), contrast)
+    _draw_silenced(picture.add_subplot(grid[0, 2]), silenced[:SHOWN], answer, truth)
+    below = grid[1, :].subgridspec(1, max(len(cause.neighbours), 1))
+    neighbours = zip(cause.neighbours, cause.labels, cause.distances, strict=True)
+    for k, (image, label, distance) in enumerate(neighbours):
+        ax = picture.add_subplot(below[0, k])
+        draw_grey(ax, image)
+        ax.set_xlabel(f"a {label}, at {distance:.1f}", fontsize=9)
+    turned = sum(silence.answer == truth for silence in silenced)
+    bars = f"Features in orange speak for {answer}, in blue for {truth}; all bars sum to the gap between the two scores"
+    helpful = f"the {len(silenced[:SHOWN])} channels whose silence helps {truth} most"
+    tried = f"of {len(silenced)} tried, {turned} turn the answer into {truth} (orange)"
+    picture.caption(f"{bars}. Right: {helpful}; {tried}. Below: the nearest training digits.")
+    gap = f"the features behind the gap of {contrast.total:+.2f}"
+    silent = f"the channels whose silence changes it ({turned} flip the answer)"
+    labels = f"its nearest training digits, labelled {', '.join(map(str, cause.labels))}"
+    picture.alt = f"A digit answered {answer} that is a {truth}: {gap}, {silent}, and {labels}."
     return picture
+
+
+def _draw_gaps(axes: Axes, contrast: Contrast) -> None:
+    """The features that speak most for either answer, and the sum of all others."""
+    gaps, half = contrast.gaps, SHOWN // 2
+    chosen = contrast.ranked[:half] + contrast.ranked[max(half, len(gaps) - half) :]
+    names, values = [str(i) for i in chosen], [float(gaps[i]) for i in chosen]
+    if len(gaps) > len(chosen):
+        names.append(f"{len(gaps) - len(chosen)} others")
+        values.append(float(gaps.sum()) - sum(values))
+    names, values = [*names, "biases"], [*values, contrast.bias_gap]
+    _draw_bars(axes, names, values, [ORANGE if v > 0 else BLUE for v in values])
+    axes.set_title(f"why {contrast.one} before {contrast.other}: {contrast.total:+.2f}", fontsize=10.5)
+    axes.set_xlabel(f"weight difference × feature of {contrast.layer}")
+
+
+def _draw_silenced(axes: Axes, silenced: list[Silenced], answer: int, truth: int) -> None:
+    """How far the right score stands above the other when a channel is silent, and what is then answered."""
+    names, gaps = [f"{s.layer} {s.channel}" for s in silenced], [s.gap for s in silenced]
+    _draw_bars(axes, names, gaps, [ORANGE if s.answer == truth else FAINT for s in silenced])
+    axes.set_title(f"silent, it would say … (score of {truth} above {answer})", fontsize=10.5)
+    for k, s in enumerate(silenced):
+        axes.text(s.gap, k, f" {s.answer} ", va="center", ha="left" if s.gap >= 0 else "right", fontsize=8.5)
+
+
+def _draw_bars(axes: Axes, names: list[str], values: list[float], colours: list[str]) -> None:
+    axes.barh(range(len(values)), values, color=colours)
+    axes.set_yticks(range(len(values)), names, fontsize=8.5)
+    axes.invert_yaxis()
+    axes.axvline(0, color=INK, linewidth=0.8)

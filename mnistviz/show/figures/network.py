@@ -11,11 +11,14 @@ from torch import Tensor
 
 from mnistviz.errors import MnistvizError
 from mnistviz.look.replay import pair
-from mnistviz.look.trace import MODEL_INPUT, Trace
-from mnistviz.show.picture import BLUE, FAINT, GREY, INK, ORANGE, Picture, bare, caption, page, styled
+from mnistviz.look.trace import MODEL_INPUT, Trace, times
+from mnistviz.show.colours import BLUE, FAINT, INK, ORANGE
+from mnistviz.show.picture import Picture, bare, page, styled
 from mnistviz.show.scales import SIGNED, array
+from mnistviz.show.tiles import draw_grey
 
-DEPTH = 0.2  # of one channel, in pixels of a map, drawn slanting
+DEPTH = 0.2  # of one channel, in pixels of a map, drawn slanting: so far across and up
+ACROSS, UP = 0.8 * DEPTH, 0.5 * DEPTH
 GAP, PITCH = 10.0, 21.0  # between blocks, and between their middles at least
 
 
@@ -29,49 +32,40 @@ def network(trace: Trace) -> Picture:
         learned = sum(trace.steps[i].parameters for i in stage)
         blocks.append(Block(shape, [_name(trace, i) for i in stage], learned))
         place |= dict.fromkeys(stage, number)
-    steps = [max(a.width / 2 + GAP + b.width / 2, PITCH) for a, b in pairwise(blocks)]
-    centres = np.cumsum([0.0, *steps])
+    distances = [max(a.width / 2 + GAP + b.width / 2, PITCH) for a, b in pairwise(blocks)]
+    centres = np.cumsum([0.0, *distances])
     left = -blocks[0].width / 2 - 4
-    wide = float(centres[-1]) + PITCH / 2 + 2 - left
-    inch = min(11.2 / wide, 0.06)  # of one unit
+    width = float(centres[-1]) + PITCH / 2 + 2 - left
+    inch = min(11.2 / width, 0.06)  # of one unit
     line, lines = 0.15 / inch, max(len(block.names) for block in blocks) + 1
     half = max(block.height for block in blocks) / 2
     top, bottom = half + 6, -half - 3 - (lines + 1.6) * line
-    picture, ax = page(wide * inch + 0.2, (top - bottom) * inch + 0.65)
+    picture, ax = page(width * inch + 0.2, (top - bottom) * inch + 0.65)
     bare(ax)
     for centre, block in zip(centres, blocks, strict=True):
         block.draw(ax, centre)
-        if block is blocks[0] and len(block.shape) == 3 and block.shape[0] == 1:  # its face is the digit
-            edges = (left + 4, left + 4 + block.shape[2], -block.height / 2, block.shape[1] - block.height / 2)
-            ax.imshow(
-                array(trace.input)[0, 0], cmap=GREY, vmin=0, vmax=1, extent=edges, interpolation="nearest", zorder=3
-            )
-        ax.text(centre, -half - 3, _times(block.shape), ha="center", va="top", fontsize=9.5, fontweight="bold")
+        ax.text(centre, -half - 3, times(block.shape), ha="center", va="top", fontsize=9.5, fontweight="bold")
         note = "\n".join([*block.names, f"{block.learned:,}"] if block.learned else block.names)
         below = -half - 3 - 1.5 * line
         ax.text(centre, below, note, ha="center", va="top", fontsize=8, color=FAINT, linespacing=1.3)
+    if trace.input.ndim == 4 and trace.input.shape[1] == 1:  # the first face is the digit
+        floor, (high, wide) = -blocks[0].height / 2, trace.input.shape[2:]
+        draw_grey(ax, trace.input[:1], extent=(left + 4, left + 4 + wide, floor, floor + high), zorder=3)
     _connect(ax, trace, place, centres, blocks)
-    ax.set(aspect="equal", xlim=(left, left + wide), ylim=(bottom, top))
-    caption(
-        picture,
-        f"{sum(block.learned for block in blocks):,} parameters, the numbers below the blocks. Faces are to scale, and "
-        f"so is depth: {1 / DEPTH:.0f} channels are as deep as a pixel is wide. Flat layers are bars; their height "
-        "grows with the square root of their size.",
-    )
-    picture.alt = "The network as blocks: " + ", then ".join(
-        f"{_times(block.shape)} after {', '.join(block.names)}" for block in blocks[1:]
-    )
+    ax.set(aspect="equal", xlim=(left, left + width), ylim=(bottom, top))
+    numbers = f"{sum(block.learned for block in blocks):,} parameters, the numbers below the blocks"
+    depth = f"so is depth: {1 / DEPTH:.0f} channels are as deep as a pixel is wide"
+    flat = "Flat layers are bars; their height grows with the square root of their size"
+    picture.caption(f"{numbers}. Faces are to scale, and {depth}. {flat}.")
+    made = [f"{times(block.shape)} after {', '.join(block.names)}" for block in blocks[1:]]
+    picture.alt = f"The network as blocks: {', then '.join(made)}"
     return picture
-
-
-def _times(shape: tuple[int, ...]) -> str:
-    return "×".join(map(str, shape))
 
 
 def _name(trace: Trace, index: int) -> str:
     """A layer's name, and the size of its window if it has one."""
     size = trace.steps[index].settings.get("kernel_size")
-    return trace.keys[index] + ("" if size is None else " " + _times(pair(size)))
+    return trace.keys[index] if size is None else f"{trace.keys[index]} {times(pair(size))}"
 
 
 @dataclass(frozen=True)
@@ -83,26 +77,20 @@ class Block:
     learned: int
 
     @property
-    def slant(self) -> tuple[float, float]:
-        depth = self.shape[0] * DEPTH if len(self.shape) == 3 else 0.0
-        return depth * 0.8, depth * 0.5
-
-    @property
     def width(self) -> float:
-        return self.shape[2] + self.slant[0] if len(self.shape) == 3 else 4.0
+        return self.shape[2] + self.shape[0] * ACROSS if len(self.shape) == 3 else 4.0
 
     @property
     def height(self) -> float:
-        return self.shape[1] + self.slant[1] if len(self.shape) == 3 else float(np.sqrt(np.prod(self.shape))) * 1.4
+        return self.shape[1] + self.shape[0] * UP if len(self.shape) == 3 else float(np.sqrt(np.prod(self.shape))) * 1.4
 
     def draw(self, axes: Axes, centre: float) -> None:
         left, bottom = centre - self.width / 2, -self.height / 2
         if len(self.shape) != 3:
             axes.add_patch(Rectangle((left, bottom), self.width, self.height, facecolor="#f3c9a8", edgecolor=INK))
             return
-        _, high, wide = self.shape
-        dx, dy = self.slant
-        right, top = left + wide, bottom + high
+        deep, high, wide = self.shape
+        right, top, dx, dy = left + wide, bottom + high, deep * ACROSS, deep * UP
         roof = [(left, top), (right, top), (right + dx, top + dy), (left + dx, top + dy)]
         side = [(right, bottom), (right + dx, bottom + dy), (right + dx, top + dy), (right, top)]
         face = [(left, bottom), (right, bottom), (right, top), (left, top)]
@@ -112,21 +100,15 @@ class Block:
 
 def _connect(axes: Axes, trace: Trace, place: dict[int, int], centres: np.ndarray, blocks: list[Block]) -> None:
     """An arrow for each hand-over between blocks; dashed where what lies between is no layer."""
-    links = set()
-    for index, step in enumerate(trace.steps):
-        for source in step.sources:
-            start = place[index] - 1 if source is None else place[source]
-            if start != place[index]:
-                links.add((start, place[index], source is None))
-    for start, end, unknown in sorted(links):
-        far = end - start > 1
-        ends = ((centres[start] + blocks[start].width / 2 + 1.5, 0), (centres[end] - blocks[end].width / 2 - 1.5, 0))
-        axes.add_patch(
-            FancyArrowPatch(
-                *ends, arrowstyle="-|>", mutation_scale=11, color=FAINT, linewidth=1.2,
-                linestyle="--" if unknown else "-", connectionstyle="arc3,rad=-0.3" if far else "arc3",
-            )
-        )  # fmt: skip
+    ways = {(place[i], source) for i, step in enumerate(trace.steps) for source in step.sources}
+    links = {(end - 1 if source is None else place[source], end, source is None) for end, source in ways}
+    for start, end, unknown in sorted(link for link in links if link[0] != link[1]):
+        begins = (centres[start] + blocks[start].width / 2 + 1.5, 0)
+        ends = (centres[end] - blocks[end].width / 2 - 1.5, 0)
+        bend = "arc3,rad=-0.3" if end - start > 1 else "arc3"
+        arrow = FancyArrowPatch(begins, ends, arrowstyle="-|>", mutation_scale=11, connectionstyle=bend)
+        arrow.set(color=FAINT, linewidth=1.2, linestyle="--" if unknown else "-")
+        axes.add_patch(arrow)
 
 
 @styled
@@ -138,25 +120,21 @@ def decisions(points: Tensor, labels: Tensor, answers: Mapping[str, Tensor], rea
     x, y = array(points), array(labels)
     grids = {name: array(p) for name, p in answers.items()}
     if x.ndim != 2 or x.shape[1] != 2 or len(x) != len(y) or any(g.ndim != 2 for g in grids.values()) or not grids:
-        raise MnistvizError(
-            "these are not decisions on a plane",
-            given=f"points {x.shape}, labels {y.shape}, grids {[g.shape for g in grids.values()]}",
-            allowed="points (N, 2), labels (N,), at least one grid (G, G)",
-        )
+        given = f"points {x.shape}, labels {y.shape}, grids {[g.shape for g in grids.values()]}"
+        allowed = "points (N, 2), labels (N,), at least one grid (G, G)"
+        raise MnistvizError("these are not decisions on a plane", given=given, allowed=allowed)
     picture, axes = page(4.3 * len(grids) + 0.4, 4.9, columns=len(grids), squeeze=False)
     for ax, (name, grid) in zip(axes[0], grids.items(), strict=True):
-        extent = (-reach, reach, -reach, reach)
         colours = SIGNED(0.32 + 0.36 * grid)  # light enough for the points to stand out
-        bare(ax).imshow(colours, origin="lower", extent=extent, interpolation="nearest")
+        bare(ax).imshow(colours, origin="lower", extent=(-reach, reach, -reach, reach), interpolation="nearest")
         if grid.min() < 0.5 < grid.max():
-            ax.contour(np.linspace(-reach, reach, grid.shape[1]), np.linspace(-reach, reach, grid.shape[0]), grid,
-                       levels=[0.5], colors=[INK], linewidths=1.6)  # fmt: skip
+            down, across = (np.linspace(-reach, reach, count) for count in grid.shape)
+            ax.contour(across, down, grid, levels=[0.5], colors=[INK], linewidths=1.6)
         for value, colour, mark in ((0, BLUE, "o"), (1, ORANGE, "^")):
-            mine = x[y == value]
-            ax.scatter(mine[:, 0], mine[:, 1], s=16, color=colour, marker=mark, edgecolors="white", linewidths=0.5)
+            group = x[y == value]
+            ax.scatter(group[:, 0], group[:, 1], s=16, color=colour, marker=mark, edgecolors="white", linewidths=0.5)
         ax.set(title=name, xlim=(-reach, reach), ylim=(-reach, reach))
-    caption(
-        picture, "Background: probability of a triangle, from 0, blue, to 1, orange. The line is where it is one half."
-    )
+    background = "Background: probability of a triangle, from 0, blue, to 1, orange"
+    picture.caption(f"{background}. The line is where it is one half.")
     picture.alt = f"{len(x)} points of two classes on a plane and the regions answered by: {', '.join(grids)}."
     return picture

@@ -4,157 +4,138 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
+from torch import Tensor
 
-from mnistviz.errors import MnistvizError
+from mnistviz.errors import MnistvizError, one_of, some
 from mnistviz.look import paths
 from mnistviz.look.field import receptive_field
 from mnistviz.look.paths import Stop
-from mnistviz.look.trace import Trace
-from mnistviz.show.figures.maps import draw_input
-from mnistviz.show.picture import INK, ORANGE, RULE, Picture, bare, caption, page, percent, styled
+from mnistviz.look.replay import pair
+from mnistviz.look.trace import Trace, times
+from mnistviz.show.colours import INK, ORANGE, RULE
+from mnistviz.show.picture import Picture, bare, page, percent, styled
 from mnistviz.show.scales import Scale, array, short
+from mnistviz.show.tiles import draw_grey, frame
+
+CYAN = "#46d5ff"  # seen on every colour of a scale
 
 
 @styled
 def receptive_fields(trace: Trace, units: Sequence[tuple[str, int, int]]) -> Picture:
     """`receptive_fields(trace, [("conv1", 14, 14), ("conv5", 3, 3)])`: what each unit sees, framed on the digit."""
-    if not units:
-        raise MnistvizError("no units to show", fix='units=[("conv2", 3, 7)]: layer, y, x')
-    digit = array(trace.one_digit())[0]
+    some(units, "units to show", 'units=[("conv2", 3, 7)]: layer, y, x')
+    digit = trace.one_digit()
     fields = [receptive_field(trace, *unit) for unit in units]
+    cut = [(field.height, field.width) != field.size for field in fields]
     picture, axes = page(len(units) * 1.75 + 0.3, 2.75, columns=len(units), squeeze=False)
-    for ax, (layer, y, x), field in zip(axes[0], units, fields, strict=True):
-        draw_input(ax, digit, "")
-        outer = np.full((*digit.shape[-2:], 4), (1.0, 1.0, 1.0, 0.38))
-        outer[field.top : field.bottom + 1, field.left : field.right + 1] = 0
-        ax.imshow(outer, interpolation="nearest")
-        box = (field.left - 0.5, field.top - 0.5), field.width, field.height
-        ax.add_patch(Rectangle(*box, fill=False, edgecolor=ORANGE, linewidth=2))
+    for ax, (layer, y, x), field, is_cut in zip(axes[0], units, fields, cut, strict=True):
+        draw_grey(ax, digit)
+        veil = np.full((*digit.shape[-2:], 4), (1.0, 1.0, 1.0, 0.38))
+        veil[field.top : field.bottom + 1, field.left : field.right + 1] = 0
+        ax.imshow(veil, interpolation="nearest")
+        frame(ax, field.top, field.left, field.height, field.width, ORANGE)
         ax.set_title(layer, pad=4)
-        clipped = f" of {field.size[0]}×{field.size[1]}" if (field.height, field.width) != field.size else ""
-        said = f"unit y {y}, x {x}\nsees {field.height}×{field.width}{clipped}"
-        ax.set_xlabel(said, fontsize=9, color=INK)
-    cut = " Where the window crosses the border the smaller number is what is left of it." * any(
-        (f.height, f.width) != f.size for f in fields
-    )
-    caption(picture, f"Inside the frame: every pixel that can change the unit.{cut} Grey levels: 0 black, 1 white.")
-    picture.alt = "One digit, framed where a unit sees it: " + "; ".join(
-        f"{layer} y {y} x {x} sees {f.height}×{f.width}" for (layer, y, x), f in zip(units, fields, strict=True)
-    )
+        whole = f" of {times(field.size)}" if is_cut else ""
+        ax.set_xlabel(f"unit y {y}, x {x}\nsees {field.height}×{field.width}{whole}", fontsize=9, color=INK)
+    border = " Where the window crosses the border the smaller number is what is left of it." if any(cut) else ""
+    picture.caption(f"Inside the frame: every pixel that can change the unit.{border} Grey levels: 0 black, 1 white.")
+    places = [f"{layer} y {y} x {x}" for layer, y, x in units]
+    seen = [f"{place} sees {f.height}×{f.width}" for place, f in zip(places, fields, strict=True)]
+    picture.alt = f"One digit, framed where a unit sees it: {'; '.join(seen)}"
     return picture
 
 
 @styled
 def pool_winners(trace: Trace, layer: str, channel: int) -> Picture:
-    """`pool_winners(trace, "pool1", channel=3)`: the map before a max-pool, its windows, and the pixel that won each."""
+    """`pool_winners(trace, "pool1", channel=3)`: the map before a max-pool, and the pixel that won each window."""
     trace.one_digit()
-    step, won = trace[layer], paths.pool_winners(trace, layer)
-    before, after = _channel(trace, layer, step.input, channel), _channel(trace, layer, step.result, channel)
+    step, winners = trace[layer], paths.pool_winners(trace, layer)
+    before, after = _map(layer, step.input, channel), _map(layer, step.result, channel)
     scale = Scale.over([before])
     picture, (left, right) = page(9.0, 4.55, columns=2)
     for ax, values, title in ((left, before, f"before {layer}"), (right, after, f"after {layer}")):
         bare(ax).imshow(scale.rgb(values), interpolation="nearest")
-        ax.set_title(f"{title}: {values.shape[0]}×{values.shape[1]}")
-    size = step.settings["kernel_size"]
-    high, wide = (size, size) if isinstance(size, int) else size
-    stride = step.settings["stride"]
-    if stride == size and not step.settings["padding"]:  # windows that tile the map are drawn as a grid
+        ax.set_title(f"{title}: {times(values.shape)}")
+    high, wide = window = pair(step.settings["kernel_size"])
+    if pair(step.settings["stride"]) == window and not any(pair(step.settings["padding"])):  # windows tile the map
         for edge in range(0, before.shape[1] + 1, wide):
             left.axvline(edge - 0.5, color="white", linewidth=0.5, alpha=0.55)
         for edge in range(0, before.shape[0] + 1, high):
             left.axhline(edge - 0.5, color="white", linewidth=0.5, alpha=0.55)
-    decided = after > after.min()
-    left.scatter(
-        array(won.x[0, channel])[decided], array(won.y[0, channel])[decided], s=11, color="#46d5ff", edgecolors=INK,
-        linewidths=0.4,
-    )  # fmt: skip
+    marked = after > after.min()
+    x, y = (array(places[0, channel])[marked] for places in (winners.x, winners.y))
+    left.scatter(x, y, s=11, color=CYAN, edgecolors=INK, linewidths=0.4)
     scale.bar([left, right])
-    caption(
-        picture,
-        f"Channel {channel}. A dot marks the pixel that won its {high}×{wide} window; {int((~decided).sum())} windows "
-        f"whose largest value is {short(after.min())} are left unmarked. Colours: {scale}, the same on both sides.",
-    )
-    picture.alt = (
-        f"Channel {channel} before and after {layer}: {before.shape[0]}×{before.shape[1]} with the winners of "
-        f"{after.size} windows marked, and the {after.shape[0]}×{after.shape[1]} map they make."
-    )
+    dots = f"A dot marks the pixel that won its {high}×{wide} window"
+    others = f"{(~marked).sum()} windows whose largest value is {short(after.min())} are left unmarked"
+    picture.caption(f"Channel {channel}. {dots}; {others}. Colours: {scale}, the same on both sides.")
+    marks = f"{times(before.shape)} with the winners of {after.size} windows marked"
+    picture.alt = f"Channel {channel} before and after {layer}: {marks}, and the {times(after.shape)} map they make."
     return picture
 
 
 @styled
 def relu_gates(trace: Trace, layer: str, channel: int) -> Picture:
-    """`relu_gates(trace, "relu1", channel=3)`: a map before a ReLU, which of its gates are open, and what comes through."""
+    """`relu_gates(trace, "relu1", channel=3)`: a map before a ReLU, which gates are open, and what comes through."""
     trace.one_digit()
-    step, gate = trace[layer], paths.relu_gates(trace, layer)
-    before, after = _channel(trace, layer, step.input, channel), _channel(trace, layer, step.result, channel)
-    is_open = _channel(trace, layer, gate, channel)
-    scale = Scale.over([before])
+    step, gates = trace[layer], paths.relu_gates(trace, layer)
+    before, after = _map(layer, step.input, channel), _map(layer, step.result, channel)
+    is_open = _map(layer, gates, channel) > 0
+    scale, share = Scale.over([before]), percent(is_open.mean())
+    grey = np.where(is_open, 1.0, 0.25)[..., None].repeat(3, axis=-1)
     picture, axes = page(10.4, 4.0, columns=3)
-    for ax, colours, title in (
-        (axes[0], scale.rgb(before), "before"),
-        (axes[1], np.where(is_open[..., None] > 0, 1.0, 0.25) * np.ones(3), f"gates: {percent(is_open.mean())} open"),
-        (axes[2], scale.rgb(after), "after"),
-    ):
+    pictures = {"before": scale.rgb(before), f"gates: {share} open": grey, "after": scale.rgb(after)}
+    for ax, (title, colours) in zip(axes, pictures.items(), strict=True):
         bare(ax).imshow(colours, interpolation="nearest")
         ax.set_title(title)
-    for ax in axes:
-        ax.add_patch(Rectangle((-0.5, -0.5), *before.shape[::-1], fill=False, edgecolor=RULE, linewidth=1))
+        frame(ax, 0, 0, before.shape[0], before.shape[1], RULE, line=1)
     scale.bar(axes.tolist())
-    caption(
-        picture, f"{layer}, channel {channel}. Open gates white, closed ones dark. Colours: {scale}, on both sides."
-    )
-    picture.alt = (
-        f"Channel {channel} around {layer}: the map, its gates, {percent(is_open.mean())} of them open, and the result."
-    )
+    picture.caption(f"{layer}, channel {channel}. Open gates white, closed ones dark. Colours: {scale}, on both sides.")
+    picture.alt = f"Channel {channel} around {layer}: the map, its gates, {share} of them open, and the result."
     return picture
 
 
-def _channel(trace: Trace, layer: str, values: object, channel: int) -> np.ndarray:
+def _map(layer: str, values: Tensor, channel: int) -> np.ndarray:
+    """One map (H, W) of what went into a layer or came out of it."""
     maps = array(values)[0]
-    if maps.ndim != 3 or not 0 <= channel < len(maps):
-        allowed = f"0 to {len(maps) - 1}, counted from 0" if maps.ndim == 3 else "a layer with maps"
-        raise MnistvizError(f"no such channel in {layer!r}", given=channel, allowed=allowed)
+    if maps.ndim != 3:
+        raise MnistvizError(f"{layer!r} has no maps", given=channel, allowed="a channel of a layer with maps")
+    one_of(f"channel in {layer!r}", channel, len(maps))
     return maps[channel]
 
 
 @styled
 def winning_paths(trace: Trace, paths: Iterable[Sequence[Stop]]) -> Picture:
     """`winning_paths(trace, [mv.winning_path(trace, rank=r) for r in range(3)])`: a row per path, pixel to score."""
-    digit, rows = trace.one_digit(), [list(path) for path in paths]
-    if not rows:
-        raise MnistvizError("no paths to show", fix="paths=[mv.winning_path(trace)]")
-    stages = [trace.keys[trace.result_of(s)] for s in trace.stages()]
-    spatial = [k for k in stages if trace[k].result.ndim == 4]
-    flat = [k for k in stages if trace[k].result.ndim == 2]
-    picture, axes = page(
-        1.5 * (len(spatial) + 1) + 2.2, 1.72 * len(rows) + 0.8, rows=len(rows), columns=len(spatial) + 2, squeeze=False
-    )
+    digit, rows = trace.one_digit(), [{stop.layer: stop for stop in path} for path in paths]
+    some(rows, "paths to show", "paths=[mv.winning_path(trace)]")
+    stages = [trace.keys[trace.result_of(stage)] for stage in trace.stages()]
+    spatial = [key for key in stages if trace[key].result.ndim == 4]
+    flat = [key for key in stages if trace[key].result.ndim == 2]
     scales = {key: Scale.over([trace[key].result]) for key in spatial}
-    for line, path in zip(axes, rows, strict=True):
-        at = {stop.layer: stop for stop in path}
-        draw_input(line[0], digit, "")
-        _mark(line[0], at[""].unit, f"pixel = {short(at[''].value)}")
+    size = 1.5 * (len(spatial) + 1) + 2.2, 1.72 * len(rows) + 0.8
+    picture, axes = page(*size, len(rows), len(spatial) + 2, squeeze=False)
+    for line, stops in zip(axes, rows, strict=True):
+        draw_grey(line[0], digit)
+        _mark(line[0], stops[""], "pixel")
         for ax, key in zip(line[1:-1], spatial, strict=True):
-            stop = at[key]
-            bare(ax).imshow(scales[key].rgb(trace[key].result[0, stop.unit[0]]), interpolation="nearest")
-            _mark(ax, stop.unit, f"channel {stop.unit[0]} = {short(stop.value)}")
-        said = "\n".join(f"{key} {at[key].unit[0]} = {short(at[key].value)}" for key in flat)
-        bare(line[-1]).text(0, 0.5, said, va="center", fontsize=9.5, transform=line[-1].transAxes, linespacing=1.7)
+            channel = stops[key].unit[0]
+            bare(ax).imshow(scales[key].rgb(trace[key].result[0, channel]), interpolation="nearest")
+            _mark(ax, stops[key], f"channel {channel}")
+        scores = "\n".join(f"{key} {stops[key].unit[0]} = {short(stops[key].value)}" for key in flat)
+        last = bare(line[-1])
+        last.text(0, 0.5, scores, va="center", fontsize=9.5, transform=last.transAxes, linespacing=1.7)
     for ax, title in zip(axes[0], ["input", *spatial, "score"], strict=True):
         ax.set_title(title)
-    caption(
-        picture,
-        "Read from right to left: from the score to the value that pushed it up most, through open gates and pool "
-        "winners, down to one pixel. Each column has one scale for its layer; black is 0.",
-    )
-    picture.alt = f"{len(rows)} paths from the score back to pixels of the digit: " + "; ".join(
-        f"pixel y {p[-1].unit[1]} x {p[-1].unit[2]}" for p in rows
-    )
+    way = "from the score to the value that pushed it up most, through open gates and pool winners, down to one pixel"
+    picture.caption(f"Read from right to left: {way}. Each column has one scale for its layer; black is 0.")
+    pixels = "; ".join(f"pixel y {y} x {x}" for _, y, x in (stops[""].unit for stops in rows))
+    picture.alt = f"{len(rows)} paths from the score back to pixels of the digit: {pixels}"
     return picture
 
 
-def _mark(axes: Axes, unit: tuple[int, ...], said: str) -> None:
+def _mark(axes: Axes, stop: Stop, name: str) -> None:
     """A frame around one pixel, and its value below."""
-    axes.add_patch(Rectangle((unit[2] - 0.5, unit[1] - 0.5), 1, 1, fill=False, edgecolor="#46d5ff", linewidth=1.8))
-    axes.set_xlabel(said, fontsize=8.5, color=INK, labelpad=3)
+    _, y, x = stop.unit
+    frame(axes, y, x, 1, 1, CYAN, line=1.8)
+    axes.set_xlabel(f"{name} = {short(stop.value)}", fontsize=8.5, color=INK, labelpad=3)

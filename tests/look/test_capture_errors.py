@@ -1,0 +1,270 @@
+"""Whatever goes wrong while a model is listened to: the error stays what it was, is explained, and leaves no mark."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import torch
+from helpers import refused
+from torch import Tensor, nn
+from zoo import GRAD_MODES, SAMPLE, Small, by_hand, facts, hooks, make, seeded, unsettle
+
+import mnistviz as mv
+
+
+class SabotageError(Exception):
+    """What no library raises by itself."""
+
+
+@pytest.fixture
+def model() -> Small:
+    return make("small").model
+
+
+@pytest.fixture
+def x() -> Tensor:
+    return make("small").args[0]
+
+
+def breaking(module: nn.Module, error: BaseException) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    module.forward = fail
+
+
+def call_then_raise(call: Callable[[], object], error: Exception) -> None:
+    call()
+    raise error
+
+
+def last_layer(name: str) -> str:
+    """The module that is entered last in a plain pass, of those that compute something themselves."""
+    case, called = make(name), []
+    for key, module in case.model.named_modules():
+        if not any(module.children()) or module._parameters:
+            nn.Module.register_forward_pre_hook(module, lambda *_, key=key: called.append(key))
+    case.model.eval()
+    case()
+    return called[-1]
+
+
+# ── errors of a layer, of the caller, of somebody else's hook ─────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", [*SAMPLE, "module_list", "bare_conv"])
+def test_a_layer_that_raises_leaves_everything_as_before_and_is_named(name: str) -> None:
+    where = last_layer(name)
+    for grad in GRAD_MODES.values():
+        case, error = make(name), SabotageError("half-way")
+        breaking(case.model.get_submodule(where), error)
+        unsettle(case.model)
+        with grad(), seeded():
+            before = facts(case.model)
+            with pytest.raises(SabotageError) as caught, mv.capture(case.model) as trace:
+                case()
+            assert facts(case.model) == before
+        assert caught.value is error
+        assert error.args == ("half-way",)
+        for notes in (error.__notes__, trace.notes):
+            assert any(f"stopped inside {where!r}" in note for note in notes)
+        assert not trace.complete
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, StopIteration, GeneratorExit, RuntimeError])
+def test_no_exception_is_swallowed_or_turned_into_another(error: type[BaseException], model: Small, x: Tensor) -> None:
+    raised = error("stop")
+    breaking(model.fc1, raised)
+    unsettle(model)
+    before = facts(model)
+    with pytest.raises(error) as caught, mv.capture(model):
+        model(x)
+    assert caught.value is raised
+    assert facts(model) == before
+
+
+@pytest.mark.parametrize("name", [*SAMPLE, "catching"])
+def test_an_error_of_the_caller_leaves_everything_as_before_and_no_layer_is_blamed(name: str) -> None:
+    """Nor the layer of `catching` whose error the model caught itself."""
+    case, error = make(name), SabotageError("mine")
+    unsettle(case.model)
+    with seeded():
+        before = facts(case.model)
+        with pytest.raises(SabotageError) as caught, mv.capture(case.model) as trace:
+            call_then_raise(case, error)
+        assert facts(case.model) == before
+    assert caught.value is error
+    assert trace.complete
+    assert not any("stopped inside" in note for note in [*trace.notes, *getattr(error, "__notes__", [])])
+
+
+def test_a_caught_error_in_the_last_layer_is_not_blamed_for_a_later_one() -> None:
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.picky = nn.Linear(4, 4), nn.Linear(5, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.fc(x)
+            with suppress(RuntimeError):
+                x = self.picky(x)
+            return x
+
+    model = Last()
+    with pytest.raises(SabotageError) as caught, mv.capture(model) as trace:
+        call_then_raise(lambda: model(torch.zeros(1, 4)), SabotageError())
+    assert trace.complete
+    assert not any("stopped" in note for note in [*trace.notes, *getattr(caught.value, "__notes__", [])])
+
+
+def test_the_note_says_what_a_layer_was_given_and_what_a_digit_looks_like(model: Small) -> None:
+    with pytest.raises(RuntimeError) as caught, mv.capture(model):
+        model(torch.zeros(1, 784))
+    assert caught.value.__notes__ == [
+        f"mnistviz: the pass stopped inside 'conv1', {model.conv1}, which was given torch.float32 (1, 784)",
+        "mnistviz: a digit for a model is float32 of shape (1, 1, 28, 28): digits[i].pixels",
+    ]
+
+
+def test_an_error_inside_a_scripted_part_names_the_part() -> None:
+    case = make("scripted_part")
+    with pytest.raises(RuntimeError) as caught, mv.capture(case.model) as trace:
+        case.model(torch.zeros(1, 7, 8, 8))
+    assert trace.keys == []
+    assert caught.value.__notes__[0].startswith("mnistviz: the pass stopped inside '0'")
+    assert "given torch.float32 (1, 7, 8, 8)" in caught.value.__notes__[0]
+    assert not any(hooks(case.model).values())
+
+
+def test_a_layer_that_takes_nothing_is_named_when_it_raises() -> None:
+    class Learned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.value = nn.Parameter(torch.ones(2))
+
+        def forward(self) -> Tensor:
+            return self.value
+
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = Learned(), Learned()
+
+        def forward(self) -> Tensor:
+            return self.first() + self.second()
+
+    model = Both()
+    breaking(model.second, SabotageError())
+    with pytest.raises(SabotageError) as caught, mv.capture(model) as trace:
+        model()
+    assert trace.keys == ["first"]
+    assert "stopped inside 'second'" in caught.value.__notes__[0]
+
+
+def test_a_pass_after_somebody_elses_hook_raised_is_complete(model: Small, x: Tensor) -> None:
+    first = iter([True, False])
+
+    def moody(*_: Any) -> None:
+        if next(first):
+            raise SabotageError
+
+    model.register_forward_pre_hook(moody)
+    with mv.capture(model) as trace:
+        with pytest.raises(SabotageError):
+            model(x)
+        out = model(x)
+    assert trace.complete
+    assert torch.equal(trace.output, out.detach())
+
+
+# ── one pass, and no more ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_capture_without_a_call_says_nothing(model: Small) -> None:
+    before = facts(model)
+    with mv.capture(model) as trace:
+        assert not any(module.training for module in model.modules())
+    assert facts(model) == before
+    assert (trace.steps, trace.notes, trace.complete) == ([], [], False)
+
+
+def test_a_second_pass_is_refused_and_the_first_stays_recorded(model: Small, x: Tensor) -> None:
+    before = facts(model)
+    with mv.capture(model) as trace:
+        model(x)
+        refused(lambda: model(x), "one forward pass", "mv.watch(model)")
+        with suppress(mv.MnistvizError):
+            model.conv1(x)  # nor does a layer called by hand get into the trace
+    assert facts(model) == before
+    assert len(trace) == 9
+    assert trace.complete
+
+
+def test_a_second_pass_is_refused_again_after_the_first_was_broken_off(model: Small, x: Tensor) -> None:
+    before = facts(model)
+    with mv.capture(model) as trace:
+        with pytest.raises(RuntimeError):
+            model(torch.zeros(1, 1, 2, 2))
+        stopped = list(trace.steps)
+        for _ in range(2):
+            refused(lambda: model(x), "one forward pass")
+    assert facts(model) == before
+    assert trace.steps == stopped
+    assert trace.keys == ["conv1", "relu1"]
+    assert not trace.complete
+    torch.testing.assert_close(model(x), by_hand(model, x))  # it can be called again
+
+
+# ── calls that are refused ────────────────────────────────────────────────────────────────────────────────
+
+
+def capturing(layers: Any) -> None:
+    """Refused before anything happens."""
+    model = make("small").model
+    before = facts(model)
+    try:
+        with mv.capture(model, layers):
+            pytest.fail("the body must not run")
+    finally:
+        assert facts(model) == before
+
+
+def entering(model: object) -> None:
+    with mv.capture(model):  # type: ignore[arg-type]
+        pytest.fail("the body must not run")
+
+
+def gradient(name: str = "small", grad: Callable = torch.enable_grad, asked: bool = True, other: bool = False) -> None:
+    case = make(name)
+    with grad(), mv.capture(case.model, gradients=asked) as trace:
+        out = case()
+    trace.gradient((case() if other else out)[0, 7], "conv1")
+
+
+BAD = {
+    "a misspelt layer": (lambda: capturing("cnov1"), "'cnov1'", "conv1, relu1, conv2", "did you mean 'conv1'"),
+    "a pattern of no layer": (lambda: capturing("bn*"), "'bn*'", "conv1, relu1", "choose one of these names"),
+    "one wrong of two": (lambda: capturing(["conv1", "zzz"]), "unknown layer", "'zzz'"),
+    "None": (lambda: entering(None), "not a model", "NoneType", "mv.load_model"),
+    "a name": (lambda: entering("deep"), "not a model", "str"),
+    "a class": (lambda: entering(nn.Conv2d), "not a model", "type"),
+    "a gradient not asked for": (lambda: gradient(asked=False), "no gradient can reach 'conv1'", "gradients=True"),
+    "a gradient under no_grad": (lambda: gradient(grad=torch.no_grad), "no gradient can reach", "neither no_grad"),
+    "in inference mode": (lambda: gradient(grad=torch.inference_mode), "no gradient can reach", "nor inference_mode"),
+    "overwritten in place": (lambda: gradient("inplace"), "'conv1' was overwritten in place", "inplace=False"),
+    "a score of another pass": (lambda: gradient(other=True), "does not depend on 'conv1'"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_calls_are_refused_with_what_is_allowed(name: str) -> None:
+    call, *words = BAD[name]
+    refused(call, *words)
+
+
+def test_an_output_that_was_overwritten_still_has_its_gradient_one_layer_on() -> None:
+    case = make("inplace")
+    with mv.capture(case.model, gradients=True) as trace:
+        out = case()
+    assert trace.gradient(out[0, 7], "relu1").abs().sum() > 0
