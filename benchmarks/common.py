@@ -33,8 +33,8 @@ def spread(values: list[float]) -> str:
 def hardware() -> dict[str, str]:
     """The machine and the versions, beside every number."""
     cpuinfo = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")] \
-        if cpuinfo.exists() else []  # fmt: skip
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return {
         "cpu": names[0] if names else platform.processor() or platform.machine(),
         "cores": str(psutil.cpu_count(logical=False) or psutil.cpu_count()),

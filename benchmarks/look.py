@@ -38,8 +38,8 @@ def capturing(digits: DigitSet) -> list[Row]:
 
     def held(trace: Trace) -> list[Tensor]:
         """The tensors in a trace, each once."""
-        found = [t for step in trace for t in tensors([*step.inputs, step.output, step.weights])]
-        return list({id(t): t for t in found}.values())
+        every = [t for step in trace.steps for t in tensors([*step.inputs, step.output, step.weights])]
+        return list({id(t): t for t in every}.values())
 
     kept = held(ours())
     contenders = {

@@ -32,7 +32,7 @@ def measure(name: str, kind: str) -> dict[str, object]:
     torch.manual_seed(recipe.seed)
     model = mv.models.build(name)
     after_first: list[float] = []
-    test = digits.test if digits.answers is None else mv.Digits(digits.test.images, digits.answers, digits.test.source)
+    test = digits.judged
 
     def look(fit: Fit) -> None:
         if fit.epoch == 1 and val is None:
@@ -40,19 +40,19 @@ def measure(name: str, kind: str) -> dict[str, object]:
 
     history = mv.fit(model, train, val, recipe, callbacks={"epoch": look})
     final = mv.evaluate(model, test).accuracy
-    said = [f"test {final:.2%} after {len(history.rows)} epochs"]
+    measured = [f"test {final:.2%} after {len(history.rows)} epochs"]
     if after_first:
-        said.append(f"{after_first[0]:.2%} after 1")
+        measured.append(f"{after_first[0]:.2%} after 1")
     if val is not None:
         last = history.table["val_accuracy"].iloc[-1]
         best = history.table["val_accuracy"].loc[history.best_epoch]
         chosen = "best" if recipe.keep == "accuracy" else "at the lowest loss"
-        said.insert(0, f"validation {best:.2%} {chosen}, {last:.2%} final")
+        measured.insert(0, f"validation {best:.2%} {chosen}, {last:.2%} final")
     return {
         "system": system,
         "model": name,
         "published": figure,
-        "measured": "; ".join(said),
+        "measured": "; ".join(measured),
         "judged_on": (f"{len(val):,} validation and " if val is not None else "")
         + f"{len(test):,} {test.source} digits",
         "seconds": history.seconds,

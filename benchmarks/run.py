@@ -7,9 +7,10 @@ python -m benchmarks.run --all     also trains for accuracy: about an hour
 import argparse
 import json
 import statistics
+import subprocess
+import sys
 import tempfile
-import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -123,22 +124,28 @@ def inference(digits: DigitSet) -> list[Row]:
     return [("images per second through `evaluate`, `deep`", f"{ours:,.0f}", beside, f"{ours / plain:.0%}", "90 %")]
 
 
-def csv_cache(digits: DigitSet) -> list[Row]:
-    """A Kaggle `train.csv` of 42,000 rows read for the first and for the second time."""
-    first, second = [], []
-    rows = digits.train[:42_000]
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "train.csv"
-        mv.kaggle.write_csv(path, rows.images.numpy(), rows.known_labels().numpy())
-        for _ in range(5):
-            for cache in Path(folder).glob(".*"):
-                cache.unlink()
-            for times in (first, second):
-                start = time.perf_counter()
-                mv.kaggle.read_csv(path, labelled=True)
-                times.append(time.perf_counter() - start)
-    ratio = f"{statistics.median(first) / statistics.median(second):.0f}×"
-    return [("second reading of a 42,000-row CSV", spread(second), f"first reading {spread(first)}", ratio, "10×")]
+def startup(digits: DigitSet) -> list[Row]:
+    """`import mnistviz` beside `import torch`, and the command line's help beside Python's own start."""
+
+    def python(*arguments: str) -> Callable[[], object]:
+        return lambda: subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+
+    commands = {
+        "ours": python("-c", "import mnistviz"),
+        "torch": python("-c", "import torch"),
+        "help": python("-m", "mnistviz", "--help"),
+        "nothing": python("-c", ""),
+    }
+    python("-c", "import torch, mnistviz")()  # the first reading from disk is nobody's
+    seconds = interleaved(7, **commands)
+    median = {name: statistics.median(values) for name, values in seconds.items()}
+    ratio, later = median["ours"] / median["torch"], median["help"] - median["nothing"]
+    beside = f"`import torch` {spread(seconds['torch'])}"
+    start = f"Python's own start {spread(seconds['nothing'])}"
+    return [
+        ("`import mnistviz`, a fresh process", spread(seconds["ours"]), beside, f"{ratio:.2f}", "at most 1.2"),
+        ("`python -m mnistviz --help`", spread(seconds["help"]), start, f"+{later:.2f} s", "under +0.5 s"),
+    ]
 
 
 def kept(name: str) -> dict | None:  # type: ignore[type-arg]
@@ -191,19 +198,18 @@ def main() -> None:
         data_path,
         loop,
         inference,
-        csv_cache,
+        startup,
         look.capturing,
         look.statistics,
         look.drawing,
         show.grid,
         show.scenes,
-        show.memory,
         sprint,
     ):
         print(f"{part.__name__}: {(part.__doc__ or '').splitlines()[0]}", flush=True)
-        found = part(digits)
-        rows += found
-        print("\n".join(map(table_row, found)), flush=True)
+        measured = part(digits)
+        rows += measured
+        print("\n".join(map(table_row, measured)), flush=True)
     lines = [
         "# Measured",
         "",

@@ -160,13 +160,10 @@ class Canvas:
             self._put(left, top, np.full(wide.shape, PAPER, np.uint8), wide > 127)
         self._blend(*coverage(points, thick), ink)
 
-    def weave(self, x: int, pixels: np.ndarray) -> None:
-        """Lay palette numbers over the paper from the top at x; what is drawn already stays above."""
-        under = np.full(pixels.shape, PAPER, np.uint8)  # beyond the edges nothing is drawn
-        left, right = max(x, 0), max(min(x + pixels.shape[1], self.pixels.shape[1]), 0)
-        rows = min(len(pixels), len(self.pixels))
-        under[:rows, left - x : max(right, left) - x] = self.pixels[:rows, left : max(right, left)]
-        self._put(x, 0, pixels, (pixels != PAPER) & (under == PAPER))
+    def weave(self, sheet: np.ndarray, left: int, right: int) -> None:
+        """Lay palette numbers for the whole canvas under what is drawn, from one column to another."""
+        part = self.pixels[:, left:right]
+        np.copyto(part, sheet[:, left:right], where=part == PAPER)
 
     def arrow(self, start: Point, end: Point, ink: str = "faint", thick: float = 2) -> None:
         """A line with a head at its end."""

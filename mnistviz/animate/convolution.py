@@ -127,7 +127,7 @@ class _Stage:
             for i, j in np.ndindex(high, wide):
                 value, right, middle = float(numbers[i, j]), left + (j + 1) * cell - 8, top + i * line + line // 2
                 ink, source = "faint" if value == 0 else "orange" if value > 0 else "blue", (name, *unit, i, j)
-                sheet.number(right, middle, value, source, _short(value), size=size, ink=ink, anchor="rm")
+                sheet.number(right, middle, value, source, rounded(value, 2), size=size, ink=ink, anchor="rm")
             sheet.text(left + wide * cell // 2, top + high * line + 13, sign, 20, "ink", "mm", bold=True)
             top += high * line + 26
         total = float(products.sum())
@@ -141,8 +141,4 @@ class _Stage:
         for k, (name, value, source) in enumerate(rows):
             at, last = top - 6 + 26 * k, k == len(rows) - 1
             sheet.text(right - 82, at, name, 17, "ink" if last else "faint", "rm", bold=last)
-            sheet.number(right, at, value, source, _short(value), size=18, anchor="rm", bold=last)
-
-
-def _short(value: float) -> str:
-    return rounded(value, 2) if value else "0"
+            sheet.number(right, at, value, source, rounded(value, 2), size=18, anchor="rm", bold=last)

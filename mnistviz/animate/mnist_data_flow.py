@@ -109,22 +109,16 @@ def _frames(trace: Trace, moves: int) -> Iterator[Frame]:
                 block.draw(canvas, x, sizes(step.output), (block.liveliest() + k * count // max(leaves, 1)) % count)
                 yield canvas.frame(80)
             yield canvas.frame(400)
-        x += _Block.of(trace, result, zoom, depth).width
-    yield _answer(canvas, trace, x)
-
-
-def _answer(canvas: Canvas, trace: Trace, x: int) -> Frame:
-    """The ten scores named, the largest framed; they end at x."""
+        x += block.width
     shares = softmax(trace)[0]
     best = int(shares.argmax())
     below = f"softmax makes it a probability of {percent(shares[best])}"
     title(canvas, f"The largest of ten scores: the answer is {best}", below)
-    scores = _Block.of(trace, len(trace.steps) - 1, 1, 0.5)
-    for k in range(len(scores.values)):
-        middle, ink = scores.top + k * scores.zoom + scores.zoom // 2, "ink" if k == best else "faint"
+    for k in range(len(shares)):  # the last block holds the scores
+        middle, ink = block.top + k * block.zoom + block.zoom // 2, "ink" if k == best else "faint"
         canvas.text(x + 8, middle, str(k), 17, ink, "lm", bold=k == best)
-    canvas.box(x - scores.width, scores.top + best * scores.zoom, scores.width, scores.zoom)
-    return canvas.frame(2000)
+    canvas.box(x - block.width, block.top + best * block.zoom, block.width, block.zoom)
+    yield canvas.frame(2000)
 
 
 def _about(step: Step) -> str:

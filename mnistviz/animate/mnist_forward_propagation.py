@@ -50,8 +50,8 @@ class _Column:
             self.zoom = self.pitch = max(2, min(room // rows, 24))
             self.top = TOP + (room - -(-count // self.columns) * self.zoom) // 2
         else:
-            self.zoom = max(1, side // max(values.shape[1:]))
             self.pitch = room // max(len(shown), 1)
+            self.zoom = max(1, min(side, self.pitch) // max(values.shape[1:]))
             self.top = TOP + (self.pitch - values.shape[1] * self.zoom) // 2
         self.high, self.wide = (n * self.zoom for n in self.values.shape[1:])  # of one map or value
         self.side = self.columns * self.wide
@@ -130,9 +130,8 @@ class _Stage:
         for column in self.columns[1:]:
             for k in column.shown:
                 canvas.fill(*column.corner(k), column.wide, column.high, "shade")
-        digit = self.columns[0]
-        digit.draw(canvas)
-        canvas.text(digit.x + digit.side // 2, TOP - 10, digit.key, 16, anchor="ms", bold=True)
+        self.columns[0].draw(canvas)
+        self._name(canvas, self.columns[0])
         colours = "orange raises, blue lowers; a scale for each gap, as for each layer's maps."
         footer(canvas, f"Links are products w·a, summed: {colours}")
         yield canvas.frame(1000)
@@ -140,7 +139,7 @@ class _Stage:
             left = drawn = before.x + before.side
             for way in ease(moves):  # the wave runs through the gap
                 right = round(left + (column.x - left) * way)
-                canvas.weave(drawn, wave[:, drawn:right])
+                canvas.weave(wave, drawn, right)
                 drawn = right
                 yield canvas.frame(50)
             column.draw(canvas)
@@ -159,11 +158,9 @@ class _Stage:
     def _name(self, canvas: Canvas, column: _Column) -> None:
         """The layer's name above, and below how many of its maps are shown."""
         middle, count, total = column.x + column.side // 2, len(column.shown), len(column.values)
-        if column is self.columns[-1]:
-            canvas.text(column.x, TOP - 10, column.key, 16, anchor="ls", bold=True)
-            return
-        canvas.text(middle, TOP - 10, column.key, 16, anchor="ms", bold=True)
-        if not column.flat:
+        x, anchor = (column.x, "ls") if column is self.columns[-1] else (middle, "ms")
+        canvas.text(x, TOP - 10, column.key, 16, anchor=anchor, bold=True)
+        if column in self.columns[1:-1] and not column.flat:
             text = f"{count} of {total}" if count < total else f"all {total}"
             canvas.text(middle, BOTTOM + 6, text, 15, "faint", "ma")
 

@@ -68,9 +68,3 @@ def values(pixels: np.ndarray, scale: Scale | None) -> np.ndarray:
     table = np.full(256, np.nan)
     table[ramp] = low + np.linspace(0, 1, len(ramp)) * (high - low)
     return table[pixels]
-
-
-def half_step(scale: Scale | None) -> float:
-    """How far a value read from a picture may lie from the number it stands for."""
-    ramp, low, high = _ramp_of(scale)
-    return 0.5 * (high - low) / (len(ramp) - 1)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn
@@ -24,8 +25,6 @@ from mnistviz.look.capture import capture
 from mnistviz.look.diary import Moment, Timelapse
 from mnistviz.look.trace import Trace
 
-Scene = Callable[[str, Digits | None, int], Film]  # of a model, perhaps a digit of yours, and frames per movement
-
 PROBES = (0, 1, 8, 18, 61)  # of MNIST's test digits, to be watched in training: two easy ones, three that take longer
 JUDGED = 1_000  # test digits that are looked at in a training
 LOOKS = 6  # at a training, for each frame of a movement
@@ -40,14 +39,11 @@ def record(model: nn.Module, digit: Digits) -> Trace:
 
 def example(of: int) -> Digits:
     """`example(7)`: the first 7 among MNIST's test digits."""
-    return _first(load_digits("mnist").test, of)
-
-
-def _first(digits: Digits, of: int) -> Digits:
-    places = (digits.known_labels() == of).nonzero()
-    if not len(places):
+    test = load_digits("mnist").test
+    labels = test.known_labels().tolist()
+    if of not in labels:
         raise MnistvizError("no such digit", given=of, allowed="0 to 9")
-    return digits[int(places[0])]
+    return test[labels.index(of)]
 
 
 def trained(model: str, images: int = 12_000, looks: int = 48, epochs: int = 2) -> tuple[nn.Module, Timelapse]:
@@ -71,19 +67,15 @@ def judged_moments(model: nn.Module, lapse: Timelapse, digits: Digits) -> list[M
     return lapse.moments(model, digits.pixels, record(model, digits[0]).last_linear())
 
 
-def _one_pass(draw: Callable[..., Film]) -> Scene:
+def _one_pass(draw: Callable[..., Film], model: str, digit: Digits | None, frames: int) -> Film:
     """A scene of one forward pass: of a digit of yours, or else of a 7."""
-
-    def make(model: str, digit: Digits | None, frames: int) -> Film:
-        return draw(record(load_model(model), example(7) if digit is None else digit), frames=frames)
-
-    return make
+    return draw(record(load_model(model), example(7) if digit is None else digit), frames=frames)
 
 
 def _demo(model: str, digit: Digits | None, frames: int) -> Film:
     network, test = load_model(model), load_digits("mnist").test
-    labels: list[int | None] = list(range(10))
-    digits = [_first(test, d) for d in range(10)]
+    known, labels = test.known_labels().tolist(), list[int | None](range(10))
+    digits = [test[known.index(label)] for label in labels]
     if digit is not None:
         digits, labels = [*digits, digit], [*labels, None]
     return forward_propagation_demo([record(network, one) for one in digits], labels, frames=frames)
@@ -108,13 +100,13 @@ def _embedding_evolution(model: str, digit: Digits | None, frames: int) -> Film:
     return embedding_evolution(judged_moments(network, lapse, judged), labels)
 
 
-SCENES: dict[str, Scene] = {
-    "mnist_data_flow": _one_pass(mnist_data_flow),
-    "forward_propagation": _one_pass(forward_propagation),
+SCENES: dict[str, Callable[[str, Digits | None, int], Film]] = {
+    "mnist_data_flow": partial(_one_pass, mnist_data_flow),
+    "forward_propagation": partial(_one_pass, forward_propagation),
     "forward_propagation_demo": _demo,
-    "mnist_forward_propagation": _one_pass(mnist_forward_propagation),
-    "convolution": _one_pass(convolution),
-    "max_pooling": _one_pass(max_pooling),
+    "mnist_forward_propagation": partial(_one_pass, mnist_forward_propagation),
+    "convolution": partial(_one_pass, convolution),
+    "max_pooling": partial(_one_pass, max_pooling),
     "training_replay": _training_replay,
     "embedding_evolution": _embedding_evolution,
 }

@@ -13,11 +13,11 @@ from mnistviz.show.scales import Scale, array
 WIDE, EDGE = 960, 24  # of a frame, and the margin on all its sides
 
 
-def title(canvas: Canvas, words: str, below: str = "", y: int = 16) -> None:
+def title(canvas: Canvas, words: str, below: str) -> None:
     """The heading of a frame and a line under it; whatever stood there is wiped away."""
-    canvas.fill(0, y, canvas.pixels.shape[1], 66)
-    canvas.text(EDGE, y, words, 24, bold=True)
-    canvas.text(EDGE, y + 38, below, 18, "faint")
+    canvas.fill(0, 16, canvas.pixels.shape[1], 66)
+    canvas.text(EDGE, 16, words, 24, bold=True)
+    canvas.text(EDGE, 54, below, 18, "faint")
 
 
 def footer(canvas: Canvas, words: str) -> None:
@@ -47,8 +47,8 @@ def probabilities(
 
 
 def rounded(value: float, decimals: int) -> str:
-    """`rounded(-0.004, 2)` is `0.00`: no zero has a sign."""
-    return f"{round(float(value), decimals) + 0.0:.{decimals}f}".replace("-", "−")
+    """`rounded(-0.004, 2)` is `0.00`, without a sign; only what is exactly zero is `0`."""
+    return f"{round(float(value), decimals) + 0.0:.{decimals}f}".replace("-", "−") if value else "0"
 
 
 def softmax(trace: Trace) -> np.ndarray:

@@ -59,9 +59,7 @@ def shares_right(moments: Sequence[Moment], labels: Sequence[int | None]) -> lis
     return shares
 
 
-def chart(
-    canvas: Canvas, place: tuple[int, int, int, int], steps: Sequence[int], right: Sequence[float], now: int
-) -> None:
+def chart(canvas: Canvas, place: tuple[int, int, int, int], steps: list[int], right: list[float], now: int) -> None:
     """The share of right answers so far, from 0 to 100 %, over the steps."""
     x, y, wide, high = place
     canvas.fill(x - 4, y - 8, wide + 14, high + 16)

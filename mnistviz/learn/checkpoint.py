@@ -23,6 +23,7 @@ from mnistviz.learn.data import Digits
 from mnistviz.learn.history import Fit
 
 BEST, FINAL, RESUME = "best_mnist_model.pth", "final_mnist_model.pth", "resume.pt"
+BUFFERS = ("running_mean", "running_var", "num_batches_tracked")  # numbers that are counted, not learned
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
@@ -39,7 +40,7 @@ def save_model(path: str | Path, state: dict[str, Tensor], card: dict[str, Any])
     content = _to_bytes(state)
     card = {
         **card,
-        "parameters": sum(v.numel() for k, v in state.items() if not _is_buffer(k)),
+        "parameters": sum(value.numel() for name, value in state.items() if not name.endswith(BUFFERS)),
         "bytes": len(content),
         "sha256": hashlib.sha256(content).hexdigest(),
         "versions": versions(),
@@ -139,6 +140,7 @@ class Store:
         self.sources = {"train": train, "validation": val}
 
     def begin(self, resume: bool) -> None:
+        """Make sure that the folder can be written to, and go on from what is there if that is asked for."""
         project.write_bytes(self.folder / ".probe.part", b"")  # find out now, not after the first epoch
         for stale in self.folder.glob(".*.part"):  # the probe, and what a killed process left
             stale.unlink(missing_ok=True)
@@ -206,10 +208,6 @@ def _find(name: str | Path) -> Path:
         allowed = "a path to a .pth file, or one of " + ", ".join(models.MODELS)
         raise MnistvizError("no such checkpoint", given=str(name), allowed=allowed)
     return Path(name)
-
-
-def _is_buffer(name: str) -> bool:
-    return name.endswith(("running_mean", "running_var", "num_batches_tracked"))
 
 
 def _to_bytes(content: Any) -> bytes:

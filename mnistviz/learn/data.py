@@ -5,7 +5,7 @@ import hashlib
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -175,7 +175,7 @@ def load_digits(name: str = "mnist", *, folder: str | Path | None = None, limit:
     """
     load = choose("data set", name, {"mnist": load_mnist, "kaggle": load_kaggle})
     digits = load(Path(folder) if folder else project.data_folder())
-    return DigitSet(digits.train.sample(limit), digits.test, digits.stand_in, digits.answers)
+    return replace(digits, train=digits.train.sample(limit))
 
 
 def load_mnist(folder: Path) -> DigitSet:
@@ -190,12 +190,9 @@ def load_mnist(folder: Path) -> DigitSet:
 def load_kaggle(folder: Path) -> DigitSet:
     train, test = folder / "train.csv", folder / "test.csv"
     if train.exists() and test.exists():
-        images, labels = kaggle.read_csv(train, labelled=True)
-        unknown, _ = kaggle.read_csv(test, labelled=False)
-        return DigitSet(
-            Digits(torch.from_numpy(images), torch.from_numpy(labels), "Kaggle train.csv"),
-            Digits(torch.from_numpy(unknown), None, "Kaggle test.csv"),
-        )
+        images, labels = map(torch.from_numpy, kaggle.read_csv(train, labelled=True))
+        unknown = torch.from_numpy(kaggle.read_csv(test, labelled=False)[0])
+        return DigitSet(Digits(images, labels, "Kaggle train.csv"), Digits(unknown, None, "Kaggle test.csv"))
     if train.exists() or test.exists():
         lone, other = (train.name, test.name) if train.exists() else (test.name, train.name)
         fix = f"put {other} beside it, or move {lone} away to use the embedded stand-in"
@@ -263,6 +260,7 @@ def _download(folder: Path, missing: list[Path]) -> None:
             MNIST(away, download=True)
         except Exception as error:  # torchvision lets whatever its mirrors raise come through
             fix = "work in the repository, which holds it (or set MNISTVIZ_ROOT to it), or try again with a connection"
-            raise MnistvizError("MNIST is not here and could not be downloaded", given=folder, fix=fix) from error
+            what = f"MNIST is not here and could not be downloaded ({type(error).__name__})"
+            raise MnistvizError(what, given=project.shown(folder), fix=fix) from None
         for path in missing:
             project.write_bytes(path, Path(away, "MNIST", "raw", path.name).read_bytes())

@@ -19,19 +19,11 @@ from mnistviz.learn.data import Digits
 BATCH = {"cpu": 128}  # its maps stay in cache; larger batches are slower on a CPU
 
 
-def logits(model: nn.Module, digits: Digits, batch: int | None = None) -> Tensor:
-    """The model's ten scores for every digit, in order: float32 (N, 10), on the model's device.
-
-    The model is put in evaluation mode for this and given back in the modes it had.
-    """
-    some(digits, "digits to predict")
-    return scores_of(model, digits.images, batch)
-
-
 @torch.inference_mode()
-def scores_of(model: nn.Module, images: Tensor, batch: int | None = None) -> Tensor:
-    """The same for images as bytes, (N, 28, 28), or pixels from 0 to 1, (N, 1, 28, 28)."""
-    device = device_of(model)
+def logits(model: nn.Module, digits: Digits | Tensor, batch: int | None = None) -> Tensor:
+    """The ten scores of every digit, or of pixels (N, 1, 28, 28), in order: float32 (N, 10), on the model's device."""
+    some(digits, "digits to predict")
+    device, images = device_of(model), digits.images if isinstance(digits, Digits) else digits
     batch = batch or BATCH.get(device.type, 2000)
     chunks = (images[i : i + batch].to(device) for i in range(0, len(images), batch))
     if images.dtype == torch.uint8:
@@ -74,7 +66,7 @@ def evaluate(model: nn.Module, digits: Digits, *, attack: Attack | None = None, 
     True
     """
     labels = digits.known_labels().cpu().numpy()
-    scores = logits(model, digits) if attack is None else scores_of(model, attacked(model, digits, attack, seed))
+    scores = logits(model, digits if attack is None else attacked(model, digits, attack, seed))
     return Report(scores.cpu().double().log_softmax(1).numpy(), labels, digits)
 
 
@@ -144,9 +136,9 @@ class Report:
         """Precision, recall, F1 and support of each digit; not a number where a digit never occurs."""
         from sklearn.metrics import precision_recall_fscore_support
 
-        columns = precision_recall_fscore_support(self.labels, self.predictions, labels=range(10), zero_division=np.nan)
-        table = pd.DataFrame(dict(zip(("precision", "recall", "f1", "support"), columns, strict=True)))
-        return table.rename_axis("digit")
+        values = precision_recall_fscore_support(self.labels, self.predictions, labels=range(10), zero_division=np.nan)
+        columns = zip(("precision", "recall", "f1", "support"), values, strict=True)
+        return pd.DataFrame(dict(columns)).rename_axis("digit")
 
     @cached_property
     def mistakes(self) -> pd.DataFrame:
@@ -207,9 +199,8 @@ class Report:
         """If only the surest answers are given, the share of them that is wrong: one row per digit, surest first."""
         order = np.argsort(-self.confidence, kind="stable")
         given = np.arange(1, len(order) + 1)
-        wrong = np.cumsum((self.predictions != self.labels)[order])
-        columns = {"coverage": given / len(order), "error": wrong / given, "threshold": self.confidence[order]}
-        return pd.DataFrame(columns)
+        error = np.cumsum((self.predictions != self.labels)[order]) / given
+        return pd.DataFrame({"coverage": given / len(order), "error": error, "threshold": self.confidence[order]})
 
     def take(self, rows: np.ndarray | list[int]) -> "Report":
         """The same report for some of its digits; `row` of its mistakes counts anew."""
@@ -243,11 +234,9 @@ class Report:
         return float(np.exp(best.x))
 
     def __repr__(self) -> str:
-        low, high = self.interval
-        return (
-            f"Report({self.accuracy:.2%} of {len(self.labels):,} right, {len(self.labels) - self.correct} wrong; "
-            f"95 % interval {low:.2%} to {high:.2%}; nll {self.nll:.4f}; {self.digits.source})"
-        )
+        (low, high), count = self.interval, len(self.labels)
+        answers = f"{self.accuracy:.2%} of {count:,} right, {count - self.correct} wrong"
+        return f"Report({answers}; 95 % interval {low:.2%} to {high:.2%}; nll {self.nll:.4f}; {self.digits.source})"
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,13 @@ def _sequential(*layers: tuple[str, nn.Module]) -> nn.Sequential:
     return nn.Sequential(OrderedDict(layers)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
+def _block(i: int, c_in: int, c_out: int, pool: int = 0) -> list[tuple[str, nn.Module]]:
+    """A padded 3×3 convolution, batch norm and ReLU; with the number of a pool, that pool and its dropout too."""
+    convolution, norm = nn.Conv2d(c_in, c_out, 3, padding=1), nn.BatchNorm2d(c_out)
+    layers = [(f"conv{i}", convolution), (f"bn{i}", norm), (f"relu{i}", nn.ReLU())]
+    return [*layers, (f"pool{pool}", nn.MaxPool2d(2)), (f"drop{pool}", nn.Dropout(0.25))] if pool else layers
+
+
 def simple() -> nn.Sequential:
     """System A: two unpadded 3×3 convolutions, two pools, two linear layers. 225,034 parameters."""
     return _sequential(
@@ -80,27 +87,19 @@ def light() -> nn.Sequential:
 def deep() -> nn.Sequential:
     """System C: five 3×3 convolutions with batch norm, pixels in [0, 1] as they are. 437,738 parameters."""
 
-    def conv(i: int, c_in: int, c_out: int) -> list[tuple[str, nn.Module]]:
-        return [
-            (f"conv{i}", nn.Conv2d(c_in, c_out, 3, padding=1)),
-            (f"bn{i}", nn.BatchNorm2d(c_out)),
-            (f"relu{i}", nn.ReLU()),
-        ]
-
-    def pool(i: int) -> list[tuple[str, nn.Module]]:
-        return [(f"pool{i}", nn.MaxPool2d(2)), (f"drop{i}", nn.Dropout(0.25))]
-
     return _sequential(
-        *conv(1, 1, 32), *conv(2, 32, 32), *pool(1),  # 28 → 14
-        *conv(3, 32, 64), *conv(4, 64, 64), *pool(2),  # 14 → 7
-        *conv(5, 64, 128), *pool(3),  # 7 → 3
+        *_block(1, 1, 32),
+        *_block(2, 32, 32, pool=1),  # 28 → 14
+        *_block(3, 32, 64),
+        *_block(4, 64, 64, pool=2),  # 14 → 7
+        *_block(5, 64, 128, pool=3),  # 7 → 3
         ("flatten", nn.Flatten()),  # 128 × 3 × 3 = 1152
         ("fc1", nn.Linear(1152, 256)),
         ("bn6", nn.BatchNorm1d(256)),
         ("relu6", nn.ReLU()),
         ("drop4", nn.Dropout(0.5)),
         ("fc2", nn.Linear(256, 10)),
-    )  # fmt: skip
+    )
 
 
 def compact() -> nn.Sequential:
@@ -128,20 +127,11 @@ def pooled() -> nn.Sequential:
     Widths and dropout rates are open in the publication; chosen here: 32-64-128, 0.25 and 0.5.
     """
 
-    def block(i: int, c_in: int, c_out: int) -> list[tuple[str, nn.Module]]:
-        return [
-            (f"conv{i}", nn.Conv2d(c_in, c_out, 3, padding=1)),
-            (f"bn{i}", nn.BatchNorm2d(c_out)),
-            (f"relu{i}", nn.ReLU()),
-            (f"pool{i}", nn.MaxPool2d(2)),
-            (f"drop{i}", nn.Dropout(0.25)),
-        ]
-
     return _sequential(
         ("normalise", Normalise()),
-        *block(1, 1, 32),  # 28 → 14
-        *block(2, 32, 64),  # 14 → 7
-        *block(3, 64, 128),  # 7 → 3
+        *_block(1, 1, 32, pool=1),  # 28 → 14
+        *_block(2, 32, 64, pool=2),  # 14 → 7
+        *_block(3, 64, 128, pool=3),  # 7 → 3
         ("average", nn.AdaptiveAvgPool2d(1)),  # 3 → 1
         ("flatten", nn.Flatten()),
         ("fc1", nn.Linear(128, 512)),

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mnistviz.errors import MnistvizError, one_of
+from mnistviz.look.arithmetic import ledger
 from mnistviz.look.capture import ablate, capture
 from mnistviz.look.layers import undisturbed, unwrapped
 from mnistviz.look.trace import Trace, sizes
@@ -42,26 +43,21 @@ class Contrast:
     def __repr__(self) -> str:
         best = ", ".join(f"{i} {self.gaps[i]:+.2f}" for i in self.ranked[:3])
         worst = ", ".join(f"{i} {self.gaps[i]:+.2f}" for i in self.ranked[:-4:-1])
-        return (
-            f"Contrast({self.one} over {self.other}: {self.total:+.3f} from {len(self.gaps)} features of {self.layer}; "
-            f"for: {best}; against: {worst}; biases {self.bias_gap:+.3f})"
-        )
+        sums = f"{self.total:+.3f} from {len(self.gaps)} features of {self.layer}"
+        parts = f"for: {best}; against: {worst}; biases {self.bias_gap:+.3f}"
+        return f"Contrast({self.one} over {self.other}: {sums}; {parts})"
 
 
 def contrast(trace: Trace, one: int, other: int) -> Contrast:
     """`contrast(trace, 9, 4).gaps`: which features make the score for 9 larger than the one for 4, exactly."""
     trace.one_digit()
     layer = trace.last_linear()
-    step = trace[layer]
-    weight = step.weights["weight"].double()
     for answer in (one, other):
-        one_of("answer", answer, len(weight))
-    if step.input.ndim != 2:
-        raise MnistvizError(f"{layer!r} is applied to more than one row of features", given=sizes(step.inputs))
-    features, scores = step.input[0].double(), step.result[0].double()
-    bias = torch.zeros(len(weight)) if step.bias is None else step.bias.double()
-    for_one, for_other = weight[one] * features, weight[other] * features
-    bias_gap, recorded = float(bias[one] - bias[other]), float(scores[one] - scores[other])
+        one_of("answer", answer, trace[layer].result.shape[-1])
+    first, second = (ledger(trace, layer, answer) for answer in (one, other))
+    features = first.patch.double()
+    for_one, for_other = first.kernel.double() * features, second.kernel.double() * features
+    bias_gap, recorded = first.bias - second.bias, first.recorded - second.recorded
     return Contrast(layer, one, other, features, for_one, for_other, bias_gap, recorded)
 
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 import torchvision.transforms.functional as tv
+from helpers import refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import ndimage, stats
+from scipy import stats
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 
@@ -49,79 +50,62 @@ def x(few: mv.Digits) -> Tensor:
     return few.pixels[:N]
 
 
-# Geometry, against torchvision and scipy
+# ── geometry, against torchvision ─────────────────────────────────────────────────────────────────────────
 
 
-@settings(max_examples=8, deadline=None)
+def angles(affine: np.ndarray) -> np.ndarray:
+    return np.degrees(np.arctan2(affine[:, 1, 0], affine[:, 0, 0]))
+
+
+@settings(max_examples=6, deadline=None)
 @given(limit=st.floats(1, 90), seed=st.integers(0, 99))
 def test_rotation_turns_about_the_centre_within_its_limit(limit: float, seed: int) -> None:
-    found = maps(mv.Augment(rotation=limit), seed)
-    angle = np.degrees(np.arctan2(found[:, 1, 0], found[:, 0, 0]))
+    affine = maps(mv.Augment(rotation=limit), seed)
+    angle = angles(affine)
     assert np.abs(angle).max() <= limit + 1e-2
-    assert angle.max() > limit / 2
-    assert angle.min() < -limit / 2
-    turn = np.radians(angle)
-    expected = np.array([[np.cos(turn), -np.sin(turn), 0 * turn], [np.sin(turn), np.cos(turn), 0 * turn]])
-    assert np.abs(found - expected.transpose(2, 0, 1)).max() < 1e-3
+    assert angle.min() < -limit / 2 < limit / 2 < angle.max()
+    cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+    expected = np.array([[cos, -sin, 0 * cos], [sin, cos, 0 * cos]])
+    assert np.abs(affine - expected.transpose(2, 0, 1)).max() < 1e-3
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(limit=st.floats(0.05, 0.6), seed=st.integers(0, 99))
 def test_zoom_keeps_the_centre_within_its_limit(limit: float, seed: int) -> None:
-    found = maps(mv.Augment(zoom=limit), seed)
-    factor = 1 / found[:, 0, 0]
+    affine = maps(mv.Augment(zoom=limit), seed)
+    factor = 1 / affine[:, 0, 0]
     assert np.abs(factor - 1).max() <= limit + 1e-3
-    assert factor.max() > 1 + limit / 2
-    assert factor.min() < 1 - limit / 2
-    assert np.abs(found[:, :, 2]).max() < 1e-3
-    assert np.abs(found[:, :, :2] - np.eye(2) / factor[:, None, None]).max() < 1e-3
+    assert factor.min() < 1 - limit / 2 < 1 + limit / 2 < factor.max()
+    assert np.abs(affine[:, :, 2]).max() < 1e-3
+    assert np.abs(affine[:, :, :2] - np.eye(2) / factor[:, None, None]).max() < 1e-3
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(limit=st.floats(0.02, 0.4), seed=st.integers(0, 99))
 def test_shift_is_a_fraction_of_the_picture_each_axis_its_own(limit: float, seed: int) -> None:
-    found = maps(mv.Augment(shift=limit), seed)
-    assert np.abs(found[:, :, :2] - np.eye(2)).max() < 1e-3
-    moved = found[:, :, 2]
+    affine = maps(mv.Augment(shift=limit), seed)
+    assert np.abs(affine[:, :, :2] - np.eye(2)).max() < 1e-3
+    moved = affine[:, :, 2]
     assert np.abs(moved).max() <= 28 * limit + 1e-3
     assert (moved.max(axis=0) > 14 * limit).all()
     assert (moved.min(axis=0) < -14 * limit).all()
     assert abs(np.corrcoef(moved.T)[0, 1]) < 0.6
 
 
-def test_a_rotation_is_torchvision_s(x: Tensor) -> None:
-    augment = mv.Augment(rotation=30)
-    found = maps(augment)
-    for ours, image, m in zip(apply(augment, x), x, found, strict=True):
-        angle = float(np.degrees(np.arctan2(m[1, 0], m[0, 0])))
-        assert torch.allclose(ours, tv.affine(image, -angle, [0, 0], 1.0, [0.0], BILINEAR), atol=2e-3)
-
-
-def test_a_zoom_is_torchvision_s_and_larger_is_nearer(x: Tensor) -> None:
-    augment = mv.Augment(zoom=0.3)
-    found = maps(augment)
-    ours = apply(augment, x)
-    for out, image, m in zip(ours, x, found, strict=True):
-        theirs = tv.affine(image, 0.0, [0, 0], float(1 / m[0, 0]), [0.0], BILINEAR)
-        assert torch.allclose(out, theirs, atol=2e-3)
-    grown = (ours.sum((1, 2, 3)) / x.sum((1, 2, 3))).numpy()
-    assert np.corrcoef(grown, 1 / found[:, 0, 0] ** 2)[0, 1] > 0.95
-
-
-def test_a_shift_is_torchvision_s(x: Tensor) -> None:
-    augment = mv.Augment(shift=0.15)
-    for ours, image, m in zip(apply(augment, x), x, maps(augment), strict=True):
-        by = [float(-m[0, 2]), float(-m[1, 2])]
-        assert torch.allclose(ours, tv.affine(image, 0.0, by, 1.0, [0.0], BILINEAR), atol=2e-3)  # type: ignore[arg-type]
-
-
-def test_all_together_are_one_affine_map_of_scipy_s(x: Tensor) -> None:
-    augment = mv.Augment(rotation=20, zoom=0.2, shift=0.1)
-    for ours, image, m in zip(apply(augment, x), x, maps(augment), strict=True):
-        matrix = m[::-1, 1::-1]  # scipy counts rows first
-        offset = m[::-1, 2] + 13.5 - matrix @ [13.5, 13.5]
-        theirs = ndimage.affine_transform(image[0].numpy(), matrix, offset, order=1, mode="grid-constant")
-        assert np.abs(ours[0].numpy() - theirs).max() < 2e-3
+def test_each_part_and_all_together_are_torchvision_s_affine_map(x: Tensor) -> None:
+    parts = {"rotation": 30, "zoom": 0.3, "shift": 0.15}
+    for setting in (*({name: value} for name, value in parts.items()), parts):
+        augment = mv.Augment(**setting)
+        affine = maps(augment)
+        zooms = np.hypot(affine[:, 0, 0], affine[:, 1, 0])
+        moves = -np.linalg.solve(affine[:, :, :2], affine[:, :, 2:])[:, :, 0]  # torchvision moves last
+        result = apply(augment, x)
+        for i, (angle, zoom, move) in enumerate(zip(angles(affine), 1 / zooms, moves, strict=True)):
+            expected = tv.affine(x[i], -float(angle), move.tolist(), float(zoom), [0.0], BILINEAR)
+            assert torch.allclose(result[i], expected, atol=3e-3)
+        if setting == {"zoom": 0.3}:  # larger is nearer
+            grown = (result.sum((1, 2, 3)) / x.sum((1, 2, 3))).numpy()
+            assert np.corrcoef(grown, 1 / zooms**2)[0, 1] > 0.95
 
 
 def test_a_crop_is_the_middle_resized(x: Tensor) -> None:
@@ -149,10 +133,10 @@ def test_one_resampling_serves_every_geometric_part(x: Tensor, monkeypatch: pyte
     assert calls == []
 
 
-# Elastic distortion
+# ── elastic distortion ────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(("pixels", "smoothness"), [(0.5, 3.0), (1.0, 4.0), (2.0, 4.0)])
+@pytest.mark.parametrize(("pixels", "smoothness"), [(0.5, 3.0), (2.0, 4.0)])
 def test_elastic_moves_by_the_pixels_asked_as_smoothly_as_asked(pixels: float, smoothness: float) -> None:
     where, sure = looks_at(mv.Augment(elastic=(pixels, smoothness)), count=600)
     y, x = torch.meshgrid(torch.arange(28.0), torch.arange(28.0), indexing="ij")
@@ -167,7 +151,7 @@ def test_elastic_moves_by_the_pixels_asked_as_smoothly_as_asked(pixels: float, s
     assert abs(np.corrcoef(moved[:300].ravel(), moved[300:].ravel())[0, 1]) < 0.15  # and each image on its own
 
 
-# Cutout and mixup
+# ── cutout and mixup ──────────────────────────────────────────────────────────────────────────────────────
 
 
 @settings(max_examples=15, deadline=None)
@@ -202,7 +186,7 @@ def test_mixup_mixes_images_and_labels_in_the_same_share(alpha: float, count: in
     assert ((shares > 0).sum(1) <= 2).all()  # itself and one other
 
 
-@pytest.mark.parametrize("alpha", [0.2, 1.0, 3.0])
+@pytest.mark.parametrize("alpha", [0.2, 3.0])
 def test_mixup_draws_its_share_from_a_beta_distribution(alpha: float) -> None:
     x = torch.eye(784).view(784, 1, 28, 28)
     mixed, _ = mv.Augment(mixup=alpha)(x, torch.zeros(784, dtype=torch.int64), torch.Generator().manual_seed(0))
@@ -218,8 +202,7 @@ def test_a_tiny_alpha_still_gives_numbers(x: Tensor) -> None:
     assert torch.allclose(labels.sum(1), torch.ones(N))
 
 
-# Draws
-
+# ── draws ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 parts = st.builds(
     mv.Augment,
@@ -233,7 +216,7 @@ parts = st.builds(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(augment=parts, seed=st.integers(0, 1000))
 def test_any_setting_keeps_pixels_in_range_and_repeats_with_its_seed(augment: mv.Augment, seed: int) -> None:
     x = torch.rand(6, 1, 28, 28, generator=torch.Generator().manual_seed(seed))
@@ -251,18 +234,16 @@ def test_any_setting_keeps_pixels_in_range_and_repeats_with_its_seed(augment: mv
     assert augment.mixup or torch.equal(labels, y)
 
 
-@pytest.mark.parametrize(
-    "augment",
-    [
-        mv.Augment(rotation=10),
-        mv.Augment(shift=0.1),
-        mv.Augment(zoom=0.1),
-        mv.Augment(elastic=(1.0, 4.0)),
-        mv.Augment(cutout=(2, 1.0)),
-        mv.Augment(rotation=10, elastic=(1.0, 4.0), cutout=(4, 0.5)),
-    ],
-    ids=str,
-)
+OWN_DRAWS = [
+    mv.Augment(rotation=10),
+    mv.Augment(shift=0.1),
+    mv.Augment(zoom=0.1),
+    mv.Augment(elastic=(1.0, 4.0)),
+    mv.Augment(cutout=(2, 1.0)),
+]
+
+
+@pytest.mark.parametrize("augment", OWN_DRAWS, ids=str)
 def test_every_image_has_a_draw_of_its_own(augment: mv.Augment) -> None:
     same = torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(0)).expand(8, 1, 28, 28)
     first, second = apply(augment, same, seed=1), apply(augment, same, seed=2)
@@ -280,38 +261,26 @@ def test_without_a_generator_the_global_seed_counts(x: Tensor) -> None:
 
 def test_all_zero_changes_nothing_and_draws_nothing(x: Tensor) -> None:
     generator, y = torch.Generator().manual_seed(0), torch.arange(N) % 10
-    before = generator.get_state()
-    out, labels = mv.Augment()(x, y, generator)
-    assert torch.equal(out, x)
+    result, labels = mv.Augment()(x, y, generator)
+    assert torch.equal(result, x)
     assert torch.equal(labels, y)
-    assert torch.equal(generator.get_state(), before)
+    assert torch.equal(generator.get_state(), torch.Generator().manual_seed(0).get_state())
 
 
-@pytest.mark.parametrize(
-    "setting",
-    [
-        {"rotation": -1},
-        {"rotation": 181},
-        {"rotation": float("nan")},
-        {"shift": -0.1},
-        {"shift": 1.1},
-        {"zoom": -0.1},
-        {"zoom": 1},
-        {"crop": (0, 0.5)},
-        {"crop": (20, 1.1)},
-        {"crop": (20, -0.1)},
-        {"elastic": (-1, 4)},
-        {"elastic": (1, 0)},
-        {"cutout": (-1, 0.5)},
-        {"cutout": (6, 2)},
-        {"mixup": -0.1},
-        {"mixup": float("nan")},
-    ],
-    ids=str,
-)
-def test_a_setting_out_of_range_is_refused_by_name(setting: dict[str, object]) -> None:
-    (name, value), *_ = setting.items()
-    with pytest.raises(mv.MnistvizError, match=f"augmentation setting '{name}' is out of range") as caught:
-        mv.Augment(**setting)  # type: ignore[arg-type]
-    assert f"given:   {value}" in str(caught.value)
-    assert "allowed:" in str(caught.value)
+NAN = float("nan")
+OUT_OF_RANGE = {
+    "rotation": [-1, 181, NAN],
+    "shift": [-0.1, 1.1],
+    "zoom": [-0.1, 1],
+    "crop": [(0, 0.5), (20, 1.1), (20, -0.1)],
+    "elastic": [(-1, 4), (1, 0)],
+    "cutout": [(-1, 0.5), (6, 2)],
+    "mixup": [-0.1, NAN],
+}
+
+
+@pytest.mark.parametrize("name", OUT_OF_RANGE)
+def test_a_setting_out_of_range_is_refused_by_name(name: str) -> None:
+    for value in OUT_OF_RANGE[name]:
+        words = f"augmentation setting '{name}' is out of range", f"given:   {value}", "allowed:"
+        refused(lambda setting={name: value}: mv.Augment(**setting), *words)

@@ -1,163 +1,90 @@
 """Why one answer and not another: sums by a loop, channels silenced by hand, neighbours by brute force."""
 
 from collections.abc import Callable
-from copy import deepcopy
-from itertools import permutations, product
+from itertools import product
 
 import numpy as np
 import pytest
 import torch
+from helpers import refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from zoo import facts, unsettle
+from zoo import facts, layer_by_layer, record, silencing, unsettle
 
 import mnistviz as mv
 from mnistviz.learn.data import DigitSet
-from mnistviz.look.causes import Silenced, contrast, nearest, silenced
+from mnistviz.look.causes import Silenced, contrast, explain, nearest, silenced
 from mnistviz.look.trace import Trace
 
-LAYERS = ["relu1", "relu2", "relu3"]  # of compact
+LAYERS = ["relu1", "relu2", "relu3"]  # of compact, with 10, 20 and 50 channels
 
 
-def record(model: nn.Module, x: Tensor, layers: list[str] | None = None) -> Trace:
-    with mv.capture(model, layers) as trace, torch.no_grad():
-        model(x)
-    return trace
+@pytest.fixture(scope="module")
+def compact(reference: dict[str, nn.Sequential]) -> nn.Sequential:
+    return reference["compact"]
 
 
-@torch.no_grad()
-def by_hand(model: nn.Sequential, x: Tensor, edit: Callable[[str, Tensor], Tensor] = lambda name, t: t) -> Tensor:
+def scores_of(model: nn.Module, x: Tensor, edit: Callable[[str, Tensor], Tensor] = lambda name, t: t) -> Tensor:
     """Module by module, no hooks; `edit` may change what comes out of each."""
-    for name, layer in model.named_children():
-        x = edit(name, layer(x))
-    return x
-
-
-def hushed(layer: str, channel: int) -> Callable[[str, Tensor], Tensor]:
-    def edit(name: str, out: Tensor) -> Tensor:
-        if name == layer:
-            out = out.clone()
-            out[:, channel] = 0
-        return out
-
-    return edit
-
-
-@pytest.fixture(scope="module")
-def models() -> dict[str, nn.Sequential]:
-    """The shipped ones, and `sprint` as it begins."""
-    found = {}
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        for name, build in mv.models.MODELS.items():
-            found[name] = build().eval() if name == "sprint" else mv.load_model(name)
-    return found
-
-
-@pytest.fixture(scope="module")
-def compact(models: dict[str, nn.Sequential]) -> nn.Sequential:
-    return models["compact"]
-
-
-every_model = pytest.mark.parametrize("name", mv.models.MODELS)
+    *_, scores = layer_by_layer(model, x, edit).values()
+    return scores[0].double()
 
 
 # ── two scores ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@every_model
-def test_features_and_biases_sum_to_the_gap_of_every_pair(
-    name: str, models: dict[str, nn.Sequential], mnist: DigitSet
+def test_features_and_biases_sum_to_the_gap_of_every_pair_of_scores(
+    reference: dict[str, nn.Sequential], passes: dict[str, Trace], mnist: DigitSet
 ) -> None:
     """Log-softmax takes the same from all scores, so `light` keeps its gaps."""
-    model = models[name]
-    for i in range(3):
-        trace, scores = record(model, mnist.test[i].pixels), by_hand(model, mnist.test[i].pixels)[0].double()
+    for name, trace in passes.items():
+        scores = scores_of(reference[name], mnist.test[0].pixels)
         for one, other in product(range(10), repeat=2):
-            found = contrast(trace, one, other)
-            assert (found.one, found.other) == (one, other)
-            assert found.total == pytest.approx(float(scores[one] - scores[other]), abs=1e-4)
-            assert found.recorded == pytest.approx(float(scores[one] - scores[other]), abs=1e-4)
-            assert found.total == pytest.approx(found.recorded, abs=1e-4)
+            result, gap = contrast(trace, one, other), float(scores[one] - scores[other])
+            assert (result.one, result.other) == (one, other)
+            assert (result.total, result.recorded) == pytest.approx((gap, gap), abs=1e-4)
+            back = contrast(trace, other, one)
+            assert torch.equal(result.gaps, -back.gaps)
+            assert (result.bias_gap, result.recorded) == (-back.bias_gap, -back.recorded)
 
 
-@every_model
-def test_each_feature_gives_weight_times_value(name: str, models: dict[str, nn.Sequential], mnist: DigitSet) -> None:
-    model, x = models[name], mnist.test[4].pixels
-    layer = [key for key, module in model.named_children() if isinstance(module, nn.Linear)][-1]
-    last, inputs = deepcopy(model.get_submodule(layer)).requires_grad_(False), x
-    for key, module in model.named_children():
-        if key == layer:
-            break
-        inputs = module(inputs).detach()
-    found = contrast(record(model, x), 9, 4)
-    assert found.layer == layer
-    assert len(found.features) == len(found.gaps) == last.in_features
-    for i in range(last.in_features):
-        value = float(inputs[0, i])
-        assert float(found.features[i]) == pytest.approx(value, rel=1e-5, abs=1e-6)
-        assert float(found.for_one[i]) == pytest.approx(float(last.weight[9, i]) * value, rel=1e-5, abs=1e-6)
-        assert float(found.for_other[i]) == pytest.approx(float(last.weight[4, i]) * value, rel=1e-5, abs=1e-6)
-    assert found.bias_gap == pytest.approx(float(last.bias[9]) - float(last.bias[4]), abs=1e-9)
+def test_each_feature_gives_weight_times_value_and_is_ranked_by_it(
+    reference: dict[str, nn.Sequential], passes: dict[str, Trace], mnist: DigitSet
+) -> None:
+    for name, trace in passes.items():
+        model = reference[name]
+        layer = [key for key, module in model.named_children() if isinstance(module, nn.Linear)][-1]
+        before = [key for key, _ in model.named_children()]
+        features = layer_by_layer(model, mnist.test[0].pixels)[before[before.index(layer) - 1]][0]
+        result, last = contrast(trace, 9, 4), model.get_submodule(layer)
+        assert result.layer == layer
+        for i in range(last.in_features):
+            value, nine, four = float(features[i]), float(last.weight[9, i]), float(last.weight[4, i])
+            numbers = (float(result.features[i]), float(result.for_one[i]), float(result.for_other[i]))
+            assert numbers == pytest.approx((value, nine * value, four * value), rel=1e-5, abs=1e-6)
+        assert result.bias_gap == pytest.approx(float(last.bias[9] - last.bias[4]), abs=1e-6)
+        gaps = result.gaps.tolist()
+        assert result.ranked == sorted(range(len(gaps)), key=lambda i: -gaps[i])
 
 
-@every_model
-def test_the_other_way_round_every_sign_turns(name: str, models: dict[str, nn.Sequential], mnist: DigitSet) -> None:
-    trace = record(models[name], mnist.test[2].pixels)
-    for one, other in permutations((1, 4, 9), 2):
-        there, back = contrast(trace, one, other), contrast(trace, other, one)
-        assert torch.equal(there.gaps, -back.gaps)
-        assert (there.bias_gap, there.recorded) == (-back.bias_gap, -back.recorded)
-        assert there.total == pytest.approx(-back.total, abs=1e-12)
-
-
-def test_an_answer_against_itself_has_no_gap(compact: nn.Sequential, mnist: DigitSet) -> None:
-    found = contrast(record(compact, mnist.test[0].pixels), 7, 7)
-    assert not found.gaps.any()
-    assert (found.total, found.recorded) == (0, 0)
-
-
-@every_model
-def test_features_are_ranked_by_what_they_give(name: str, models: dict[str, nn.Sequential], mnist: DigitSet) -> None:
-    found = contrast(record(models[name], mnist.test[1].pixels), 2, 3)
-    gaps = found.gaps.tolist()
-    assert found.ranked == sorted(range(len(gaps)), key=lambda i: -gaps[i])
-    first, last = found.ranked[0], found.ranked[-1]
-    assert f"for: {first} {gaps[first]:+.2f}," in repr(found)
-    assert f"against: {last} {gaps[last]:+.2f}," in repr(found)
-    assert repr(found).startswith(f"Contrast(2 over 3: {found.total:+.3f} from {len(gaps)} features of {found.layer};")
-
-
-def test_a_layer_without_biases_has_no_gap_of_biases() -> None:
-    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3, bias=False))
+def two_layers() -> nn.Sequential:
+    """Worked out on paper; the last of the linear layers counts, and it has no biases."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 4), nn.Linear(4, 3, bias=False))
     with torch.no_grad():
-        model[1].weight.copy_(torch.tensor([[1.0, 2, 3, 4], [0, 1, 0, 1], [-1, 0, 5, 0]]))
-    found = contrast(record(model, torch.tensor([[[[1.0, 0], [2, -1]]]])), 2, 0)
-    assert found.gaps.tolist() == [-2, 0, 4, 4]
-    assert (found.bias_gap, found.total, found.recorded) == (0, 6, 6)
-    assert found.ranked == [2, 3, 1, 0]
+        model[1].weight.copy_(torch.eye(4))
+        model[1].bias.zero_()
+        model[2].weight.copy_(torch.tensor([[1.0, 2, 3, 4], [0, 1, 0, 1], [-1, 0, 5, 0]]))
+    return model
 
 
-def test_the_last_linear_layer_counts(compact: nn.Sequential, mnist: DigitSet) -> None:
-    x = mnist.test[0].pixels
-    assert contrast(record(compact, x), 1, 2).layer == "fc2"
-    assert contrast(record(compact, x, ["fc2"]), 1, 2).total == contrast(record(compact, x), 1, 2).total
-
-
-@pytest.mark.parametrize("pair", [(10, 0), (0, 10), (-1, 3), (3, -1)], ids=str)
-def test_answers_that_do_not_exist_are_refused(pair: tuple[int, int], compact: nn.Sequential, mnist: DigitSet) -> None:
-    with pytest.raises(mv.MnistvizError, match=r"no such answer[\s\S]*given: +(10|-1)\n.*0 to 9"):
-        contrast(record(compact, mnist.test[0].pixels), *pair)
-
-
-def test_a_contrast_needs_one_digit_and_a_linear_layer(compact: nn.Sequential, mnist: DigitSet) -> None:
-    with pytest.raises(mv.MnistvizError, match="one digit"):
-        contrast(record(compact, mnist.test[:2].pixels), 1, 2)
-    with pytest.raises(mv.MnistvizError, match=r"no linear layer was recorded[\s\S]*conv1, relu1"):
-        contrast(record(compact, mnist.test[0].pixels, ["conv1", "relu1"]), 1, 2)
-    with pytest.raises(mv.MnistvizError, match="more than one row of features"):
-        contrast(record(nn.Linear(5, 3), torch.ones(1, 4, 5)), 1, 2)
+def test_a_contrast_worked_out_on_paper(golden: Callable[[str, object], None]) -> None:
+    result = contrast(record(two_layers(), torch.tensor([[[[1.0, 0], [2, -1]]]])), 2, 0)
+    assert result.gaps.tolist() == [-2, 0, 4, 4]
+    assert (result.layer, result.bias_gap, result.total, result.recorded) == ("2", 0, 6, 6)
+    assert result.ranked == [2, 3, 1, 0]
+    golden("a contrast", result)
+    golden("a silence", Silenced("relu2", 3, 9, 0.25))
 
 
 # ── channels in turn ──────────────────────────────────────────────────────────────────────────────────────
@@ -168,79 +95,36 @@ def mistakes(compact: nn.Sequential, mnist: DigitSet) -> list[tuple[Tensor, int,
     """Real ones: the digit, what it is, what the network says, and each channel silent in turn."""
     test = mnist.test[:3000]
     rows = [(int(m.row), int(m.label), int(m.prediction)) for m in mv.evaluate(compact, test).mistakes.itertuples()]
-    assert len(rows) > 20
-    chosen = rows[:2] + rows[-6:]
     return [
-        (test[i].pixels, right, wrong, silenced(compact, test[i].pixels, right, LAYERS)) for i, right, wrong in chosen
+        (test[i].pixels, right, wrong, silenced(compact, test[i].pixels, right, LAYERS))
+        for i, right, wrong in rows[:1] + rows[-4:]
     ]
 
 
-def test_every_channel_of_the_named_layers_is_silent_once(mistakes: list) -> None:
-    wanted = {("relu1", c) for c in range(10)} | {("relu2", c) for c in range(20)} | {("relu3", c) for c in range(50)}
-    for *_, rows in mistakes:
-        assert {(row.layer, row.channel) for row in rows} == wanted
-        assert len(rows) == len(wanted)
-
-
-def test_a_silent_channel_is_zero_in_a_pass_by_hand_and_in_ablate(compact: nn.Sequential, mistakes: list) -> None:
-    for x, right, wrong, rows in mistakes:
-        for row in rows:
-            scores = by_hand(compact, x, hushed(row.layer, row.channel))[0].double()
-            with mv.ablate(compact, row.layer, row.channel), torch.no_grad():
-                again = compact(x)[0].double()
-            assert row.answer == int(scores.argmax()) == int(again.argmax())
-            assert row.gap == pytest.approx(float(scores[right] - scores[wrong]), abs=1e-5)
-            assert row.gap == pytest.approx(float(again[right] - again[wrong]), abs=1e-12)
-
-
-def test_what_helps_most_stands_first(mistakes: list) -> None:
-    for *_, rows in mistakes:
-        assert [row.gap for row in rows] == sorted((row.gap for row in rows), reverse=True)
-
-
-def test_one_silent_channel_can_turn_a_mistake_into_the_right_answer(compact: nn.Sequential, mistakes: list) -> None:
+def test_each_channel_is_silent_once_as_in_a_pass_by_hand_and_what_helps_most_stands_first(
+    compact: nn.Sequential, mistakes: list
+) -> None:
+    wanted = [(layer, c) for layer, count in zip(LAYERS, (10, 20, 50), strict=True) for c in range(count)]
     turned = 0
     for x, right, wrong, rows in mistakes:
-        assert int(by_hand(compact, x).argmax()) == wrong != right
+        assert int(scores_of(compact, x).argmax()) == wrong != right
+        assert sorted((row.layer, row.channel) for row in rows) == wanted
+        assert [row.gap for row in rows] == sorted((row.gap for row in rows), reverse=True)
         for row in rows:
-            if row.answer == right:
-                turned += 1
-                assert row.gap > 0
-                assert int(by_hand(compact, x, hushed(row.layer, row.channel)).argmax()) == right
-                assert f"answer {right}, gap +" in repr(row)
-    assert turned >= 3
+            scores = scores_of(compact, x, silencing(row.layer, row.channel))
+            assert row.answer == int(scores.argmax())
+            assert row.gap == pytest.approx(float(scores[right] - scores[wrong]), abs=1e-5)
+            turned += row.answer == right
+    assert turned >= 3  # one silent channel can turn a mistake into the right answer
 
 
-def test_a_right_answer_has_a_gap_of_zero(compact: nn.Sequential, mnist: DigitSet) -> None:
-    x = mnist.test[0].pixels
-    assert {row.gap for row in silenced(compact, x, int(compact(x).argmax()), ["relu2"])} == {0.0}
-
-
-def test_silences_leave_the_model_as_it_was(mnist: DigitSet) -> None:
-    model, x = unsettle(mv.load_model("pooled")), mnist.test[0].pixels
+def test_silences_leave_the_model_as_it_was_and_a_layer_named_twice_is_silent_once(mnist: DigitSet) -> None:
+    model, x = unsettle(mv.load_model("compact")), mnist.test[0].pixels
     before = facts(model)
-    rows = silenced(model, x, 3, ["relu1", "relu4"])
+    rows = silenced(model, x, 3, ["relu1", "relu1"])
     assert facts(model) == before
-    assert rows == silenced(mv.load_model("pooled"), x, 3, ["relu1", "relu4"])
-
-
-def test_silences_need_one_digit_and_known_layers(compact: nn.Sequential, mnist: DigitSet) -> None:
-    before = facts(compact)
-    with pytest.raises(mv.MnistvizError, match=r"one digit[\s\S]*2 inputs"):
-        silenced(compact, mnist.test[:2].pixels, 3, ["relu2"])
-    with pytest.raises(mv.MnistvizError, match=r"unknown layer[\s\S]*'relu9'[\s\S]*conv1[\s\S]*did you mean 'relu"):
-        silenced(compact, mnist.test[0].pixels, 3, ["relu2", "relu9"])
-    assert facts(compact) == before
-
-
-def test_a_right_answer_that_does_not_exist_is_refused(compact: nn.Sequential, mnist: DigitSet) -> None:
-    for right in (10, -1):
-        with pytest.raises(mv.MnistvizError, match="no such answer"):
-            silenced(compact, mnist.test[0].pixels, right, ["relu3"])
-
-
-def test_a_layer_named_twice_is_silent_once(compact: nn.Sequential, mnist: DigitSet) -> None:
-    assert len(silenced(compact, mnist.test[0].pixels, 3, ["relu2", "relu2"])) == 20
+    assert rows == silenced(mv.load_model("compact"), x, 3, ["relu1"])
+    assert {row.gap for row in silenced(model, x, 7, ["relu2"])} == {0.0}  # 7 is the answer already
 
 
 # ── neighbours ────────────────────────────────────────────────────────────────────────────────────────────
@@ -261,22 +145,85 @@ def test_neighbours_are_those_of_brute_force(mine: int, many: int, width: int, s
     assert all(len(set(row)) == count for row in rows.tolist())
 
 
-def test_neighbours_of_real_features_are_in_order(compact: nn.Sequential, mnist: DigitSet) -> None:
-    known = record(compact, mnist.train[:300].pixels)["relu3"].output
-    rows, distances = nearest(known[:5], known)
-    brute = np.linalg.norm(known[:5].double().numpy()[:, None] - known.double().numpy()[None], axis=2)
-    assert rows[:, 0].tolist() == list(range(5))  # a digit is nearest to itself
-    assert rows.tolist() == brute.argsort(1, kind="stable")[:, :8].tolist()
-    np.testing.assert_allclose(distances, np.sort(brute, 1)[:, :8], atol=1e-5)
+# ── all of it for one mistake ─────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("count", [0, -1, 4])
-def test_more_neighbours_than_there_are_is_refused(count: int) -> None:
-    with pytest.raises(mv.MnistvizError, match="1 to 3"):
-        nearest(torch.ones(2, 5), torch.ones(3, 5), count)
+def test_an_explanation_is_its_parts_and_its_neighbours_those_of_a_loop_by_hand(
+    compact: nn.Sequential, mistakes: list, few: mv.Digits
+) -> None:
+    x, right, wrong, rows = mistakes[0]
+    model = unsettle(mv.load_model("compact"))
+    before = facts(model)
+    cause = explain(model, x, right, LAYERS, few.pixels, few.labels, count=5)
+    assert facts(model) == before
+    assert torch.equal(cause.pixels, x)
+    assert cause.silenced == rows
+    expected = contrast(record(compact, x), wrong, right)
+    assert (cause.contrast.one, cause.contrast.other, cause.contrast.layer) == (wrong, right, expected.layer)
+    assert torch.equal(cause.contrast.gaps, expected.gaps)
+    assert cause.contrast.total == expected.total > 0  # the wrong score is the larger
+
+    def features(pixels: Tensor) -> np.ndarray:
+        return layer_by_layer(compact, pixels)["drop2"][0].double().numpy()
+
+    mine = features(x)
+    apart = [float(np.sqrt(((features(few[i].pixels) - mine) ** 2).sum())) for i in range(len(few))]
+    nearest_rows = sorted(range(len(few)), key=apart.__getitem__)[:5]
+    assert torch.equal(cause.neighbours, few.pixels[nearest_rows])
+    assert cause.labels == few.labels[nearest_rows].tolist()
+    assert cause.distances == pytest.approx([apart[i] for i in nearest_rows], rel=1e-4)
 
 
-@pytest.mark.parametrize("shapes", [((2, 5), (3, 4)), ((5,), (3, 5)), ((2, 5), (3, 5, 1))], ids=str)
-def test_rows_must_be_of_the_same_length(shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
-    with pytest.raises(mv.MnistvizError, match="rows of the same length"):
-        nearest(*map(torch.ones, shapes), 1)
+def test_a_right_answer_is_explained_against_itself(compact: nn.Sequential, mnist: DigitSet, few: mv.Digits) -> None:
+    cause = explain(compact, mnist.test[0].pixels, 7, ["relu3"], few.pixels, few.labels)
+    assert (cause.contrast.one, cause.contrast.other, cause.contrast.total) == (7, 7, 0)
+    assert not cause.contrast.gaps.any()
+    assert len(cause.neighbours) == len(cause.labels) == len(cause.distances) == 8
+
+
+# ── what is refused ───────────────────────────────────────────────────────────────────────────────────────
+
+DIGIT, MODEL = torch.zeros(1, 1, 28, 28), mv.models.compact()
+
+
+def answers(one: int, other: int) -> object:
+    return contrast(record(MODEL, DIGIT), one, other)
+
+
+def cause(
+    right: int = 3, layers: tuple[str, ...] = ("relu2",), known: int = 9, n_labels: int = 9, n: int = 1
+) -> object:
+    labels = torch.zeros(n_labels, dtype=torch.long)
+    return explain(MODEL, torch.zeros(n, 1, 28, 28), right, layers, torch.zeros(known, 1, 28, 28), labels)
+
+
+ROWS = "rows of the same length"
+BAD = {
+    "an answer too many": (lambda: answers(10, 0), "no such answer", "10", "0 to 9"),
+    "a negative answer": (lambda: answers(3, -1), "no such answer", "-1", "0 to 9"),
+    "a batch": (lambda: contrast(record(MODEL, DIGIT.repeat(2, 1, 1, 1)), 1, 2), "one digit"),
+    "no linear layer": (lambda: contrast(record(MODEL, DIGIT, layers="conv*"), 1, 2), "no linear layer", "conv1"),
+    "several rows": (lambda: contrast(record(nn.Linear(5, 3), torch.ones(1, 4, 5)), 1, 2), "more than one row"),
+    "two digits": (lambda: silenced(MODEL, DIGIT.repeat(2, 1, 1, 1), 3, ["relu2"]), "one digit", "2 inputs"),
+    "a misspelt layer": (lambda: silenced(MODEL, DIGIT, 3, ["relu2", "relu9"]), "unknown layer", "'relu9'", "conv1"),
+    "an answer that is none": (lambda: silenced(MODEL, DIGIT, 10, ["relu3"]), "no such answer", "0 to 9"),
+    "no neighbour": (lambda: nearest(torch.ones(2, 5), torch.ones(3, 5), 0), "how many neighbours", "1 to 3"),
+    "too many": (lambda: nearest(torch.ones(2, 5), torch.ones(3, 5), 4), "how many neighbours", "1 to 3"),
+    "rows of other lengths": (lambda: nearest(torch.ones(2, 5), torch.ones(3, 4), 1), ROWS),
+    "a single row": (lambda: nearest(torch.ones(5), torch.ones(3, 5), 1), ROWS),
+    "maps": (lambda: nearest(torch.ones(2, 5), torch.ones(3, 5, 1), 1), ROWS),
+    "a label too few": (lambda: cause(n_labels=8), "one label per known digit", "9 digits, 8 labels"),
+    "too few known digits": (lambda: cause(known=7, n_labels=7), "how many neighbours", "1 to 7"),
+    "two mistakes": (lambda: cause(n=2), "one digit"),
+    "a right answer that is none": (lambda: cause(right=10), "no such answer", "0 to 9"),
+    "a layer that is not there": (lambda: cause(layers=("relu4",)), "unknown layer", "'relu4'"),
+    "not a model": (lambda: explain("deep", DIGIT, 3, ["relu2"], DIGIT, torch.zeros(1)), "not a model"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_calls_are_refused_with_what_is_allowed(name: str) -> None:
+    call, *words = BAD[name]
+    before = facts(MODEL)
+    refused(call, *words)
+    assert facts(MODEL) == before

@@ -60,8 +60,9 @@ def test_a_diary_has_a_page_for_the_start_and_for_every_epoch(few: mv.Digits) ->
             for part in x.split(BATCH):
                 twin(part)
         assert page.keys == ["relu1", "relu2", "relu3"]
-        assert page.rows() == pytest.approx(expected.rows(), nan_ok=True)
+        assert repr(page) == repr(expected)
         for layer in page:
+            assert page[layer].mean == expected[layer].mean
             assert torch.equal(page[layer].histogram, expected[layer].histogram)
     assert len({page["relu3"].mean for page in diary.pages}) == len(diary.pages)
 
@@ -89,7 +90,7 @@ def test_a_page_leaves_the_model_as_it_is(few: mv.Digits) -> None:
     assert facts(model) == before
     assert diary.pages[0]["drop1"].inputs == 130
     assert diary.pages[0]["drop1"].zeros < 0.9  # in evaluation mode, without dropout
-    (expected,) = (record(model, few[:130].pixels)["relu1"].output for _ in range(1))
+    expected = record(model, few[:130].pixels)["relu1"].output
     assert diary.pages[0]["relu1"].mean == pytest.approx(float(expected.double().mean()), rel=1e-5)
 
 

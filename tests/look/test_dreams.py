@@ -2,130 +2,98 @@
 
 import pytest
 import torch
+from helpers import refused
 from torch import Tensor, nn
-from zoo import facts, unsettle
+from zoo import facts, layer_by_layer, unsettle
 
 import mnistviz as mv
 from mnistviz.look.dreams import Dreams, dream
 
-STEPS = 50
-
 
 @pytest.fixture(scope="module")
-def compact() -> nn.Sequential:
-    return mv.load_model("compact")
+def compact(reference: dict[str, nn.Sequential]) -> nn.Sequential:
+    return reference["compact"]
 
 
-@torch.no_grad()
-def excited(model: nn.Sequential, layer: str, channel: int, x: Tensor) -> Tensor:
-    """What a channel gives, on average over its map; module by module."""
-    for name, module in model.named_children():
-        x = module(x)
-        if name == layer:
-            return x[:, channel].reshape(len(x), -1).mean(1)
-    raise AssertionError(layer)
+def check(model: nn.Sequential, layer: str, channel: int, dreams: Dreams, seeds: int) -> None:
+    """Pictures, each of which excites more than at first, by as much as a pass without hooks says."""
+    assert dreams.pixels.shape == (seeds, 1, 28, 28)
+    assert ((dreams.pixels >= 0) & (dreams.pixels <= 1)).all()
+    assert dreams.start.shape == (seeds,)
+    assert (dreams.end > dreams.start).all()
+    excited = layer_by_layer(model, dreams.pixels)[layer][:, channel].reshape(seeds, -1).mean(1)
+    torch.testing.assert_close(dreams.end, excited, rtol=1e-4, atol=1e-4)
+    assert not any(t.requires_grad for t in vars(dreams).values())
 
 
 def roughness(pixels: Tensor) -> Tensor:
-    return (pixels[:, :, 1:] - pixels[:, :, :-1]).abs().sum((1, 2, 3)) + (pixels[..., 1:] - pixels[..., :-1]).abs().sum(
-        (1, 2, 3)
-    )
+    return pixels.diff(dim=2).abs().sum((1, 2, 3)) + pixels.diff(dim=3).abs().sum((1, 2, 3))
 
 
-def check(model: nn.Sequential, layer: str, channel: int, found: Dreams, seeds: int = 4) -> None:
-    assert found.pixels.shape == (seeds, 1, 28, 28)
-    assert found.start.shape == found.end.shape == (seeds,)
-    assert ((found.pixels >= 0) & (found.pixels <= 1)).all()
-    assert (found.end > found.start).all()
-    torch.testing.assert_close(found.end, excited(model, layer, channel, found.pixels), rtol=1e-4, atol=1e-4)
-    assert not any(t.requires_grad for t in vars(found).values())
+@pytest.mark.parametrize("digit", [0, 3, 9])
+def test_every_seed_is_read_as_what_was_dreamt_and_priors_make_it_smoother_and_darker(
+    digit: int, compact: nn.Sequential
+) -> None:
+    with_them, without = (dream(compact, "fc2", digit, priors=priors, steps=100) for priors in (True, False))
+    for dreams in (with_them, without):
+        check(compact, "fc2", digit, dreams, seeds=4)
+        assert (compact(dreams.pixels).argmax(1) == digit).all()
+    assert (roughness(with_them.pixels) < 0.8 * roughness(without.pixels)).all()
+    assert (with_them.pixels.mean((1, 2, 3)) < without.pixels.mean((1, 2, 3))).all()
 
 
-@pytest.mark.parametrize("priors", [True, False])
-@pytest.mark.parametrize("digit", range(10))
-def test_every_seed_raises_the_score(digit: int, priors: bool, compact: nn.Sequential) -> None:
-    found = dream(compact, "fc2", digit, priors=priors, steps=STEPS)
-    check(compact, "fc2", digit, found)
-
-
-def test_in_the_end_the_network_reads_what_was_dreamt(compact: nn.Sequential) -> None:
-    for digit in (0, 3, 9):
-        assert (compact(dream(compact, "fc2", digit).pixels).argmax(1) == digit).all()
-
-
-@pytest.mark.parametrize("layer", ["conv1", "conv2", "pool2", "fc1"])
-def test_every_seed_raises_a_channel(layer: str, compact: nn.Sequential) -> None:
+@pytest.mark.parametrize(
+    ("layer", "channel", "priors", "steps"),
+    [
+        ("conv1", 7, False, 30),
+        ("pool2", 9, False, 30),
+        ("fc1", 0, False, 30),
+        ("conv1", 0, True, 160),
+        ("conv2", 5, True, 160),
+        ("relu2", 1, True, 160),
+    ],
+)
+def test_every_seed_raises_a_channel(
+    layer: str, channel: int, priors: bool, steps: int, compact: nn.Sequential
+) -> None:
     """Of `fc1` one unit; of the others the mean of a map."""
-    for channel in (0, 7, 9):
-        found = dream(compact, layer, channel, priors=False, seeds=3, steps=30)
-        check(compact, layer, channel, found, seeds=3)
+    check(compact, layer, channel, dream(compact, layer, channel, priors=priors, seeds=2, steps=steps), seeds=2)
 
 
-def test_priors_let_a_channel_rise(compact: nn.Sequential) -> None:
-    for layer, channel in (("conv1", 3), ("conv2", 0), ("relu2", 1)):
-        check(compact, layer, channel, dream(compact, layer, channel, seeds=3), seeds=3)
-
-
-def test_priors_let_every_channel_rise(compact: nn.Sequential) -> None:
-    for layer, channel in (("conv1", 0), ("conv1", 5), ("conv2", 5), ("conv2", 9)):
-        check(compact, layer, channel, dream(compact, layer, channel, seeds=2), seeds=2)
-
-
-def test_batch_norm_and_dropout_do_not_matter() -> None:
-    """In the modes of training the network is asked as it answers."""
-    model, other = mv.load_model("deep"), mv.load_model("deep").train()
-    a, b = (dream(m, "fc2", 3, seeds=2, steps=8) for m in (model, other))
-    check(model, "fc2", 3, a, seeds=2)
-    assert torch.equal(a.pixels, b.pixels)
-
-
-@pytest.mark.parametrize("priors", [True, False])
-def test_without_a_step_there_is_only_the_noise(priors: bool, compact: nn.Sequential) -> None:
-    none, some = (dream(compact, "fc2", 5, priors=priors, steps=k) for k in (0, 3))
+def test_without_a_step_there_is_only_the_noise_of_the_seed(compact: nn.Sequential) -> None:
+    none, again, some, other = (dream(compact, "fc2", 5, steps=k, seed=s) for k, s in ((0, 0), (3, 0), (3, 0), (3, 1)))
     assert torch.equal(none.start, none.end)
     assert torch.equal(none.start, some.start)
-    torch.testing.assert_close(none.start, excited(compact, "fc2", 5, none.pixels), rtol=1e-4, atol=1e-4)
-    dice = torch.Generator().manual_seed(0)
-    noise = torch.randn(4, 1, 28, 28, generator=dice) * 0.3 - 1
+    noise = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0)) * 0.3 - 1
     torch.testing.assert_close(none.pixels, 1 / (1 + torch.exp(-noise)))
-
-
-def test_priors_make_pictures_smoother_and_darker(compact: nn.Sequential) -> None:
-    for digit in (0, 3, 7):
-        with_them, without = (dream(compact, "fc2", digit, priors=p, steps=80).pixels for p in (True, False))
-        assert (roughness(with_them) < 0.8 * roughness(without)).all()
-        assert (with_them.mean((1, 2, 3)) < without.mean((1, 2, 3))).all()
-
-
-def test_the_same_seed_dreams_the_same(compact: nn.Sequential) -> None:
-    one, again, other = (dream(compact, "fc2", 2, seeds=2, steps=5, seed=s) for s in (0, 0, 1))
-    assert torch.equal(one.pixels, again.pixels)
-    assert torch.equal(one.start, again.start)
-    assert not torch.equal(one.pixels, other.pixels)
-    assert not torch.equal(one.pixels[0], one.pixels[1])
+    assert torch.equal(some.pixels, again.pixels)
+    assert not torch.equal(some.pixels, other.pixels)
 
 
 @pytest.mark.parametrize("caller", [torch.enable_grad, torch.no_grad])
-def test_a_dream_leaves_the_model_and_the_dice_as_they_were(caller: type) -> None:
-    model = unsettle(mv.load_model("deep"))
+def test_a_dream_leaves_the_model_and_the_dice_as_they_were_and_does_not_depend_on_modes(caller: type) -> None:
+    model, plain = unsettle(mv.load_model("deep")), mv.load_model("deep")
     model.conv1.requires_grad_(False)
     with caller():
         before = facts(model)
-        found = dream(model, "relu4", 9, seeds=2, steps=4)
+        dreams = dream(model, "relu4", 9, seeds=2, steps=4)
         assert facts(model) == before
-    assert (found.end > found.start).all()
+    check(plain, "relu4", 9, dreams, seeds=2)
+    assert torch.equal(dreams.pixels, dream(plain, "relu4", 9, seeds=2, steps=4).pixels)
 
 
-@pytest.mark.parametrize(("layer", "channel", "last"), [("fc2", 10, 9), ("relu2", -1, 19), ("conv1", 12, 9)])
-def test_a_channel_that_is_not_there_is_told(layer: str, channel: int, last: int, compact: nn.Sequential) -> None:
-    before = facts(compact)
-    with pytest.raises(mv.MnistvizError, match=rf"no such channel in '{layer}'[\s\S]*{channel}[\s\S]*0 to {last}"):
-        dream(compact, layer, channel)
-    assert facts(compact) == before
+MODEL = mv.models.compact()
+BAD = {
+    "a score too many": (lambda: dream(MODEL, "fc2", 10), "no such channel", "'fc2'", "10", "0 to 9"),
+    "a negative channel": (lambda: dream(MODEL, "relu2", -1), "no such channel", "'relu2'", "-1", "0 to 19"),
+    "a misspelt layer": (lambda: dream(MODEL, "fc3", 0), "unknown layer", "'fc3'", "conv1", "did you mean 'fc"),
+    "not a model": (lambda: dream("deep", "fc2", 0), "not a model", "str"),
+}
 
 
-def test_a_layer_that_is_not_there_is_told(compact: nn.Sequential) -> None:
-    before = facts(compact)
-    with pytest.raises(mv.MnistvizError, match=r"unknown layer[\s\S]*'fc3'[\s\S]*conv1[\s\S]*did you mean 'fc"):
-        dream(compact, "fc3", 0)
-    assert facts(compact) == before
+@pytest.mark.parametrize("name", BAD)
+def test_bad_calls_are_refused_and_leave_the_model_as_it_was(name: str) -> None:
+    call, *words = BAD[name]
+    before = facts(MODEL)
+    refused(call, *words)
+    assert facts(MODEL) == before
