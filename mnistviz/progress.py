@@ -13,47 +13,31 @@ class Log:
 
     def __init__(self, shown: bool = True) -> None:
         self.lines: list[str] = []
-        self._shown = shown
-        self._live = ""
         self._handle: Any = None
         self._jupyter = shown and _in_jupyter()
+        self._terminal = shown and not self._jupyter
 
     def line(self, text: str) -> None:
         self.lines.append(text)
-        self._live, width = "", len(self._live)
-        if self._jupyter:
-            self._update()
-        elif self._shown:
-            self._erase(width)
+        self.live("")
+        if self._terminal:
             print(text, flush=True)
 
     def live(self, text: str) -> None:
-        width = len(self._live)
         if self._jupyter:
-            self._live = text
-            self._update()
-        elif self._shown and sys.stderr.isatty():
-            self._live = text
-            sys.stderr.write("\r" + text.ljust(width))
+            self._update(text)
+        elif self._terminal and sys.stderr.isatty():
+            sys.stderr.write(f"\r\033[K{text}")  # back to the start, and clear what stood there
             sys.stderr.flush()
 
     def close(self) -> None:
         """Take the live line away."""
-        width, self._live = len(self._live), ""
-        if self._jupyter:
-            self._update()
-        elif self._shown:
-            self._erase(width)
+        self.live("")
 
-    def _erase(self, width: int) -> None:
-        if width and sys.stderr.isatty():
-            sys.stderr.write("\r" + " " * width + "\r")
-            sys.stderr.flush()
-
-    def _update(self) -> None:
+    def _update(self, live: str) -> None:
         from IPython.display import display
 
-        text = "\n".join([*self.lines, self._live] if self._live else self.lines)
+        text = "\n".join([*self.lines, live] if live else self.lines)
         bundle = {"text/plain": text}
         if self._handle is None:
             self._handle = display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call]

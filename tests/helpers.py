@@ -4,6 +4,7 @@ import io
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -59,6 +60,8 @@ def content(record: object) -> object:
         return {key: content(value) for key, value in record.items()}
     if isinstance(record, list | tuple):
         return [content(value) for value in record]
+    if is_dataclass(record):  # not what it counts from its fields and keeps
+        return {field.name: content(getattr(record, field.name)) for field in fields(record)}
     return content(vars(record)) if hasattr(record, "__dict__") else repr(record)
 
 

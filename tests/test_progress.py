@@ -14,7 +14,7 @@ from mnistviz.progress import Log
 
 
 class Screen(io.StringIO):
-    """A terminal that knows new lines and carriage returns, as both standard streams."""
+    """A terminal that knows new lines, carriage returns and how to clear a line, as both standard streams."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -24,7 +24,10 @@ class Screen(io.StringIO):
         return True
 
     def write(self, text: str) -> int:
-        for letter in text:
+        for letter in text.replace("\033[K", "\0"):
+            if letter == "\0":
+                self.rows[-1] = self.rows[-1][: self.column]
+                continue
             if letter == "\n":
                 self.rows.append("")
             if letter in "\r\n":

@@ -249,11 +249,11 @@ class Unpooling(nn.Module):
 
 
 class Catching(nn.Module):
-    """A layer of it raises, and it goes on without."""
+    """A layer of it raises, and it goes on without; the last thing it does may be that."""
 
-    def __init__(self) -> None:
+    def __init__(self, out: nn.Module | None = None) -> None:
         super().__init__()
-        self.fc, self.picky, self.out = nn.Linear(4, 4), nn.Linear(5, 4), nn.Linear(4, 2)
+        self.fc, self.picky, self.out = nn.Linear(4, 4), nn.Linear(5, 4), out
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.fc(x)
@@ -261,7 +261,7 @@ class Catching(nn.Module):
             x = self.picky(x)
         except RuntimeError:
             x = x + 1
-        return self.out(x)
+        return x if self.out is None else self.out(x)
 
 
 def norm_and_dropout() -> nn.Sequential:
@@ -345,7 +345,8 @@ ZOO: dict[str, Callable[[], Case]] = {
     "bfloat16": lambda: Case(Small().bfloat16(), images().bfloat16()),
     "float64": lambda: Case(Small().double(), images().double()),
     "indices": lambda: Case(Unpooling(), images()),
-    "catching": lambda: Case(Catching(), torch.randn(2, 4)),
+    "catching": lambda: Case(Catching(nn.Linear(4, 2)), torch.randn(2, 4)),
+    "catching_at_the_end": lambda: Case(Catching(), torch.randn(2, 4)),
     "no_images": lambda: Case(Small(), images(0)),
     "without_batch": lambda: Case(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()), torch.randn(1, 8, 8)),
     "scripted_part": lambda: Case(
@@ -360,6 +361,22 @@ ZOO: dict[str, Callable[[], Case]] = {
     "scripted_model": lambda: Case(torchscript("script", nn.Sequential(norm_and_dropout(), nn.Flatten())), images()),
 }
 SAMPLE = ("reused_relu", "inplace_functions", "tuple_output", "batch_norm", "lstm", "scripted_part")
+
+
+class Backend:
+    """For `torch.compile`: hands the graph back as it is, and counts how often it was asked and how often that ran."""
+
+    def __init__(self) -> None:
+        self.compiled = self.ran = 0
+
+    def __call__(self, graph: torch.fx.GraphModule, _: list[Tensor]) -> Callable[..., Any]:
+        self.compiled += 1
+
+        def run(*args: Any) -> Any:
+            self.ran += 1
+            return graph.forward(*args)
+
+        return run
 
 
 # ── was it disturbed? ─────────────────────────────────────────────────────────────────────────────────────

@@ -25,6 +25,7 @@ FINE = 4  # lines are drawn this many times larger, then averaged, which makes t
 # "others", layer, channel, y, x, i) the products of input channel i, or of all others, together.
 Source = tuple[str | int, ...]
 Point = tuple[float, float]
+Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +39,7 @@ class Claim:
     zoom: int = 0
     scale: Scale | None = None
     words: str = ""
-    box: tuple[int, int, int, int] = (0, 0, 0, 0)  # what it covers: left, top, right, bottom
+    box: Box = (0, 0, 0, 0)  # what it covers
 
     def read(self, pixels: np.ndarray) -> np.ndarray:
         """What the frame shows there, in the middle of every little square, as values again; NaN beyond its edges."""
@@ -107,8 +108,7 @@ class Canvas:
     def number(self, x: int, y: int, value: float, source: Source, words: str = "", **style: Any) -> None:
         """Write a number, and remember which it is; `words` is how it reads, by default as short as can be."""
         words = words or short(float(value))
-        left, top, letters = self.text(x, y, words, **style)
-        box = (left, top, left + letters.shape[1], top + letters.shape[0])
+        box = self.text(x, y, words, **style)
         self.claims.append(Claim(source, np.asarray(float(value)), x, y, words=words, box=box))
 
     def scale(self, x: int, y: int, scale: Scale, width: int = 220, words: str = "") -> None:
@@ -124,11 +124,11 @@ class Canvas:
 
     def text(
         self, x: int, y: int, words: str, size: int = 18, ink: str = "ink", anchor: str = "la", bold: bool = False
-    ) -> tuple[int, int, np.ndarray]:
-        """Write a line; anchors are Pillow's: left middle right, ascender middle baseline. Returns where it stands."""
-        letters, (left, top) = _letters(words, size, bold, anchor)
-        self._blend(x + left, y + top, letters, ink)
-        return x + left, y + top, letters
+    ) -> Box:
+        """Write a line; anchors are Pillow's: left middle right, ascender middle baseline. Returns what it covers."""
+        letters, dx, dy = _letters(words, size, bold, anchor)
+        self._blend(x + dx, y + dy, letters, ink)
+        return x + dx, y + dy, x + dx + letters.shape[1], y + dy + letters.shape[0]
 
     def fill(self, x: int, y: int, width: int, height: int, ink: str = "white") -> None:
         """A plain rectangle; what it covers is no longer claimed."""
@@ -223,13 +223,13 @@ def coverage(points: Sequence[Point], thick: float) -> tuple[int, int, np.ndarra
 
 
 @lru_cache(4096)
-def _letters(words: str, size: int, bold: bool, anchor: str) -> tuple[np.ndarray, tuple[int, int]]:
+def _letters(words: str, size: int, bold: bool, anchor: str) -> tuple[np.ndarray, int, int]:
     """Soft letters, 0 to 255, and where they begin, seen from the anchor."""
     font = _font(size, bold)
     left, top, right, bottom = font.getbbox(words or " ", anchor=anchor)
     sheet = Image.new("L", (int(right - left) + 2, int(bottom - top) + 2))
     ImageDraw.Draw(sheet).text((-left, -top), words, 255, font, anchor=anchor)
-    return np.asarray(sheet), (int(left), int(top))
+    return np.asarray(sheet), int(left), int(top)
 
 
 @lru_cache

@@ -30,8 +30,9 @@ def convolution(trace: Trace, layer: str = "conv1", channel: int | None = None, 
         raise MnistvizError(f"{layer!r} is a {step.kind} and slides no kernel", allowed=allowed)
     sides = step.weights["weight"].shape[2:]
     if max(sides) > 5:
-        problem = f"the kernels of {layer!r} are too large to be written out"
-        raise MnistvizError(problem, given=times(sides), allowed="up to 5×5")
+        raise MnistvizError(
+            f"the kernels of {layer!r} are too large to write out", given=times(sides), allowed="up to 5×5"
+        )
     out = array(step.result[0])
     shown = int(out.clip(0).std((1, 2)).argmax()) if channel is None else channel
     ledger(trace, layer, shown, 0, 0)  # a channel that is not there is an error now, not at the first frame
@@ -126,8 +127,9 @@ class _Stage:
             sheet.text(left - 10, top + high * line // 2, name, 17, "faint", "rm")
             for i, j in np.ndindex(high, wide):
                 value, right, middle = float(numbers[i, j]), left + (j + 1) * cell - 8, top + i * line + line // 2
-                ink, source = "faint" if value == 0 else "orange" if value > 0 else "blue", (name, *unit, i, j)
-                sheet.number(right, middle, value, source, rounded(value, 2), size=size, ink=ink, anchor="rm")
+                ink = "faint" if value == 0 else "orange" if value > 0 else "blue"
+                text, source = rounded(value, 2), (name, *unit, i, j)
+                sheet.number(right, middle, value, source, text, size=size, ink=ink, anchor="rm")
             sheet.text(left + wide * cell // 2, top + high * line + 13, sign, 20, "ink", "mm", bold=True)
             top += high * line + 26
         total = float(products.sum())
@@ -138,7 +140,7 @@ class _Stage:
         rows.append(("+ bias", account.bias, ("bias", self.layer, self.channel)))
         rows.append(("= output", account.recorded, (self.layer, 0, self.channel, y, x)))
         right = left + wide * cell - 8
-        for k, (name, value, source) in enumerate(rows):
+        for k, (name, value, place) in enumerate(rows):
             at, last = top - 6 + 26 * k, k == len(rows) - 1
             sheet.text(right - 82, at, name, 17, "ink" if last else "faint", "rm", bold=last)
-            sheet.number(right, at, value, source, rounded(value, 2), size=18, anchor="rm", bold=last)
+            sheet.number(right, at, value, place, rounded(value, 2), size=18, anchor="rm", bold=last)

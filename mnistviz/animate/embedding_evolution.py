@@ -8,7 +8,7 @@ from mnistviz.animate.canvas import Canvas, Frame
 from mnistviz.animate.film import Film
 from mnistviz.animate.palette import INKS
 from mnistviz.animate.stage import EDGE, WIDE, footer, title
-from mnistviz.animate.training_replay import chart, check_moments, shares_right
+from mnistviz.animate.training_replay import Labels, chart, shares_right
 from mnistviz.look.diary import Moment
 from mnistviz.look.projection import project
 from mnistviz.show.picture import percent
@@ -20,14 +20,13 @@ SIDE = RIGHT + 40  # of what stands beside it
 DOT = np.array([[0, 1, 1, 1, 0], [1, 1, 1, 1, 1], [1, 1, 1, 1, 1], [1, 1, 1, 1, 1], [0, 1, 1, 1, 0]], bool)
 
 
-def embedding_evolution(moments: Sequence[Moment], labels: Sequence[int | None], *, ms: int = 120) -> Film:
+def embedding_evolution(moments: Sequence[Moment], labels: Labels, *, ms: int = 120) -> Film:
     """`embedding_evolution(lapse.moments(model, digits.pixels, "fc2"), digits.labels)`
 
     What goes into the last linear layer is one point per digit, on the two directions that hold most of
     its variance in the end: one PCA, one pair of axes for all frames. Nothing between moments is invented.
     A digit whose label is None is framed: yours.
     """
-    check_moments(moments)
     right = shares_right(moments, labels)
     known = np.array([-1 if label is None else label for label in labels])
     places, held = plane(moments)

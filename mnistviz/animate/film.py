@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from importlib.util import find_spec
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +48,9 @@ class Film:
         for number, frame in enumerate(frames):
             size = size or frame.pixels.shape
             if frame.pixels.shape != size:
-                raise MnistvizError(
-                    f"frame {number} has another size than the first",
-                    given=times(frame.pixels.shape[::-1]),
-                    allowed=times(size[::-1]),
-                    fix="draw every frame of a film on a copy of one canvas",
-                )
+                given, allowed = times(frame.pixels.shape[::-1]), times(size[::-1])
+                problem, fix = f"frame {number} has another size than the first", "draw all on copies of one canvas"
+                raise MnistvizError(problem, given=given, allowed=allowed, fix=fix)
             _check_time(frame.ms, f"frame {number}")
             yield frame
         if size is None:
@@ -79,14 +77,13 @@ class Film:
         with closing(Log(progress)) as log:
             frames = list(Film(lambda: self._watched(path.name, log), self.alt, self.poster))
             stored = _without_repeats([*frames[:-1], replace(frames[-1], ms=max(frames[-1].ms, hold))])
+            for frame in stored:
+                _check_time(frame.ms, "a picture that does not change")
             content = _mp4(stored) if kind == "MP4" else _through_pillow(stored, kind, plays, self.alt)
         if budget is not None and len(content) > budget:
-            raise MnistvizError(
-                f"{path.name} is too large, and was not written",
-                given=f"{len(content):,} bytes in {len(frames)} frames",
-                allowed=f"{budget:,} bytes",
-                fix="draw fewer frames (frames=2), or allow more (budget=…, or None)",
-            )
+            problem, given = f"{path.name} is too large, and was not written", f"{len(content):,} bytes"
+            fix = f"draw fewer than {len(frames)} frames (frames=2), or allow more (budget=…, or None)"
+            raise MnistvizError(problem, given=given, allowed=f"{budget:,} bytes", fix=fix)
         _read_back(content, path, [frame.ms for frame in stored])
         if sheet:  # first: if it cannot be written, nothing was
             still = Film(lambda: frames[1:] if self.poster else frames, self.alt).sheet()
@@ -173,10 +170,8 @@ def _through_pillow(frames: list[Frame], kind: str, plays: int, alt: str) -> byt
 def _mp4(frames: list[Frame]) -> bytes:
     """H.264 through imageio, at the one pace that fits all durations."""
     if find_spec("av") is None:
-        raise MnistvizError(
-            "an MP4 needs a video codec, and none is installed",
-            fix='python -m pip install "mnistviz[video]", or write .gif, .webp or .png',
-        )
+        fix = 'python -m pip install "mnistviz[video]", or write .gif, .webp or .png'
+        raise MnistvizError("an MP4 needs a video codec, and none is installed", fix=fix)
     buffer, pace = io.BytesIO(), math.gcd(*(frame.ms for frame in frames))
     with iio.imopen(buffer, "w", plugin="pyav", extension=".mp4") as file:
         file.init_video_stream("libx264", fps=1000 / pace)
@@ -190,14 +185,8 @@ def _mp4(frames: list[Frame]) -> bytes:
 
 def _without_repeats(frames: list[Frame]) -> list[Frame]:
     """Neighbours that look the same as one frame, which stands as long as they do together."""
-    kept = frames[:1]
-    for frame in frames[1:]:
-        if np.array_equal(frame.pixels, kept[-1].pixels):
-            kept[-1] = replace(kept[-1], ms=kept[-1].ms + frame.ms)
-            _check_time(kept[-1].ms, "a picture that does not change")
-        else:
-            kept.append(frame)
-    return kept
+    groups = [list(group) for _, group in groupby(frames, lambda frame: frame.pixels.tobytes())]
+    return [replace(group[0], ms=sum(frame.ms for frame in group)) for group in groups]
 
 
 def _read_back(content: bytes, path: Path, durations: list[int]) -> None:

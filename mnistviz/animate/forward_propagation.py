@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from mnistviz.animate.canvas import Canvas, Frame, ease, width_of
 from mnistviz.animate.film import Film
-from mnistviz.animate.stage import EDGE, WIDE, fitting, input_scale, probabilities, rounded, softmax, sources, title
+from mnistviz.animate.stage import EDGE, WIDE, as_maps, bars, fitting, input_scale, rounded, softmax, sources, title
 from mnistviz.errors import MnistvizError
 from mnistviz.look.field import receptive_field
 from mnistviz.look.trace import Step, Trace, sizes, times
@@ -37,9 +37,8 @@ def _shown(trace: Trace) -> list[str]:
 def _frames(trace: Trace, moves: int) -> Iterator[Frame]:
     canvas, shares, shown = Canvas(WIDE, HIGH), softmax(trace)[0], _shown(trace)
     rail = ["digit", *shown, "answer"]
-    title(
-        canvas, "A digit on its way through the network", "every value of every layer, from one recorded forward pass"
-    )
+    below = "every value of every layer, from one recorded forward pass"
+    title(canvas, "A digit on its way through the network", below)
     _digit(canvas, trace)
     _rail(canvas, rail, 0)
     yield canvas.frame(1200)
@@ -59,7 +58,7 @@ def _frames(trace: Trace, moves: int) -> Iterator[Frame]:
     _rail(canvas, rail, len(rail) - 1)
     _digit(canvas, trace)
     for grown in ease(moves):
-        probabilities(canvas, LEFT + 60, TOP + 6, shares, width=420, pitch=36, grown=grown)
+        bars(canvas, LEFT + 60, TOP + 6, shares, width=420, pitch=36, grown=grown)
         yield canvas.frame(60)
 
 
@@ -82,19 +81,16 @@ def _digit(canvas: Canvas, trace: Trace, key: str = "") -> None:
 
 
 def _about(step: Step) -> str:
-    count, learned = step.result[0].numel(), "nothing learned"
-    if step.parameters:
-        learned = f"{step.parameters:,} learned weights"
-    equals = f" = {count:,}" if step.result.ndim > 2 else ""
-    return f"{sizes(step.output)}{equals} numbers, {learned}"
+    product = f" = {step.result[0].numel():,}" if step.result.ndim > 2 else ""
+    learned = f"{step.parameters:,} learned weights" if step.parameters else "nothing learned"
+    return f"{sizes(step.output)}{product} numbers, {learned}"
 
 
 def _light_up(canvas: Canvas, key: str, step: Step, moves: int) -> Iterator[Frame]:
     """The maps or values of a layer, row by row as one reads; sixteen values or fewer with their numbers."""
-    values, scale = array(step.result[0]), Scale.over([step.result])
-    flat, few = values.ndim != 3, values.ndim != 3 and values.size <= 16
-    maps = values.reshape(-1, 1, 1) if flat else values
+    maps, scale, flat = as_maps(step.result[0]), Scale.over([step.result]), step.result.ndim != 4
     count, height, width = maps.shape
+    few = flat and count <= 16
     if flat:
         columns = count if few else 32 if count >= 256 else 16
         rows, gap = -(-count // columns), 3

@@ -6,7 +6,7 @@ import numpy as np
 
 from mnistviz.animate.canvas import Canvas, Frame, ease
 from mnistviz.animate.film import Film
-from mnistviz.animate.stage import EDGE, WIDE, footer, input_scale, probabilities, same_layers, softmax, sources, title
+from mnistviz.animate.stage import EDGE, WIDE, as_maps, bars, footer, input_scale, same_layers, softmax, sources, title
 from mnistviz.errors import MnistvizError, some
 from mnistviz.look.trace import Trace
 from mnistviz.show.picture import percent
@@ -33,7 +33,7 @@ def forward_propagation_demo(
         trace.one_digit()
     answers = ", ".join(str(softmax(trace)[0].argmax()) for trace in traces)
     alt = f"{len(traces)} digits go through the network one after another; the answers are {answers}."
-    known = [None] * len(traces) if labels is None else list(labels)
+    known = [None] * len(traces) if labels is None else labels
     return Film(lambda: _frames(traces, known, frames), alt, poster=400)
 
 
@@ -42,9 +42,9 @@ class _Column:
 
     def __init__(self, traces: Sequence[Trace], index: int, x: int) -> None:
         self.x, self.key = x, traces[0].keys[index]
-        results = [array(trace.steps[index].result[0]) for trace in traces]
+        results = [as_maps(trace.steps[index].result[0]) for trace in traces]
         self.scale = Scale.over(results, "across inputs")
-        if results[0].ndim == 3:
+        if traces[0].steps[index].result.ndim == 4:
             variation = np.stack([np.abs(result) for result in results]).std(0).mean((1, 2))
             self.channels = sorted(np.argsort(-variation, kind="stable")[:ROWS].tolist())
             self.zoom, self.columns = max(1, SIDE // max(results[0].shape[1:])), 1
@@ -53,7 +53,6 @@ class _Column:
             self.channels = list(range(results[0].size))
             self.columns, self.gap = -(-len(self.channels) // 64), 0
             self.zoom = max(2, ROWS * (SIDE + 6) // -(-len(self.channels) // self.columns))
-            results = [result.reshape(-1, 1, 1) for result in results]
         self.values = [result[self.channels] for result in results]
 
     def draw(self, canvas: Canvas, n: int) -> None:
@@ -61,10 +60,10 @@ class _Column:
         canvas.maps(self.x, TOP, self.values[n], self.scale, self.zoom, claimed, self.columns, self.gap)
 
 
-def _frames(traces: Sequence[Trace], labels: list[int | None], moves: int) -> Iterator[Frame]:
+def _frames(traces: Sequence[Trace], labels: Sequence[int | None], moves: int) -> Iterator[Frame]:
     canvas, stages = Canvas(WIDE, HIGH), traces[0].stages()[:-1]
-    bars, start = WIDE - EDGE - 250, EDGE + 150
-    pitch = (bars - 40 - start) // max(len(stages), 1)
+    start, end = EDGE + 150, WIDE - EDGE - 250  # of the columns; the bars stand right of them
+    pitch = (end - 40 - start) // max(len(stages), 1)
     columns = [_Column(traces, traces[0].result_of(stage), start + k * pitch) for k, stage in enumerate(stages)]
     heading = f"{NAMES.get(len(traces), f'{len(traces)} digits')} through one network"
     title(canvas, heading, "the same maps each time, on the same scales: what changes is the digit")
@@ -83,7 +82,7 @@ def _frames(traces: Sequence[Trace], labels: list[int | None], moves: int) -> It
             column.draw(canvas, n)
             yield canvas.frame(90, n)
         for grown in ease(max(1, moves // 2)):
-            probabilities(canvas, bars, TOP - 4, shares, width=118, pitch=37, grown=grown, mark=label)
+            bars(canvas, end, TOP - 4, shares, width=118, pitch=37, grown=grown, mark=label)
             yield canvas.frame(60, n)
         verdict, ink = str(answer), "ink"
         if label is not None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mnistviz.animate.canvas import Canvas, Frame, ease, width_of
+from mnistviz.animate.canvas import Canvas, Frame, Source, ease, width_of
 from mnistviz.animate.film import Film
 from mnistviz.animate.stage import EDGE, WIDE, footer, spaced, title
 from mnistviz.errors import MnistvizError, one_of
@@ -54,10 +54,8 @@ class _Stage:
         self.small, self.large = (max(1, 336 // max(m.shape)) for m in (self.before, self.after))
         self.right = WIDE - EDGE - self.after.shape[1] * self.large
         self.slow, self.peak = divmod(int(self.after.argmax()), self.after.shape[1])
-        in_upper_half = self.slow < self.after.shape[0] / 2
-        self.top = TOP + (
-            150 if in_upper_half else 20
-        )  # of the numbers, out of the way of the row that is shown slowly
+        # of the numbers, out of the way of the row that is shown slowly
+        self.top = TOP + 150 if self.slow < self.after.shape[0] / 2 else TOP + 20
         self.middle = (EDGE + self.before.shape[1] * self.small + self.right) // 2
 
     def frames(self, moves: int) -> Iterator[Frame]:
@@ -129,9 +127,8 @@ class _Stage:
         for i, j in np.ndindex(bottom - top, right - left):
             unit, value = (top + i, left + j), float(self.before[top + i, left + j])
             won, at_x, at_y = unit == (self.won_y[y][x], self.won_x[y][x]), corner + j * cell, self.top + i * line
-            source, size = ("into", self.layer, 0, self.channel, *unit), 19
-            if width_of(short(value), size, bold=True) > cell - 14:
-                size = 14
+            size = 19 if width_of(short(value), 19, bold=True) <= cell - 14 else 14
+            source: Source = ("into", self.layer, 0, self.channel, *unit)
             sheet.number(at_x + cell // 2, at_y + line // 2, value, source, anchor="mm", size=size, bold=won)
             if won:
                 sheet.box(at_x + 4, at_y + 4, cell - 8, line - 8)

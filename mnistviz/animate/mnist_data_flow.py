@@ -3,14 +3,12 @@
 from collections.abc import Iterator
 from itertools import product
 
-import numpy as np
-
 from mnistviz.animate.canvas import Canvas, Frame, ease, width_of
 from mnistviz.animate.film import Film
-from mnistviz.animate.stage import EDGE, WIDE, footer, softmax, sources, title
+from mnistviz.animate.stage import EDGE, WIDE, as_maps, footer, softmax, sources, title
 from mnistviz.look.trace import Step, Trace, sizes, times
 from mnistviz.show.picture import percent
-from mnistviz.show.scales import Scale, array, short
+from mnistviz.show.scales import Scale, short
 
 HIGH, MIDDLE = 468, 230
 ROOM = WIDE - 2 * EDGE - 30  # for all blocks and the gaps between them
@@ -29,55 +27,44 @@ def mnist_data_flow(trace: Trace, *, frames: int = 8) -> Film:
 
 
 class _Block:
-    """A tensor at a place: maps stacked slanting to the back, or a flat layer as a column of cells."""
+    """The digit, or the result of a step: maps stacked slanting to the back, or a column of cells if it is flat."""
 
-    def __init__(self, key: str, values: np.ndarray, scale: Scale | None, zoom: int, depth: float) -> None:
-        self.key, self.values, self.scale, self.zoom, self.depth = key, values, scale, zoom, depth
-        self.flat, count = values.ndim == 1, len(values)
+    def __init__(self, trace: Trace, index: int | None, zoom: int, depth: float) -> None:
+        self.key, self.scale, result, self.zoom, self.depth = "input", None, trace.input, zoom, depth
+        if index is not None:
+            self.key, result = trace.keys[index], trace.steps[index].result
+            self.scale = Scale.over([result])
+        self.flat, self.values = result.ndim != 4, as_maps(result[0])
+        count, high, wide = self.values.shape
         if self.flat:
             self.columns = 1 if count <= 16 else -(-count // 64)
             self.zoom = 20 if count <= 16 else max(2, 256 // min(64, count))
             self.width, self.height = self.columns * self.zoom, -(-count // self.columns) * self.zoom
         else:
             self.slant = round((count - 1) * depth)
-            self.width, self.height = values.shape[2] * zoom + self.slant, values.shape[1] * zoom + self.slant
+            self.width, self.height = wide * zoom + self.slant, high * zoom + self.slant
         self.top = MIDDLE - self.height // 2
-
-    @classmethod
-    def of(cls, trace: Trace, index: int, zoom: int, depth: float) -> "_Block":
-        """The result of a step."""
-        values = array(trace.steps[index].result[0])
-        scale = Scale.over([trace.steps[index].result])
-        return cls(trace.keys[index], values if values.ndim == 3 else values.ravel(), scale, zoom, depth)
-
-    def liveliest(self) -> int:
-        """The channel whose map varies most."""
-        return 0 if self.flat else int(self.values.std((1, 2)).argmax())
 
     def draw(self, canvas: Canvas, x: int, size: str, front: int = 0) -> None:
         """Draw it with its left edge at x, and its name below; `front` is the channel that faces us."""
         if self.flat:
-            cells, claimed = self.values.reshape(-1, 1, 1), sources(self.key, range(len(self.values)))
-            canvas.maps(x, self.top, cells, self.scale, self.zoom, claimed, self.columns, 0)
+            claimed = sources(self.key, range(len(self.values)))
+            canvas.maps(x, self.top, self.values, self.scale, self.zoom, claimed, self.columns, 0)
         else:
-            self._stack(canvas, x, front)
+            count, y = len(self.values), self.top + self.slant
+            for behind in range(count - 1, -1, -1):
+                channel, away = (front + behind) % count, round(behind * self.depth)
+                values = self.values[channel : channel + 1]
+                canvas.maps(x + away, y - away, values, self.scale, self.zoom, [(self.key, 0, channel)])
+            # an edge around the front map, so that it stands off from those behind
+            wide, high = self.values.shape[2] * self.zoom, self.values.shape[1] * self.zoom
+            canvas.rule(x - 1, y - 1, wide + 2, 1)
+            canvas.rule(x + wide, y - 1, 1, high + 2)
         left, below = min(x, WIDE - 8 - width_of(self.key, 17, bold=True)), MIDDLE + self.height // 2 + 14
         canvas.text(left, below, self.key, 17, bold=True)
         canvas.text(left, below + 22, size, 16, "faint")
         if not self.flat and len(self.values) > 1:
             canvas.text(left, below + 42, f"front: {front}", 16, "faint")
-
-    def _stack(self, canvas: Canvas, x: int, front: int) -> None:
-        """The maps from the last to the front one, each a step to the left and down."""
-        count, y = len(self.values), self.top + self.slant
-        for behind in range(count - 1, -1, -1):
-            channel, away = (front + behind) % count, round(behind * self.depth)
-            values = self.values[channel : channel + 1]
-            canvas.maps(x + away, y - away, values, self.scale, self.zoom, [(self.key, 0, channel)])
-        # an edge around the front map, so that it stands off from those behind
-        wide, high = self.values.shape[2] * self.zoom, self.values.shape[1] * self.zoom
-        canvas.rule(x - 1, y - 1, wide + 2, 1)
-        canvas.rule(x + wide, y - 1, 1, high + 2)
 
 
 def _frames(trace: Trace, moves: int) -> Iterator[Frame]:
@@ -85,7 +72,7 @@ def _frames(trace: Trace, moves: int) -> Iterator[Frame]:
     zoom, depth, gap = _fitting(trace, stages)
     title(canvas, "The digit as a block of numbers", "28 × 28 pixels, one channel")
     footer(canvas, "Blocks to scale: one map behind the other, the liveliest in front. Each layer has its own scale.")
-    digit = _Block("input", array(trace.input[0]), None, zoom, depth)
+    digit = _Block(trace, None, zoom, depth)
     digit.draw(canvas, x, "1×28×28")
     yield canvas.frame(1200)
     x += digit.width
@@ -100,13 +87,14 @@ def _frames(trace: Trace, moves: int) -> Iterator[Frame]:
         clean.arrow((x + 5, MIDDLE), (x + gap - 6, MIDDLE), "faint", 2)
         x += gap
         for i in drawn:
-            step, block = trace.steps[i], _Block.of(trace, i, zoom, depth)
+            step, block = trace.steps[i], _Block(trace, i, zoom, depth)
+            liveliest = int(block.values.std((1, 2)).argmax())
             count = 1 if block.flat else len(block.values)
             leaves = min(moves if i == result else moves // 2, count)
             for k in [*range(leaves), 0]:
                 canvas = clean.copy()
                 title(canvas, f"{trace.keys[i]} · {step.kind}", _about(step))
-                block.draw(canvas, x, sizes(step.output), (block.liveliest() + k * count // max(leaves, 1)) % count)
+                block.draw(canvas, x, sizes(step.output), (liveliest + k * count // max(leaves, 1)) % count)
                 yield canvas.frame(80)
             yield canvas.frame(400)
         x += block.width
@@ -130,10 +118,9 @@ def _about(step: Step) -> str:
 
 def _fitting(trace: Trace, stages: list[list[int]]) -> tuple[int, float, int]:
     """The largest zoom, and the deepest slant, with which all blocks have room beside one another; and the gap."""
-    digit, results = array(trace.input[0]), [trace.result_of(stage) for stage in stages]
+    results = [trace.result_of(stage) for stage in stages]
     for zoom, depth in [*product((5, 4, 3, 2), (2.0, 1.5, 1.0, 0.75, 0.5)), (1, 0.5)]:
-        blocks = [_Block("input", digit, None, zoom, depth), *(_Block.of(trace, i, zoom, depth) for i in results)]
-        room = ROOM - sum(block.width for block in blocks)
+        room = ROOM - sum(_Block(trace, i, zoom, depth).width for i in [None, *results])
         if room >= 44 * len(stages):
             break
     return zoom, depth, min(max(room // len(stages), 20), 150)

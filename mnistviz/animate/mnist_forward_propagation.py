@@ -8,7 +8,7 @@ import numpy as np
 from mnistviz.animate.canvas import Canvas, Frame, Point, coverage, ease
 from mnistviz.animate.film import Film
 from mnistviz.animate.palette import RAMPS
-from mnistviz.animate.stage import EDGE, WIDE, footer, input_scale, softmax, sources, title
+from mnistviz.animate.stage import EDGE, WIDE, as_maps, footer, input_scale, softmax, sources, title
 from mnistviz.errors import MnistvizError
 from mnistviz.look.paths import Stop, flow, winning_path
 from mnistviz.look.trace import Trace, sizes
@@ -43,7 +43,7 @@ class _Column:
     def __init__(self, key: str, values: np.ndarray, scale: Scale | None, side: int, shown: list[int]) -> None:
         self.key, self.scale, self.shown, self.flat = key, scale, shown, values.ndim == 1
         self.x, self.columns, room, count = EDGE, 1, BOTTOM - TOP, len(values)
-        self.values = values.reshape(-1, 1, 1) if self.flat else values
+        self.values = as_maps(values)
         if self.flat:
             rows = min(count, 64)
             self.columns = -(-count // rows)
@@ -61,13 +61,9 @@ class _Column:
         row, column = divmod(self.shown.index(k), self.columns)
         return self.x + column * self.wide, self.top + row * self.pitch
 
-    def arriving(self, k: int) -> Point:
-        """Where links to map or value number k end."""
-        return self.x - 3, self.corner(k)[1] + self.high / 2
-
-    def leaving(self, k: int) -> Point:
-        """Where links from map or value number k begin."""
-        return self.x + self.side + 3, self.corner(k)[1] + self.high / 2
+    def middle(self, k: int) -> float:
+        """The height at which links to and from map or value number k meet it."""
+        return self.corner(k)[1] + self.high / 2
 
     def spot(self, unit: tuple[int, ...]) -> tuple[int, int]:
         """The corner of one unit: a value of a flat layer, or channel, y and x of a map."""
@@ -90,8 +86,7 @@ class _Stage:
         self.flows = [_flow(trace, self.stages, k) for k in range(len(self.stages))]
         digit = array(trace.input[0])
         self.columns = [_Column("input", digit, input_scale(trace), INPUT_SIDE, list(range(len(digit))))]
-        for k in range(len(self.stages)):
-            self.columns.append(self._column(k))
+        self.columns += [self._column(k) for k in range(len(self.stages))]
         gap = (WIDE - 2 * EDGE - ANSWER - sum(column.side for column in self.columns)) / len(self.stages)
         for before, column in pairwise(self.columns):
             column.x = round(before.x + before.side + gap)
@@ -102,7 +97,7 @@ class _Stage:
         key, result = self.trace.keys[index], self.trace.steps[index].result
         values, scale = array(result[0]), Scale.over([result])
         if k == len(self.stages) - 1:  # each score is a map of one value
-            return _Column(key, values.reshape(-1, 1, 1), scale, SCORE_SIDE, list(range(len(values))))
+            return _Column(key, as_maps(values), scale, SCORE_SIDE, list(range(len(values))))
         shown = list(range(len(values)))
         if values.ndim == 3:
             on_path = [stop.unit[0] for stop in self.path if stop.layer == key]
@@ -119,7 +114,8 @@ class _Stage:
             for at in np.argsort(-np.abs(flows), axis=None, kind="stable")[:LINKS]:
                 o, i = np.unravel_index(at, flows.shape)
                 strength = float(flows[o, i] / largest)
-                way = _curve(before.leaving(before.shown[i]), after.arriving(after.shown[o]))
+                start = before.x + before.side + 3, before.middle(before.shown[i])
+                way = _curve(start, (after.x - 3, after.middle(after.shown[o])))
                 links.append((strength, way, max(1.0, THICKEST * abs(strength))))
         return sorted(links, key=lambda link: abs(link[0]))
 
@@ -165,15 +161,17 @@ class _Stage:
             canvas.text(middle, BOTTOM + 6, text, 15, "faint", "ma")
 
     def _answer(self, canvas: Canvas, shares: np.ndarray, grown: float) -> None:
-        best = int(shares.argmax())
+        column, best = self.columns[-1], int(shares.argmax())
+        x = column.x + column.side + 3
         for k, share in enumerate(shares):
-            x, y = (round(part) for part in self.columns[-1].leaving(k))
+            y = round(column.middle(k))
             canvas.text(x + 14, y, str(k), 20, "ink" if k == best else "faint", "mm", bold=k == best)
             canvas.bar(x + 28, y - 8, 84, 16, float(share) * grown, "blue" if k == best else "grey")
         if grown == 1:
-            x, y = (round(part) for part in self.columns[-1].leaving(best))
             text, source = percent(float(shares[best])), ("probability", 0, best)
-            canvas.number(x + 70, y + 20, shares[best], source, text, size=16, anchor="mm", bold=True)
+            canvas.number(
+                x + 70, round(column.middle(best)) + 20, shares[best], source, text, size=16, anchor="mm", bold=True
+            )
 
     def _light_up(self, canvas: Canvas, moves: int) -> Iterator[Frame]:
         """The winning path, from the score back to the pixel."""

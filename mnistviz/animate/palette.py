@@ -13,14 +13,11 @@ ACCENT = "#00a878"  # frames and paths: the one colour that is in neither scale
 SHADE = "#f1f3f7"  # a place where something will appear
 TRANSPARENT = 255  # never drawn: in a GIF it means "as in the frame before"
 
-_colours: list[tuple[int, int, int]] = []
+_colours: dict[tuple[int, ...], int] = {}  # each with its number
 
 
 def _index(colour: Any) -> int:
-    red, green, blue = (round(255 * part) for part in to_rgb(colour))
-    if (red, green, blue) not in _colours:
-        _colours.append((red, green, blue))
-    return _colours.index((red, green, blue))
+    return _colours.setdefault(tuple(round(255 * part) for part in to_rgb(colour)), len(_colours))
 
 
 def _ramp(colours: Colormap, steps: int) -> np.ndarray:
@@ -45,7 +42,7 @@ PAPER = int(GREYS[-1])
 NOT_A_NUMBER = _index(GREEN)
 USED = len(_colours)
 PALETTE = np.zeros((256, 3), np.uint8)
-PALETTE[:USED] = _colours
+PALETTE[:USED] = list(_colours)
 
 
 def _ramp_of(scale: Scale | None) -> tuple[np.ndarray, float, float]:

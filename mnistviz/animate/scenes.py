@@ -22,12 +22,11 @@ from mnistviz.learn.checkpoint import load_model, read_card
 from mnistviz.learn.data import Digits, load_digits
 from mnistviz.learn.train import fit
 from mnistviz.look.capture import capture
-from mnistviz.look.diary import Moment, Timelapse
+from mnistviz.look.diary import Timelapse
 from mnistviz.look.trace import Trace
 
 PROBES = (0, 1, 8, 18, 61)  # of MNIST's test digits, to be watched in training: two easy ones, three that take longer
 JUDGED = 1_000  # test digits that are looked at in a training
-LOOKS = 6  # at a training, for each frame of a movement
 
 
 def record(model: nn.Module, digit: Digits) -> Trace:
@@ -62,11 +61,6 @@ def trained(model: str, images: int = 12_000, looks: int = 48, epochs: int = 2) 
     return network.cpu(), lapse
 
 
-def judged_moments(model: nn.Module, lapse: Timelapse, digits: Digits) -> list[Moment]:
-    """What comes out of the last linear layer for many digits, at every moment of a training."""
-    return lapse.moments(model, digits.pixels, record(model, digits[0]).last_linear())
-
-
 def _one_pass(draw: Callable[..., Film], model: str, digit: Digits | None, frames: int) -> Film:
     """A scene of one forward pass: of a digit of yours, or else of a 7."""
     return draw(record(load_model(model), example(7) if digit is None else digit), frames=frames)
@@ -74,30 +68,33 @@ def _one_pass(draw: Callable[..., Film], model: str, digit: Digits | None, frame
 
 def _demo(model: str, digit: Digits | None, frames: int) -> Film:
     network, test = load_model(model), load_digits("mnist").test
-    known, labels = test.known_labels().tolist(), list[int | None](range(10))
-    digits = [test[known.index(label)] for label in labels]
+    known = test.known_labels().tolist()
+    digits = [test[known.index(d)] for d in range(10)]
+    labels: list[int | None] = list(range(10))
     if digit is not None:
         digits, labels = [*digits, digit], [*labels, None]
     return forward_propagation_demo([record(network, one) for one in digits], labels, frames=frames)
 
 
 def _training_replay(model: str, digit: Digits | None, frames: int) -> Film:
-    network, lapse = trained(model, looks=LOOKS * frames)
+    network, lapse = trained(model, looks=6 * frames)
     test = load_digits("mnist").test
     probes, judged = test[list(PROBES)], test[:JUDGED]
     if digit is not None:
         probes = Digits(torch.cat([digit.images, probes.images[1:]]), None, digit.source)
-    labels = judged.known_labels().tolist()
-    return training_replay(lapse.moments(network, probes.pixels), judged_moments(network, lapse, judged), labels)
+    watched = lapse.moments(network, probes.pixels)
+    many = lapse.moments(network, judged.pixels, watched[0].trace.last_linear())
+    return training_replay(watched, many, judged.known_labels().tolist())
 
 
 def _embedding_evolution(model: str, digit: Digits | None, frames: int) -> Film:
-    network, lapse = trained(model, looks=LOOKS * frames)
+    network, lapse = trained(model, looks=6 * frames)
     judged = load_digits("mnist").test[:JUDGED]
     labels: list[int | None] = judged.known_labels().tolist()
     if digit is not None:
         judged, labels = Digits(torch.cat([judged.images, digit.images]), None, judged.source), [*labels, None]
-    return embedding_evolution(judged_moments(network, lapse, judged), labels)
+    last = record(network, judged[0]).last_linear()
+    return embedding_evolution(lapse.moments(network, judged.pixels, last), labels)
 
 
 SCENES: dict[str, Callable[[str, Digits | None, int], Film]] = {

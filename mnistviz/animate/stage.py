@@ -1,6 +1,7 @@
 """What several scenes share: a title, ten probability bars, a size for many maps, numbers of a trace."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ def footer(canvas: Canvas, words: str) -> None:
     canvas.text(EDGE, high - 28, words, 17, "faint", "lm")
 
 
-def probabilities(
+def bars(
     canvas: Canvas, x: int, y: int, shares: np.ndarray, *, width: int, pitch: int, grown: float, mark: int | None = None
 ) -> None:
     """Ten bars, one below the other, the largest in blue; `grown` lets them rise, the numbers stay the true ones."""
@@ -62,6 +63,11 @@ def input_scale(trace: Trace) -> Scale | None:
     """Grey levels for pixels from 0 to 1, a scale for any other input."""
     pixels = array(trace.input)
     return None if pixels.min() >= 0 and pixels.max() <= 1 else Scale.over([pixels], "layer")
+
+
+def as_maps(result: Any) -> np.ndarray:
+    """Maps (K, H, W) as they are; of a flat layer each value is a map."""
+    return array(result) if result.ndim == 3 else array(result).reshape(-1, 1, 1)
 
 
 def sources(layer: str, channels: list[int] | range, n: int = 0) -> list[Source]:

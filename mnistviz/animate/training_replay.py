@@ -16,11 +16,10 @@ from mnistviz.show.scales import Scale, array
 TOP, ROW, SIDE = 238, 66, 56  # TOP: of the first digit; SIDE: of a picture
 KERNELS, MAPS = 12, 8
 CHART = (660, 92, 270, 70)  # x, y, width, height
+Labels = Sequence[int | None]  # None: of a digit that nobody has named
 
 
-def training_replay(
-    probes: Sequence[Moment], judged: Sequence[Moment], labels: Sequence[int | None], *, ms: int = 160
-) -> Film:
+def training_replay(probes: Sequence[Moment], judged: Sequence[Moment], labels: Labels, *, ms: int = 160) -> Film:
     """`training_replay(lapse.moments(model, five), lapse.moments(model, many), many_labels)`
 
     `probes` are the moments of a few digits to watch, `judged` those of many, from which the share of
@@ -28,7 +27,7 @@ def training_replay(
     """
     if [m.step for m in probes] != [m.step for m in judged]:
         raise MnistvizError("the two rows of moments are not of the same steps", fix="take both from one Timelapse")
-    check_moments(probes)
+    same_layers([moment.trace for moment in probes])
     right, count = shares_right(judged, labels), sum(label is not None for label in labels)
     alt = (
         f"{len(probes[0].trace.input)} digits watched while a network learns for {probes[-1].step} steps: kernels, "
@@ -38,14 +37,10 @@ def training_replay(
     return Film(lambda: _frames(probes, right, count, ms), alt, poster=400)
 
 
-def check_moments(moments: Sequence[Moment]) -> None:
-    """An error unless there are moments, all of one network and with the same layers recorded."""
+def shares_right(moments: Sequence[Moment], labels: Labels) -> list[float]:
+    """The share of right answers at each moment, counted from the recorded scores; None is a digit without a label."""
     some(moments, "moments of a training to show", fix="take them from Timelapse.moments")
     same_layers([moment.trace for moment in moments])
-
-
-def shares_right(moments: Sequence[Moment], labels: Sequence[int | None]) -> list[float]:
-    """The share of right answers at each moment, counted from the recorded scores; None is a digit without a label."""
     known = np.array([-1 if label is None else label for label in labels])
     if not (known >= 0).any():
         raise MnistvizError("no digit has a label: right and wrong cannot be counted", given=f"{len(known)} digits")

@@ -5,6 +5,7 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+import scipy  # loads its parts when they are first used
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,8 +14,6 @@ from mnistviz.device import device_of, evaluation_mode
 from mnistviz.errors import MnistvizError, some
 from mnistviz.learn.attacks import Attack, attacked
 from mnistviz.learn.data import Digits
-
-# scipy and scikit-learn take long to load: each is imported where it is first needed.
 
 BATCH = {"cpu": 128}  # its maps stay in cache; larger batches are slower on a CPU
 
@@ -225,12 +224,11 @@ class Report:
 
     def best_temperature(self) -> float:
         """`test.cooled(val.best_temperature())`: the temperature at which the truth surprises least here."""
-        from scipy.optimize import minimize_scalar
 
         def surprise(log_temperature: float) -> float:
             return self.cooled(np.exp(log_temperature)).nll
 
-        best = minimize_scalar(surprise, bounds=(-4, 4), method="bounded", options={"xatol": 1e-6})
+        best = scipy.optimize.minimize_scalar(surprise, bounds=(-4, 4), method="bounded", options={"xatol": 1e-6})
         return float(np.exp(best.x))
 
     def __repr__(self) -> str:
@@ -261,7 +259,5 @@ def _step(confidence: np.ndarray, bins: int) -> np.ndarray:
 
 def wilson(correct: int, count: int) -> tuple[float, float]:
     """`wilson(99, 100)`: where the true share lies with 95 % confidence, given so many right answers."""
-    from scipy.stats import binomtest
-
-    low, high = binomtest(correct, count).proportion_ci(method="wilson")
+    low, high = scipy.stats.binomtest(correct, count).proportion_ci(method="wilson")
     return float(low), float(high)

@@ -5,6 +5,8 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
+import lazy_loader
+import scipy
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 from mnistviz.errors import MnistvizError, choose, one_of
 from mnistviz.look.layers import undisturbed, unwrapped
 
+captum = lazy_loader.load("captum")  # takes long to load
 DEFAULT = "integrated gradients"
 
 
@@ -51,39 +54,29 @@ def attribute(
 
 
 def _saliency(model: nn.Module, x: Tensor, target: int) -> tuple[Tensor, None]:
-    from captum.attr import Saliency  # here and below: only when it is asked for, since it takes long to load
-
-    return Saliency(model).attribute(x, target, abs=False), None
+    return captum.attr.Saliency(model).attribute(x, target, abs=False), None
 
 
 def _integrated(model: nn.Module, x: Tensor, target: int, steps: int = 512) -> tuple[Tensor, float]:
-    from captum.attr import IntegratedGradients
-
-    black = torch.zeros_like(x)
-    values = IntegratedGradients(model).attribute(
-        x, black, target, n_steps=steps, method="gausslegendre", internal_batch_size=128
-    )
+    black, rule = torch.zeros_like(x), {"n_steps": steps, "method": "gausslegendre", "internal_batch_size": 128}
+    values = captum.attr.IntegratedGradients(model).attribute(x, black, target, **rule)
     with torch.no_grad():
         explained = float(model(x)[0, target].double() - model(black)[0, target].double())
     return values, abs(float(values.detach().double().sum()) - explained) / (abs(explained) or 1.0)
 
 
 def _grad_cam(model: nn.Module, x: Tensor, target: int, layer: str | None = None) -> tuple[Tensor, None]:
-    from captum.attr import LayerGradCam
-
     convolutions = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
     if not convolutions:
         raise MnistvizError("Grad-CAM needs a convolution, and this model has none", given=type(model).__name__)
     module = choose("convolution", layer or list(convolutions)[-1], convolutions)
-    return LayerGradCam(model, module).attribute(x, target, relu_attributions=True), None
+    return captum.attr.LayerGradCam(model, module).attribute(x, target, relu_attributions=True), None
 
 
 def _occlusion(model: nn.Module, x: Tensor, target: int, side: int = 4, stride: int = 2) -> tuple[Tensor, None]:
-    from captum.attr import Occlusion
-
     window, strides = (1, side, side), (1, stride, stride)
     with torch.no_grad():
-        return Occlusion(model).attribute(x, window, strides, baselines=0.0, target=target), None
+        return captum.attr.Occlusion(model).attribute(x, window, strides, baselines=0.0, target=target), None
 
 
 METHODS: dict[str, Callable[..., tuple[Tensor, float | None]]] = {
@@ -118,13 +111,11 @@ def agreement(a: Tensor, b: Tensor, pixels: Tensor) -> float:
 
     Paper is left out: some methods give it 0 whatever the network, and would agree with anything.
     """
-    from scipy.stats import spearmanr
-
     inked = pixels.flatten() > 0
     first, second = (values.flatten()[inked].cpu().double() for values in (a, b))
     if any(len(values.unique()) < 2 for values in (first, second)):  # a flat map orders nothing
         return float("nan")
-    return float(spearmanr(first, second).statistic)
+    return float(scipy.stats.spearmanr(first, second).statistic)
 
 
 @torch.no_grad()

@@ -5,18 +5,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from copy import copy as shallow_copy
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_map, tree_map_only
 
 from mnistviz.errors import MnistvizError, one_of
 from mnistviz.look.layers import Hooks, Layers, kind_of, names_of, pick, settings_of, undisturbed, unwrapped, weights_of
 from mnistviz.look.trace import MODEL_INPUT, Step, Trace, sizes, tensors
 
 Arguments = tuple[Any, ...]
+BATCH = 128  # maps of so many digits stay in the cache
 
 
 @contextmanager
@@ -190,6 +191,36 @@ class _Recorder:
             images = isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.MaxPool2d | nn.Linear)
             if images and any(t.ndim != 4 or t.dtype != torch.float32 for t in tensors(self.trace.inputs)):
                 error.add_note("mnistviz: a digit for a model is float32 of shape (1, 1, 28, 28): digits[i].pixels")
+
+
+@torch.no_grad()
+def record(model: nn.Module, inputs: Tensor, layers: Layers = None) -> Trace:
+    """`record(model, digits.pixels, "fc2")`: the trace of many inputs, which go through in batches."""
+    traces = []
+    for batch in inputs.split(BATCH):
+        with capture(model, layers) as trace:
+            model(batch)
+        traces.append(trace)
+    return traces[0] if len(traces) == 1 else _joined(traces)
+
+
+def _joined(traces: list[Trace]) -> Trace:
+    """One trace of all inputs from those of their batches."""
+    steps = []
+    for calls in zip(*(trace.steps for trace in traces), strict=True):
+        inputs, output = (_end_to_end([getattr(step, what) for step in calls]) for what in ("inputs", "output"))
+        steps.append(replace(calls[0], inputs=inputs, output=output))
+    inputs, output = (_end_to_end([getattr(trace, what) for trace in traces]) for what in ("inputs", "output"))
+    return replace(traces[0], steps=steps, inputs=inputs, output=output)
+
+
+def _end_to_end(nests: list[Any]) -> Any:
+    """Tensors of all batches one after the other, wherever they are in tuples, lists and dictionaries."""
+
+    def joined(*leaves: Any) -> Any:
+        return torch.cat(leaves) if isinstance(leaves[0], Tensor) else leaves[0]
+
+    return tree_map(joined, *nests)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mnistviz.errors import MnistvizError, one_of
 from mnistviz.look.arithmetic import ledger
-from mnistviz.look.capture import ablate, capture
+from mnistviz.look.capture import ablate, capture, record
 from mnistviz.look.layers import undisturbed, unwrapped
 from mnistviz.look.trace import Trace, sizes
 
@@ -130,15 +130,10 @@ def explain(
     """
     if len(known) != len(labels):
         raise MnistvizError("one label per known digit is needed", given=f"{len(known)} digits, {len(labels)} labels")
-    with capture(model) as trace:
-        answer = int(model(pixels)[0].argmax())
-    why = contrast(trace, answer, right)
-    features = []
-    for batch in known.split(128):
-        with capture(model, why.layer) as seen:
-            model(batch)
-        features.append(seen[why.layer].input)
-    rows, distances = nearest(trace[why.layer].input, torch.cat(features), count)
+    trace = record(model, pixels)
+    scores = trace[trace.last_linear()].result
+    why = contrast(trace, int(scores[0].argmax()), right)
+    rows, distances = nearest(trace[why.layer].input, record(model, known, why.layer)[why.layer].input, count)
     near = rows[0]
     tried = silenced(model, pixels, right, layers)
     return Cause(pixels, why, tried, known[near], labels[near].tolist(), distances[0].tolist())

@@ -3,21 +3,18 @@
 import math
 from collections.abc import Callable, Iterable
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from mnistviz.device import device_of
 from mnistviz.errors import MnistvizError
 from mnistviz.look.activity import Activity, Bins, watch
-from mnistviz.look.capture import capture
+from mnistviz.look.capture import BATCH, record
 from mnistviz.look.layers import Layers, undisturbed, unwrapped
 from mnistviz.look.trace import Trace
-
-BATCH = 128  # maps of so many digits stay in the cache
 
 
 class Diary:
@@ -128,7 +125,6 @@ class Timelapse:
             weights = state.trained.state_dict()
             self.checkpoints[self._steps] = {name: w.detach().cpu().clone() for name, w in weights.items()}
 
-    @torch.no_grad()
     def moments(self, model: nn.Module, inputs: Tensor, layers: Layers = None) -> list[Moment]:
         """The trace of the same inputs for every checkpoint; the model itself is not touched."""
         if not self.checkpoints:
@@ -141,29 +137,5 @@ class Timelapse:
             except RuntimeError as error:
                 given, fix = type(model).__name__, "give the model that was trained, or one built the same way"
                 raise MnistvizError("these checkpoints are of another network", given=given, fix=fix) from error
-            parts = []
-            for batch in inputs.split(BATCH):
-                with capture(twin, layers) as trace:
-                    twin(batch)
-                parts.append(trace)
-            seen.append(Moment(step, parts[0] if len(parts) == 1 else _joined(parts)))
+            seen.append(Moment(step, record(twin, inputs, layers)))
         return seen
-
-
-def _joined(parts: list[Trace]) -> Trace:
-    """One trace of all inputs from those of their batches."""
-    steps = []
-    for calls in zip(*(part.steps for part in parts), strict=True):
-        inputs, output = (_end_to_end([getattr(step, what) for step in calls]) for what in ("inputs", "output"))
-        steps.append(replace(calls[0], inputs=inputs, output=output))
-    inputs, output = (_end_to_end([getattr(part, what) for part in parts]) for what in ("inputs", "output"))
-    return replace(parts[0], steps=steps, inputs=inputs, output=output)
-
-
-def _end_to_end(nests: list[Any]) -> Any:
-    """Tensors of all batches one after the other, wherever they are in tuples, lists and dictionaries."""
-
-    def joined(*leaves: Any) -> Any:
-        return torch.cat(leaves) if isinstance(leaves[0], Tensor) else leaves[0]
-
-    return tree_map(joined, *nests)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mnistviz.errors import MnistvizError
 from mnistviz.look.arithmetic import POINTWISE, unit_of
-from mnistviz.look.replay import margins, under_window
+from mnistviz.look.replay import margins, place_of, under_window
 from mnistviz.look.trace import MODEL_INPUT, Step, Trace, sizes
 
 WINDOWS = ("Conv2d", "MaxPool2d", "AvgPool2d")
@@ -72,7 +72,7 @@ def receptive_field(trace: Trace, layer: str, y: int | None = None, x: int | Non
     elif y is not None or x is not None:
         (unit,) = unit_of(step, layer, 0 if y is None else y, None, x)
         if step.kind == "Flatten" and step.input.ndim == 4:
-            _, row, column = map(int, torch.unravel_index(torch.tensor(unit), step.input.shape[1:]))
+            _, row, column = place_of(unit, step.input.shape[1:])
             lines = [Lines([row], row, row), Lines([column], column, column)]
             index = _source(trace, index)
     while index != MODEL_INPUT:

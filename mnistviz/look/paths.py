@@ -11,7 +11,7 @@ from torch import Tensor
 from mnistviz.errors import MnistvizError
 from mnistviz.look.arithmetic import WEIGHTED, ledger_of, unit_of
 from mnistviz.look.field import no_way_back, taps
-from mnistviz.look.replay import padded, under_window
+from mnistviz.look.replay import padded, place_of, under_window
 from mnistviz.look.trace import MODEL_INPUT, Step, Trace, sizes
 
 
@@ -111,11 +111,9 @@ def winning_path(trace: Trace, answer: int | None = None, rank: int = 0) -> list
         if len(step.sources) != 1 or step.sources[0] is None:
             raise no_way_back(trace, index)
         if step.training and step.kind.startswith(("Dropout", "BatchNorm")):
-            raise MnistvizError(
-                f"a {step.kind} in training mode depends on more than this digit",
-                given=trace.keys[index],
-                fix="capture without as_is: evaluation mode is the default",
-            )
+            what = f"a {step.kind} in training mode depends on more than this digit"
+            fix = "capture without as_is: evaluation mode is the default"
+            raise MnistvizError(what, given=trace.keys[index], fix=fix)
         if step.kind in WEIGHTED:
             unit, slope = _through_weights(step, unit, slope, rank)
             rank = 0  # only the first weighted layer branches
@@ -149,7 +147,7 @@ def _through_weights(step: Step, unit: Unit, slope: float, rank: int) -> tuple[U
         allowed = f"0 to {count - 1}" if count else "none: this unit sees only the border"
         raise MnistvizError("no path of this rank", given=rank, allowed=allowed)
     order = pushes.masked_fill(~on_map.flatten(), -torch.inf).argsort(descending=True, stable=True)
-    chosen = tuple(map(int, torch.unravel_index(order[rank], ledger.patch.shape)))
+    chosen = place_of(int(order[rank]), ledger.patch.shape)
     slope *= float(ledger.kernel[chosen])
     if len(chosen) == 1:
         return chosen, slope
@@ -165,13 +163,8 @@ def _through_pool(step: Step, unit: Unit, slope: float) -> tuple[Unit, float]:
 def _through_average(step: Step, unit: Unit, slope: float) -> tuple[Unit, float]:
     rows, columns = taps(step, 0, [unit[1]]), taps(step, 1, [unit[2]])
     part = step.input[0, unit[0], rows][:, columns]
-    row, column = map(int, torch.unravel_index((part * slope).argmax(), part.shape))
+    row, column = place_of(int((part * slope).argmax()), part.shape)
     return (unit[0], rows[row], columns[column]), slope / part.numel()
-
-
-def _through_relu(step: Step, unit: Unit, slope: float) -> tuple[Unit, float]:
-    is_open = bool(step.input[(0, *unit)] > 0)
-    return unit, slope if is_open else 0.0
 
 
 def _through_batch_norm(step: Step, unit: Unit, slope: float) -> tuple[Unit, float]:
@@ -181,26 +174,14 @@ def _through_batch_norm(step: Step, unit: Unit, slope: float) -> tuple[Unit, flo
     return unit, slope * gain / math.sqrt(float(step.weights["running_var"][unit[0]]) + step.settings["eps"])
 
 
-def _through_flatten(step: Step, unit: Unit, slope: float) -> tuple[Unit, float]:
-    return tuple(map(int, torch.unravel_index(torch.tensor(unit[0]), step.input.shape[1:]))), slope
-
-
-def _through_normalise(step: Step, unit: Unit, slope: float) -> tuple[Unit, float]:
-    return unit, slope / step.settings["sd"]
-
-
-def _unchanged(step: Step, unit: Unit, slope: float) -> tuple[Unit, float]:
-    """Dropout and identity do nothing in evaluation; a log-softmax only shifts the scores."""
-    return unit, slope
-
-
 BACKWARD: dict[str, Callable[[Step, Unit, float], tuple[Unit, float]]] = {
     "MaxPool2d": _through_pool,
     "AdaptiveAvgPool2d": _through_average,
-    "ReLU": _through_relu,
     "BatchNorm1d": _through_batch_norm,
     "BatchNorm2d": _through_batch_norm,
-    "Flatten": _through_flatten,
-    "Normalise": _through_normalise,
-    **dict.fromkeys(("Dropout", "Dropout2d", "Identity", "LogSoftmax"), _unchanged),
+    "ReLU": lambda step, unit, slope: (unit, slope if step.input[(0, *unit)] > 0 else 0.0),
+    "Normalise": lambda step, unit, slope: (unit, slope / step.settings["sd"]),
+    "Flatten": lambda step, unit, slope: (place_of(unit[0], step.input.shape[1:]), slope),
+    # dropout does nothing in evaluation, and a log-softmax only shifts the scores
+    **dict.fromkeys(("Dropout", "Dropout2d", "Identity", "LogSoftmax"), lambda step, unit, slope: (unit, slope)),
 }

@@ -1,6 +1,6 @@
 """The proof of a trace: every step computed once more, from the record alone, by plain torch functions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,10 +60,8 @@ def replay(trace: Trace) -> Replay:
         else:
             differences[key] = max(_distance(again, step.result), altered)
         values.append(step.output if again is None else again)
-    source = next((i for i, step in enumerate(trace.steps) if step.output is trace.output), None)
-    return Replay(
-        differences, None if source is None else values[source], tuple(skipped), tuple(dict.fromkeys(restarted))
-    )
+    output = next((value for value, step in zip(values, trace.steps, strict=True) if step.output is trace.output), None)
+    return Replay(differences, output, tuple(skipped), tuple(dict.fromkeys(restarted)))
 
 
 def _distance(a: Tensor, b: Tensor) -> float:
@@ -120,6 +118,11 @@ def under_window(step: Step, axis: int, place: int) -> list[int]:
     kernel, stride, gap = (pair(step.settings.get(name, 1))[axis] for name in ("kernel_size", "stride", "dilation"))
     start = place * stride - margins(step.settings)[axis][0]
     return [start + tap * gap for tap in range(kernel)]
+
+
+def place_of(number: int, shape: Sequence[int]) -> tuple[int, ...]:
+    """`place_of(50, (2, 7, 7))` is `(1, 0, 1)`: where a flattened value stood."""
+    return tuple(map(int, torch.unravel_index(torch.tensor(number), tuple(shape))))
 
 
 def pair(value: int | tuple[int, ...]) -> tuple[int, int]:

@@ -63,8 +63,6 @@ def nearly_all_equal(a: Tensor, b: Tensor) -> bool:
     return float(((a - b).abs() > 1e-5).double().mean()) < 0.01
 
 
-# ── bounds and the way taken ──────────────────────────────────────────────────────────────────────────────
-
 attacks = st.builds(
     Attack,
     epsilon=st.floats(0, 1),
@@ -115,39 +113,23 @@ def test_one_step_is_the_closed_form_also_for_ten_probabilities(linear: nn.Seque
         assert torch.allclose(FGSM(linear, x, labels)[sure].double(), expected[sure], atol=1e-6)
 
 
-@pytest.mark.parametrize("random_start", [False, True])
-def test_nothing_allowed_is_nothing_changed(random_start: bool, curved: nn.Module, x: Tensor, y: Tensor) -> None:
-    for steps, step in ((1, None), (4, None), (4, 0.1)):
-        assert torch.equal(Attack(0, steps=steps, step=step, random_start=random_start)(curved, x, y), x)
-
-
 def test_each_picture_is_attacked_for_itself(curved: nn.Module, x: Tensor, y: Tensor) -> None:
     attack = Attack(0.1, steps=3)
     alone = torch.cat([attack(curved, x[i : i + 1], y[i : i + 1]) for i in range(12)])
     assert nearly_all_equal(attack(curved, x, y), alone)
 
 
-def test_steps_are_of_the_size_named_and_every_picture_on_the_way_is_one(curved: nn.Module, y: Tensor) -> None:
-    """Seen by the model itself: from 0.5 on, 2.5 · 0.2 / 5 a step; and no start beyond black or white."""
+def test_no_start_lies_beyond_black_or_white(curved: nn.Module, y: Tensor) -> None:
     seen: list[Tensor] = []
     hook = curved.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach().clone()))
-    try:
-        Attack(0.2, steps=5)(curved, torch.full((12, 1, 28, 28), 0.5), y)
-        assert len(seen) == 5
-        assert torch.allclose((seen[1] - seen[0]).abs(), torch.tensor(0.1), atol=1e-6)
-        seen.clear()
-        Attack(0.2, steps=2, random_start=True)(curved, torch.zeros(12, 1, 28, 28), y)
-        assert all(0 <= float(picture.min()) <= float(picture.max()) <= 1 for picture in seen)
-    finally:
-        hook.remove()
+    Attack(0.2, steps=2, random_start=True)(curved, torch.zeros(12, 1, 28, 28), y)
+    hook.remove()
+    assert all(0 <= float(pictures.min()) <= float(pictures.max()) <= 1 for pictures in seen)
 
 
 def test_the_named_attacks_are_what_their_names_say() -> None:
     assert Attack(0.3, steps=1, step=None, random_start=False) == FGSM
     assert Attack(0.3, steps=40, step=0.01, random_start=True) == PGD
-
-
-# ── draws, and what the caller has switched on ────────────────────────────────────────────────────────────
 
 
 def test_the_generator_decides_where_it_starts_and_only_a_random_start_draws(
@@ -215,9 +197,6 @@ def test_it_judges_in_evaluation_mode_and_leaves_the_model_as_it_was(fails: bool
     assert zoo.facts(model) == before
 
 
-# ── a whole set of digits ─────────────────────────────────────────────────────────────────────────────────
-
-
 def test_digits_are_attacked_batch_by_batch_with_draws_from_one_seed(curved: nn.Module, few: mv.Digits) -> None:
     some, attack = few[:40], Attack(0.1, steps=2)
     expected = attack(curved, some.pixels, some.known_labels())
@@ -250,8 +229,6 @@ def test_it_breaks_the_reference_and_random_changes_do_far_less(
     by_chance = (some.pixels + 0.1 * sign).clamp(0, 1)
     assert share_right(by_chance) > share_right(attacked(model, some, Attack(0.1))) + 0.02
 
-
-# ── bad input ─────────────────────────────────────────────────────────────────────────────────────────────
 
 BLACK = mv.Digits(torch.zeros(3, 28, 28, dtype=torch.uint8), None, "unknown")
 NONE = mv.Digits(BLACK.images[:0], torch.zeros(0, dtype=torch.int64), "nowhere")

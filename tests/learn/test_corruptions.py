@@ -51,9 +51,6 @@ def off(result: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(result - expected.clip(0, 255)).max())
 
 
-# ── what holds for every corruption ───────────────────────────────────────────────────────────────────────
-
-
 def test_these_are_the_corruptions() -> None:
     assert ", ".join(CORRUPTIONS) == KINDS
 
@@ -108,9 +105,6 @@ def test_white_up_to_the_edge_neither_wraps_round_nor_overflows(kind: str, stren
         assert (result == result[0, 0, 0]).all()
 
 
-# ── geometry, against scipy and by hand ───────────────────────────────────────────────────────────────────
-
-
 @each_strength
 def test_a_shift_is_a_blend_of_four_whole_ones(strength: int, some: mv.Digits, pixels: np.ndarray) -> None:
     dot = np.zeros((28, 28))
@@ -155,9 +149,6 @@ def test_shrinking_keeps_the_middle_and_blur_is_a_gaussian(strength: int, some: 
         assert off(blurred[i], ndimage.gaussian_filter(image, sigma, mode="constant", radius=7)) < 0.51
 
 
-# ── ink and paper ─────────────────────────────────────────────────────────────────────────────────────────
-
-
 @each_strength
 def test_ink_and_paper_change_as_the_formula_says(strength: int, some: mv.Digits, pixels: np.ndarray) -> None:
     assert off(worse(some, "fading", strength), pixels * (1 - 0.16 * strength)) < 0.51
@@ -199,9 +190,6 @@ def test_cover_blacks_out_one_square_over_the_middle(strength: int, some: mv.Dig
     assert ((result == pixels) | (result == 0)).all()
 
 
-# ── the table ─────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def test_robustness_is_the_accuracy_for_every_kind_and_strength(some: mv.Digits) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -225,8 +213,6 @@ def test_the_reference_suffers_from_what_is_strong(reference: dict[str, nn.Modul
     assert accuracy[0] > 0.97
     assert accuracy[5] < accuracy[0] - 0.1
 
-
-# ── bad input ─────────────────────────────────────────────────────────────────────────────────────────────
 
 GREY, NONE = flat(128, 3), flat(128, 3)[:0]
 BAD = {

@@ -38,9 +38,6 @@ def path(project_root: Path) -> Path:
     return project_root / "train.csv"
 
 
-# ── reading and writing ───────────────────────────────────────────────────────────────────────────────────
-
-
 QUOTED, SPACED = ",".join(f'"{name}"' for name in HEADER), f" {','.join(HEADER)} "
 
 
@@ -82,9 +79,6 @@ def test_what_is_written_is_kaggle_s_form_to_the_byte_and_read_back(
     rows = [[str(value) for value in ([labels[i], *row] if labelled else row)] for i, row in enumerate(columns)]
     theirs = write(folder / "theirs.csv", [HEADER if labelled else HEADER[1:], *rows])
     assert (folder / "ours.csv").read_bytes() == theirs.read_bytes()
-
-
-# ── files that are not Kaggle's ───────────────────────────────────────────────────────────────────────────
 
 
 def not_read(path: Path, *words: str, labelled: bool = True) -> None:
@@ -161,9 +155,6 @@ def test_a_missing_file_and_a_folder_are_refused(path: Path) -> None:
     not_read(path, "does not exist", "digit-recognizer/")
     path.mkdir()
     not_read(path, "cannot be read")
-
-
-# ── the submission ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_submission_is_kaggle_s_form_to_the_byte(tmp_path: Path) -> None:

@@ -31,7 +31,14 @@ PUBLISHED = {
     "dropout(0.25) conv(64,128,3,1) bn2d(128) relu pool2 dropout(0.25) average(1) flatten linear(128,512) bn1d(512) "
     "relu dropout(0.5) linear(512,10)",
 }
-PARAMETERS = dict(simple=225_034, light=24_210, deep=437_738, compact=21_840, pooled=165_322, sprint=212_682)
+PARAMETERS = {
+    "simple": 225_034,
+    "light": 24_210,
+    "deep": 437_738,
+    "compact": 21_840,
+    "pooled": 165_322,
+    "sprint": 212_682,
+}
 
 every_model = pytest.mark.parametrize("name", MODELS)
 

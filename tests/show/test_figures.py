@@ -271,7 +271,7 @@ def test_a_figure_is_fit_to_be_seen_told_in_words_and_changes_nothing(
     picture = assert_fit_to_be_seen(lambda: DRAWN[name](records))
     golden(name, f"{picture.alt}\n{caption_of(picture)}".strip())
     assert "nan" not in words_of(picture) + picture.alt
-    assert {key: content(getattr(records, key)) for key in kept} == kept
+    assert not [key for key, numbers in kept.items() if content(getattr(records, key)) != numbers]
 
 
 @pytest.mark.parametrize("name", BAD)
