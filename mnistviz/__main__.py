@@ -116,11 +116,10 @@ def _refuse_seen(model: str, digits: "Digits") -> None:
     card = mv.read_card(model)
     if not mv.checkpoint.unseen(card, digits):
         learned = card.get("data", {}).get("train", "unknown digits")
-        raise mv.MnistvizError(
-            "this model may have learned from these very digits; a score would mean nothing",
-            given=f"learned from {learned}, to be judged on {digits.source}",
-            fix="judge it on the set it was trained on (--data), or train one on yours: python -m mnistviz train",
-        )
+        what = "this model may have learned from these very digits; a score would mean nothing"
+        given = f"learned from {learned}, to be judged on {digits.source}"
+        fix = "judge it on the set it was trained on (--data), or train one on yours: python -m mnistviz train"
+        raise mv.MnistvizError(what, given=given, fix=fix)
 
 
 def parser() -> Parser:

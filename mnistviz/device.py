@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from mnistviz.errors import MnistvizError
+from mnistviz.errors import MnistvizError, refuse
 
 
 def pick_device(name: str | torch.device | None = None) -> torch.device:
@@ -22,12 +22,9 @@ def pick_device(name: str | torch.device | None = None) -> torch.device:
         if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
             raise RuntimeError
     except RuntimeError:
-        raise MnistvizError(
-            "this device is not available here",
-            given=str(name),
-            allowed=[kind for kind, available in there.items() if available],
-            fix="leave the device out and the best one is chosen",
-        ) from None
+        given, allowed = str(name), [kind for kind, available in there.items() if available]
+        fix = "leave the device out and the best one is chosen"
+        raise MnistvizError("this device is not available here", given=given, allowed=allowed, fix=fix) from None
     return device
 
 
@@ -64,12 +61,10 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 
 def pick_precision(name: str, device: torch.device) -> Precision:
     """`pick_precision("auto", cpu)`: bfloat16 where the hardware multiplies it natively, else float32."""
-    if name not in PRECISIONS:
-        raise MnistvizError("unknown precision", given=name, allowed=PRECISIONS)
-    native = {"cuda": lambda: torch.cuda.is_bf16_supported(including_emulation=False), "cpu": _cpu_has_bf16}.get(
-        device.type, lambda: False
-    )
-    bfloat16 = name == "bfloat16" or (name == "auto" and native())
+    refuse(name not in PRECISIONS, "unknown precision", given=name, allowed=PRECISIONS)
+    on_cpu, on_cuda = device.type == "cpu", device.type == "cuda"
+    native = (on_cpu and _cpu_has_bf16()) or (on_cuda and torch.cuda.is_bf16_supported(including_emulation=False))
+    bfloat16 = name == "bfloat16" or (name == "auto" and native)
     memory_format = torch.contiguous_format if device.type == "mps" else torch.channels_last
     return Precision(torch.bfloat16 if bfloat16 else None, memory_format)
 

@@ -1,8 +1,8 @@
 """One exception for everything a reader can put right."""
 
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Callable, Iterable, Mapping, Sized
 from difflib import get_close_matches
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -27,24 +27,26 @@ class MnistvizError(ValueError):
         super().__init__("\n".join(lines))
 
 
+def refuse(condition: object, what: str, **details: Any) -> None:
+    """`refuse(frames < 1, "frames for a movement", given=frames, allowed="1 or more")`: an error if that is so."""
+    if condition:
+        raise MnistvizError(what, **details)
+
+
 def choose(kind: str, name: str, table: Mapping[str, T]) -> T:
     """`choose("model", "deep", MODELS)` is `MODELS["deep"]`, or an error that lists what there is."""
     if name in table:
         return table[name]
     near = get_close_matches(str(name), table, n=1)
-    raise MnistvizError(
-        f"unknown {kind}",
-        given=name,
-        allowed=list(table),
-        fix=f"did you mean {near[0]!r}?" if near else f"choose one of the {kind}s listed above",
-    )
+    allowed, fix = list(table), f"did you mean {near[0]!r}?" if near else f"choose one of the {kind}s listed above"
+    raise MnistvizError(f"unknown {kind}", given=name, allowed=allowed, fix=fix)
 
 
-def check(kind: str, record: object, **settings: tuple[bool, str]) -> None:
-    """`check("recipe setting", self, epochs=(self.epochs >= 1, "1 or more"))` raises for the first that is not so."""
-    for name, (fine, allowed) in settings.items():
-        if not fine:
-            raise MnistvizError(f"{kind} {name!r} is out of range", given=getattr(record, name), allowed=allowed)
+def check(kind: str, record: object, names: str, fine: Callable[[Any], bool], allowed: str) -> None:
+    """`check("recipe setting", self, "epochs batch", lambda n: n >= 1, "1 or more")`: all of these settings."""
+    for name in names.split():
+        value = getattr(record, name)
+        refuse(not fine(value), f"{kind} {name!r} is out of range", given=value, allowed=allowed)
 
 
 def some(things: Sized, what: str, fix: str | None = None) -> None:

@@ -51,11 +51,8 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(part, path)
     except OSError as error:
-        raise MnistvizError(
-            f"cannot write {path.name}: {error.strerror or error}",
-            given=path.parent,
-            fix="choose a folder you may write to, with room on its disk; nothing there was changed",
-        ) from error
+        given, fix = path.parent, "choose a folder you may write to, with room on its disk; nothing there was changed"
+        raise MnistvizError(f"cannot write {path.name}: {error.strerror or error}", given=given, fix=fix) from error
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ import platform
 import random
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from mnistviz import project
 from mnistviz.device import pick_device, pick_precision
 from mnistviz.errors import choose
 
-VARIABLE = "MNISTVIZ_PROFILE"
+VARIABLE, FOLDERS = "MNISTVIZ_PROFILE", ("models", "visualizations", "animations")
 
 
 @dataclass(frozen=True)
@@ -76,16 +77,7 @@ def start(profile: str | None = None, seed: int = 0, device: str | None = None) 
     torch.manual_seed(seed)
     matplotlib.rcParams["figure.dpi"] = chosen.dpi
     below = "." if chosen.name == "full" and os.environ.get("MNISTVIZ_RELEASE") else f"_{chosen.name}"
-    models, visualizations, animations = (
-        project.root() / name / below for name in ("models", "visualizations", "animations")
-    )
-    run = Run(
-        **asdict(chosen),
-        seed=seed,
-        device=pick_device(device),
-        models=models,
-        visualizations=visualizations,
-        animations=animations,
-    )
+    folders: dict[str, Any] = {name: project.root() / name / below for name in FOLDERS}
+    run = Run(**asdict(chosen), **folders, seed=seed, device=pick_device(device))
     print(run)
     return run

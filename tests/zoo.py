@@ -11,11 +11,14 @@ from hypothesis import assume
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
+from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils._pytree import tree_leaves
 
 import mnistviz as mv
 from mnistviz.look.trace import Trace
 
+Models, Passes = dict[str, nn.Sequential], dict[str, Trace]  # what the fixtures `reference`, `passes` …
+Golden = Callable[[str, object], None]  # … and `golden` give
 GRAD_MODES = {"grad": torch.enable_grad, "no_grad": torch.no_grad, "inference": torch.inference_mode}
 
 
@@ -27,6 +30,10 @@ class Case:
 
     def __call__(self) -> Any:
         return self.model(*self.args, **self.kwargs)
+
+
+def stack(x: Tensor, *layers: nn.Module) -> Case:
+    return Case(nn.Sequential(*layers), x)
 
 
 def make(name: str) -> Case:
@@ -83,6 +90,10 @@ def by_hand(model: Small, x: Tensor, edit: Callable[[str, Tensor], Tensor] = lam
     x = edit("fc1", F.linear(x.flatten(1), model.fc1.weight, model.fc1.bias))
     x = edit("relu3", x.clamp(min=0))
     return edit("fc2", F.linear(x, model.fc2.weight, model.fc2.bias))
+
+
+def block() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.Sequential(nn.ReLU(), nn.Sequential(nn.MaxPool2d(2))))
 
 
 class Reused(nn.Module):
@@ -268,11 +279,14 @@ def norm_and_dropout() -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout(0.5), nn.ReLU())
 
 
-def torchscript(how: str, module: nn.Module, *example: Tensor) -> torch.jit.ScriptModule:
-    """`torchscript("script", module)` or `torchscript("trace", module, x)`; torch warns that both are deprecated."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return torch.jit.script(module) if how == "script" else torch.jit.trace(module.eval(), example).train()
+def scripted(module: nn.Module) -> torch.jit.ScriptModule:
+    with warnings.catch_warnings(action="ignore"):  # torch warns that TorchScript is deprecated
+        return torch.jit.script(module)
+
+
+def traced(module: nn.Module, x: Tensor) -> torch.jit.ScriptModule:
+    with warnings.catch_warnings(action="ignore"):
+        return torch.jit.trace(module.eval(), x).train()
 
 
 def whole_numbers() -> nn.Sequential:
@@ -295,15 +309,8 @@ def whole_pixels(digits: mv.Digits) -> Tensor:
 
 ZOO: dict[str, Callable[[], Case]] = {
     "small": lambda: Case(Small(), images()),
-    "flat": lambda: Case(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 5)), images()),
-    "nested": lambda: Case(
-        nn.Sequential(
-            nn.Sequential(nn.Conv2d(1, 2, 3), nn.Sequential(nn.ReLU(), nn.Sequential(nn.MaxPool2d(2)))),
-            nn.Flatten(),
-            nn.Linear(18, 5),
-        ),
-        images(),
-    ),
+    "flat": lambda: stack(images(), nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 5)),
+    "nested": lambda: stack(images(), block(), nn.Flatten(), nn.Linear(18, 5)),
     "reused_relu": lambda: Case(Reused(), torch.randn(3, 8)),
     "alias": lambda: Case(aliased(), torch.randn(3, 8)),
     "residual": lambda: Case(Residual(), images()),
@@ -317,48 +324,38 @@ ZOO: dict[str, Callable[[], Case]] = {
     "no_parameters": lambda: Case(NoParameters(), images()),
     "bare_conv": lambda: Case(nn.Conv2d(1, 3, 3), images()),
     "bare_identity": lambda: Case(nn.Identity(), images()),
-    "empty_sequential": lambda: Case(nn.Sequential(), images()),
+    "empty_sequential": lambda: stack(images()),
     "batch_norm": lambda: Case(batch_norms(), images(4)),
-    "dropout": lambda: Case(
-        nn.Sequential(nn.Conv2d(1, 4, 3), nn.Dropout2d(0.5), nn.Dropout(0.5), nn.AlphaDropout(0.3)), images()
-    ),
+    "dropout": lambda: stack(images(), nn.Conv2d(1, 4, 3), nn.Dropout2d(0.5), nn.Dropout(0.5), nn.AlphaDropout(0.3)),
     "random_draw": lambda: Case(Noisy(), torch.randn(2, 4)),
     "counter": lambda: Case(Counter(), torch.randn(2, 4)),
     "rebinding_counter": lambda: Case(Counter(rebinds=True), torch.randn(2, 4)),
     "shared_counter": lambda: Case(sharing_a_counter(), torch.randn(2, 4)),
     "tied_weights": lambda: Case(tied(), torch.randn(2, 6)),
     "attention": lambda: Case(nn.MultiheadAttention(8, 2, batch_first=True), *[torch.randn(2, 5, 8)] * 3),
-    "transformer": lambda: Case(
-        nn.Sequential(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), nn.Linear(8, 3)), torch.randn(2, 5, 8)
+    "transformer": lambda: stack(
+        torch.randn(2, 5, 8), nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), nn.Linear(8, 3)
     ),
     "lstm": lambda: Case(nn.LSTM(4, 3, num_layers=2, dropout=0.5), torch.randn(5, 2, 4)),
-    "packed_gru": lambda: Case(
-        nn.GRU(4, 3, bidirectional=True), nn.utils.rnn.pack_padded_sequence(torch.randn(5, 2, 4), [5, 3])
-    ),
-    "embedding": lambda: Case(nn.Sequential(nn.EmbeddingBag(9, 4), nn.Linear(4, 2)), torch.randint(9, (3, 5))),
+    "packed_gru": lambda: Case(nn.GRU(4, 3, bidirectional=True), pack_padded_sequence(torch.randn(5, 2, 4), [5, 3])),
+    "embedding": lambda: stack(torch.randint(9, (3, 5)), nn.EmbeddingBag(9, 4), nn.Linear(4, 2)),
     "frozen": lambda: Case(partly_frozen(), images()),
     "somebody_elses_hooks": lambda: Case(hooked(), images()),
     "module_list": lambda: Case(Loop(), torch.randn(2, 4)),
     "bilinear": lambda: Case(nn.Bilinear(3, 4, 2), torch.randn(2, 3), torch.randn(2, 4)),
-    "weight_normed": lambda: Case(nn.Sequential(weight_norm(nn.Linear(4, 3)), nn.ReLU()), torch.randn(2, 4)),
-    "spectral_normed": lambda: Case(nn.Sequential(spectral_norm(nn.Conv2d(1, 3, 3)), nn.ReLU()), images()),
+    "weight_normed": lambda: stack(torch.randn(2, 4), weight_norm(nn.Linear(4, 3)), nn.ReLU()),
+    "spectral_normed": lambda: stack(images(), spectral_norm(nn.Conv2d(1, 3, 3)), nn.ReLU()),
     "bfloat16": lambda: Case(Small().bfloat16(), images().bfloat16()),
     "float64": lambda: Case(Small().double(), images().double()),
     "indices": lambda: Case(Unpooling(), images()),
     "catching": lambda: Case(Catching(nn.Linear(4, 2)), torch.randn(2, 4)),
     "catching_at_the_end": lambda: Case(Catching(), torch.randn(2, 4)),
     "no_images": lambda: Case(Small(), images(0)),
-    "without_batch": lambda: Case(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()), torch.randn(1, 8, 8)),
-    "scripted_part": lambda: Case(
-        nn.Sequential(torchscript("script", norm_and_dropout()), nn.Flatten(), nn.Linear(72, 5)), images()
-    ),
-    "scripted_counter": lambda: Case(
-        nn.Sequential(torchscript("script", Counter()), nn.ReLU(), nn.Linear(3, 2)), torch.randn(2, 4)
-    ),
-    "traced_part": lambda: Case(
-        nn.Sequential(torchscript("trace", norm_and_dropout(), images()), nn.Flatten(), nn.Linear(72, 5)), images()
-    ),
-    "scripted_model": lambda: Case(torchscript("script", nn.Sequential(norm_and_dropout(), nn.Flatten())), images()),
+    "without_batch": lambda: stack(torch.randn(1, 8, 8), nn.Conv2d(1, 2, 3), nn.ReLU()),
+    "scripted_part": lambda: stack(images(), scripted(norm_and_dropout()), nn.Flatten(), nn.Linear(72, 5)),
+    "scripted_counter": lambda: stack(torch.randn(2, 4), scripted(Counter()), nn.ReLU(), nn.Linear(3, 2)),
+    "traced_part": lambda: stack(images(), traced(norm_and_dropout(), images()), nn.Flatten(), nn.Linear(72, 5)),
+    "scripted_model": lambda: Case(scripted(nn.Sequential(norm_and_dropout(), nn.Flatten())), images()),
 }
 SAMPLE = ("reused_relu", "inplace_functions", "tuple_output", "batch_norm", "lstm", "scripted_part")
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mnistviz.animate import palette
 from mnistviz.animate.palette import INKS, PAPER
-from mnistviz.errors import MnistvizError, choose
+from mnistviz.errors import choose, refuse
 from mnistviz.show.scales import Scale, array, short
 
 FONTS = Path(matplotlib.get_data_path(), "fonts", "ttf")
@@ -24,6 +24,7 @@ FINE = 4  # lines are drawn this many times larger, then averaged, which makes t
 # are shares; ("patch" | "kernel" | "products", layer, channel, y, x, i, row, column) one entry of a ledger, ("sum" |
 # "others", layer, channel, y, x, i) the products of input channel i, or of all others, together.
 Source = tuple[str | int, ...]
+Sources = Sequence[Source]
 Point = tuple[float, float]
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 
@@ -87,8 +88,8 @@ class Canvas:
         maps: Any,
         scale: Scale | None,
         zoom: int,
-        sources: Sequence[Source] = (),
-        columns: int | None = None,
+        sources: Sources = (),
+        columns: int = 0,
         gap: int = 4,
     ) -> None:
         """Draw maps (K, H, W) in rows of `columns`, every value a square of `zoom` pixels."""
@@ -202,8 +203,7 @@ class Canvas:
 
 def ease(moves: int) -> list[float]:
     """Shares of a way, slow at both ends: the last is 1. `ease(1)` is `[1.0]`, a jump."""
-    if moves < 1:
-        raise MnistvizError("frames for a movement", given=moves, allowed="1 or more")
+    refuse(moves < 1, "frames for a movement", given=moves, allowed="1 or more")
     return [t * t * (3 - 2 * t) for t in np.linspace(0, 1, moves + 1)[1:].tolist()]
 
 

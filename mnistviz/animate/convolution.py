@@ -26,20 +26,17 @@ def convolution(trace: Trace, layer: str = "conv1", channel: int | None = None, 
     trace.one_digit()
     step = trace[layer]
     if step.kind != "Conv2d":
-        allowed = list(trace.of_kind("Conv2d")) or "none here"
-        raise MnistvizError(f"{layer!r} is a {step.kind} and slides no kernel", allowed=allowed)
+        others = trace.of_kind("Conv2d") or "none here"
+        raise MnistvizError(f"{layer!r} is a {step.kind} and slides no kernel", allowed=others)
     sides = step.weights["weight"].shape[2:]
     if max(sides) > 5:
-        raise MnistvizError(
-            f"the kernels of {layer!r} are too large to write out", given=times(sides), allowed="up to 5×5"
-        )
+        problem = f"the kernels of {layer!r} are too large to be written out"
+        raise MnistvizError(problem, given=times(sides), allowed="up to 5×5")
     out = array(step.result[0])
     shown = int(out.clip(0).std((1, 2)).argmax()) if channel is None else channel
     ledger(trace, layer, shown, 0, 0)  # a channel that is not there is an error now, not at the first frame
-    alt = (
-        f"A {times(sides)} kernel slides over the input of {layer}; beside it the products of each position, "
-        f"their sum, the bias, and the map of channel {shown} as it fills."
-    )
+    beside = f"the products of each position, their sum, the bias, and the map of channel {shown} as it fills"
+    alt = f"A {times(sides)} kernel slides over the input of {layer}; beside it {beside}."
     stage = _Stage(trace, layer, shown)
     return Film(lambda: stage.frames(frames), alt, poster=400)
 
@@ -86,8 +83,8 @@ class _Stage:
             name += ", border 0" if mode == "zeros" else f", border {mode}"
         canvas.text(EDGE, TOP - 4, name, anchor="ls")
         canvas.text(right, TOP - 4, f"output, channel {self.channel}", anchor="ls")
-        source = ("padded", self.layer, 0, self.input_channel)
-        canvas.maps(EDGE, TOP, self.before[None], self.input_scale, self.zoom, [source])
+        claimed = [("padded", self.layer, 0, self.input_channel)]
+        canvas.maps(EDGE, TOP, self.before[None], self.input_scale, self.zoom, claimed)
         canvas.fill(right, TOP, wide * self.zoom, high * self.zoom, "shade")
         below = TOP + max(self.before.shape[0], high) * self.zoom + 16
         if self.input_scale:
@@ -128,7 +125,7 @@ class _Stage:
             for i, j in np.ndindex(high, wide):
                 value, right, middle = float(numbers[i, j]), left + (j + 1) * cell - 8, top + i * line + line // 2
                 ink = "faint" if value == 0 else "orange" if value > 0 else "blue"
-                text, source = rounded(value, 2), (name, *unit, i, j)
+                text, source = rounded(value, 2) if value else "0", (name, *unit, i, j)
                 sheet.number(right, middle, value, source, text, size=size, ink=ink, anchor="rm")
             sheet.text(left + wide * cell // 2, top + high * line + 13, sign, 20, "ink", "mm", bold=True)
             top += high * line + 26
@@ -141,6 +138,6 @@ class _Stage:
         rows.append(("= output", account.recorded, (self.layer, 0, self.channel, y, x)))
         right = left + wide * cell - 8
         for k, (name, value, place) in enumerate(rows):
-            at, last = top - 6 + 26 * k, k == len(rows) - 1
+            at, last, text = top - 6 + 26 * k, k == len(rows) - 1, rounded(value, 2) if value else "0"
             sheet.text(right - 82, at, name, 17, "ink" if last else "faint", "rm", bold=last)
-            sheet.number(right, at, value, place, rounded(value, 2), size=18, anchor="rm", bold=last)
+            sheet.number(right, at, value, place, text, size=18, anchor="rm", bold=last)

@@ -15,8 +15,7 @@ from mnistviz.show.picture import percent
 
 HIGH, TOP = 660, 96
 FIELD = (EDGE, TOP, 640, 510)  # x, y, width, height of the plane
-RIGHT = FIELD[0] + FIELD[2]  # its edge
-SIDE = RIGHT + 40  # of what stands beside it
+SIDE = FIELD[0] + FIELD[2] + 40  # where what stands beside it begins
 DOT = np.array([[0, 1, 1, 1, 0], [1, 1, 1, 1, 1], [1, 1, 1, 1, 1], [1, 1, 1, 1, 1], [0, 1, 1, 1, 0]], bool)
 
 
@@ -31,10 +30,9 @@ def embedding_evolution(moments: Sequence[Moment], labels: Labels, *, ms: int = 
     known = np.array([-1 if label is None else label for label in labels])
     places, held = plane(moments)
     count, classes = int((known >= 0).sum()), len(np.unique(known[known >= 0]))
-    alt = (
-        f"{count:,} digits as coloured points while a network learns for {moments[-1].step} steps: one cloud becomes "
-        f"{classes} groups; {percent(right[0])} are read rightly at first, {percent(right[-1])} in the end."
-    )
+    points = f"{count:,} digits as coloured points while a network learns for {moments[-1].step} steps"
+    answers = f"{percent(right[0])} are read rightly at first, {percent(right[-1])} in the end"
+    alt = f"{points}: one cloud becomes {classes} groups; {answers}."
     layer = moments[0].trace[moments[0].trace.last_linear()]
     about = f"{count:,} digits, {layer.input[0].numel():,} numbers each, on two directions that hold {percent(held)}"
     steps = [moment.step for moment in moments]
@@ -58,7 +56,6 @@ def _frames(
     steps: list[int], places: list[np.ndarray], labels: np.ndarray, right: list[float], about: str, ms: int
 ) -> Iterator[Frame]:
     canvas = Canvas(WIDE, HIGH)
-    area = (SIDE + 44, TOP + 70, WIDE - EDGE - SIDE - 50, 130)
     canvas.text(SIDE, TOP + 20, "answers that are right", 18)
     canvas.text(SIDE, TOP + 300, "the true digit", 18)
     for d in range(10):
@@ -70,7 +67,7 @@ def _frames(
         heading = f"Ten kinds of digits come apart: step {steps[n]} of {steps[-1]}"
         title(canvas, heading, "each point is a digit as the last hidden layer sees it")
         canvas.fill(FIELD[0] - 20, FIELD[1] - 14, FIELD[2] + 40, FIELD[3] + 30)  # labels reach over the edge
-        chart(canvas, area, steps, right, n)
+        chart(canvas, (SIDE + 44, TOP + 70, WIDE - EDGE - SIDE - 50, 130), steps, right, n)
         canvas.fill(SIDE, TOP + 216, WIDE - SIDE, 30)
         canvas.number(SIDE, TOP + 216, right[n], ("right",), percent(right[n]), size=22, bold=True)
         classes = np.unique(labels[labels >= 0])
@@ -85,6 +82,6 @@ def _frames(
         for x, y in dots[labels < 0].tolist():
             canvas.box(x - 5, y - 5, 11, 11)
             canvas.rule(x - 2, y - 2, 5, 5, "ink")
-            inward, anchor = (x + 14, "lm") if x < RIGHT - 80 else (x - 14, "rm")
+            inward, anchor = (x + 14, "lm") if x < SIDE - 120 else (x - 14, "rm")
             canvas.text(inward, y, "yours", 18, "ink", anchor, bold=True)
         yield canvas.frame(ms if n else 1000, n)

@@ -43,8 +43,8 @@ class Film:
         """The frames; one of another size, or that stands for no possible time, is an error that names it."""
         size, frames = None, self._draw()
         if self.poster:
-            frames = list(frames)
-            frames = [*(replace(last, ms=self.poster) for last in frames[-1:]), *frames]
+            drawn = list(frames)
+            frames = [replace(frame, ms=self.poster) for frame in drawn[-1:]] + drawn
         for number, frame in enumerate(frames):
             size = size or frame.pixels.shape
             if frame.pixels.shape != size:
@@ -76,7 +76,9 @@ class Film:
         _check_time(hold, "the hold of the last frame")
         with closing(Log(progress)) as log:
             frames = list(Film(lambda: self._watched(path.name, log), self.alt, self.poster))
-            stored = _without_repeats([*frames[:-1], replace(frames[-1], ms=max(frames[-1].ms, hold))])
+            held = [*frames[:-1], replace(frames[-1], ms=max(frames[-1].ms, hold))]
+            runs = [list(run) for _, run in groupby(held, lambda frame: frame.pixels.tobytes())]
+            stored = [replace(run[0], ms=sum(frame.ms for frame in run)) for run in runs]  # repeats are stored as one
             for frame in stored:
                 _check_time(frame.ms, "a picture that does not change")
             content = _mp4(stored) if kind == "MP4" else _through_pillow(stored, kind, plays, self.alt)
@@ -145,8 +147,7 @@ def keyframes(durations: list[int], count: int) -> list[int]:
     """Which frames tell the film in `count` pictures: those that stand longest, and always the last."""
     last, median = len(durations) - 1, sorted(durations)[len(durations) // 2]
     standing = [i for i in range(last) if durations[i] > median]
-    if len(standing) < 2:  # an even pace: any frame is as good as another
-        standing = list(range(last))
+    standing = standing if len(standing) > 1 else list(range(last))  # an even pace: any is as good as another
     if len(standing) > count - 1:  # more than fit: spread over the film
         standing = [standing[round(k * (len(standing) - 1) / max(count - 2, 1))] for k in range(count - 1)]
     return sorted({*standing, last})
@@ -181,12 +182,6 @@ def _mp4(frames: list[Frame]) -> bytes:
             for _ in range(frame.ms // pace):
                 file.write_frame(PALETTE[even])
     return buffer.getvalue()
-
-
-def _without_repeats(frames: list[Frame]) -> list[Frame]:
-    """Neighbours that look the same as one frame, which stands as long as they do together."""
-    groups = [list(group) for _, group in groupby(frames, lambda frame: frame.pixels.tobytes())]
-    return [replace(group[0], ms=sum(frame.ms for frame in group)) for group in groups]
 
 
 def _read_back(content: bytes, path: Path, durations: list[int]) -> None:

@@ -21,11 +21,8 @@ def forward_propagation(trace: Trace, *, frames: int = 8) -> Film:
     What only changes the form of its input, or does nothing outside training, is named and not drawn again.
     """
     trace.one_digit()
-    answer = int(softmax(trace)[0].argmax())
-    alt = (
-        f"A digit goes through {', '.join(_shown(trace))}: all maps of every layer light up, then ten probabilities; "
-        f"the answer is {answer}."
-    )
+    end = f"then ten probabilities; the answer is {softmax(trace)[0].argmax()}"
+    alt = f"A digit goes through {', '.join(_shown(trace))}: all maps of every layer light up, {end}."
     return Film(lambda: _frames(trace, frames), alt, poster=400)
 
 
@@ -74,10 +71,10 @@ def _digit(canvas: Canvas, trace: Trace, key: str = "") -> None:
         field = receptive_field(trace, key, *(n // 2 for n in trace[key].result.shape[2:]))
     except MnistvizError:  # a network with parts that are no modules
         return
-    high, wide = field.height, field.width
-    canvas.box(EDGE + field.left * zoom, top + field.top * zoom, wide * zoom, high * zoom, thick=2)
+    x, y = EDGE + field.left * zoom, top + field.top * zoom
+    canvas.box(x, y, field.width * zoom, field.height * zoom, thick=2)
     canvas.text(EDGE, TOP + 196, "one value here sees", 15, "faint")
-    canvas.text(EDGE, TOP + 216, f"{times((high, wide))} of its pixels", 15, "faint")
+    canvas.text(EDGE, TOP + 216, f"{times((field.height, field.width))} of its pixels", 15, "faint")
 
 
 def _about(step: Step) -> str:

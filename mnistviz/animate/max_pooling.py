@@ -29,15 +29,12 @@ def max_pooling(trace: Trace, layer: str | None = None, channel: int | None = No
     layer = layer or pools[0]
     pool_winners(trace, layer)  # an error if it is none
     step, out = trace[layer], array(trace[layer].result[0])
-    dilation = step.settings["dilation"]
-    if pair(dilation) != (1, 1):
-        raise MnistvizError(f"the windows of {layer!r} have gaps", given=f"dilation {dilation}")
+    if pair(step.settings["dilation"]) != (1, 1):
+        raise MnistvizError(f"the windows of {layer!r} have gaps", given=f"dilation {step.settings['dilation']}")
     shown = int(out.std((1, 2)).argmax()) if channel is None else channel
     one_of(f"channel in {layer!r}", shown, len(out))
-    alt = (
-        f"Windows slide over channel {shown} of {sizes(step.inputs)}; of each, the largest value goes into a map of "
-        f"{times(out.shape[1:])}."
-    )
+    windows = f"Windows slide over channel {shown} of {sizes(step.inputs)}"
+    alt = f"{windows}; of each, the largest value goes into a map of {times(out.shape[1:])}."
     stage = _Stage(trace, layer, shown)
     return Film(lambda: stage.frames(frames), alt, poster=400)
 
@@ -60,14 +57,13 @@ class _Stage:
 
     def frames(self, moves: int) -> Iterator[Frame]:
         canvas, (rows, columns) = self._background(), self.after.shape
-        stops = spaced(columns, max(moves // 2, 1))
         for y, x in np.ndindex(rows, columns):
             if y == self.slow and (x % max(1, 8 // moves) == 0 or x == self.peak):
                 yield self._position(canvas, y, x, 400)
                 for way in ease(max(1, moves // 2)) if abs(x - self.peak) <= 1 else ():
                     yield self._position(canvas, y, x, 60, way)
             self._hand_on(canvas, y, x)
-            if y != self.slow and x in stops:
+            if y != self.slow and x in spaced(columns, max(moves // 2, 1)):
                 yield self._position(canvas, y, x, 60)
         yield self._position(canvas, self.slow, self.peak, 1500)
 
@@ -75,15 +71,15 @@ class _Stage:
         """What stays: words, the input, the scale."""
         canvas, (high, wide) = Canvas(WIDE, 540), self.after.shape
         window = times(pair(self.step.settings["kernel_size"]))
-        change = f"{times(self.before.shape)} in, {times(self.after.shape)} out"
-        below = f"channel {self.channel}: {change}; no weights, only a choice"
-        title(canvas, f"{self.layer}: each {window} window hands on its largest value", below)
+        change = f"channel {self.channel}: {times(self.before.shape)} in, {times(self.after.shape)} out"
+        heading = f"{self.layer}: each {window} window hands on its largest value"
+        title(canvas, heading, f"{change}; no weights, only a choice")
         canvas.text(EDGE, TOP - 4, "before", anchor="ls")
         canvas.text(self.right, TOP - 4, "after", anchor="ls")
         canvas.maps(EDGE, TOP, self.before[None], self.scale, self.small, [("into", self.layer, 0, self.channel)])
         canvas.fill(self.right, TOP, wide * self.large, high * self.large, "shade")
-        under = TOP + self.before.shape[0] * self.small + 16
-        canvas.scale(EDGE, under, self.scale, words="the same scale for both maps")
+        below = TOP + self.before.shape[0] * self.small + 16
+        canvas.scale(EDGE, below, self.scale, words="the same scale for both maps")
         footer(canvas, "Green corners mark the winners: which pixel won is read from the recorded pass.")
         return canvas
 

@@ -30,10 +30,11 @@ class _Block:
     """The digit, or the result of a step: maps stacked slanting to the back, or a column of cells if it is flat."""
 
     def __init__(self, trace: Trace, index: int | None, zoom: int, depth: float) -> None:
-        self.key, self.scale, result, self.zoom, self.depth = "input", None, trace.input, zoom, depth
+        self.key, self.scale, result = "input", None, trace.input
         if index is not None:
             self.key, result = trace.keys[index], trace.steps[index].result
             self.scale = Scale.over([result])
+        self.zoom, self.depth = zoom, depth
         self.flat, self.values = result.ndim != 4, as_maps(result[0])
         count, high, wide = self.values.shape
         if self.flat:
@@ -111,9 +112,8 @@ def _frames(trace: Trace, moves: int) -> Iterator[Frame]:
 
 def _about(step: Step) -> str:
     low, high = float(step.result.min()), float(step.result.max())
-    weights = f"{step.parameters:,} weights" if step.parameters else "no weights"
     numbers = f"{step.result[0].numel():,} numbers from {short(low)} to {short(high)}"
-    return f"{sizes(step.output)}: {numbers}; {weights}"
+    return f"{sizes(step.output)}: {numbers}; {f'{step.parameters:,}' if step.parameters else 'no'} weights"
 
 
 def _fitting(trace: Trace, stages: list[list[int]]) -> tuple[int, float, int]:

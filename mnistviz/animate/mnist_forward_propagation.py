@@ -9,15 +9,14 @@ from mnistviz.animate.canvas import Canvas, Frame, Point, coverage, ease
 from mnistviz.animate.film import Film
 from mnistviz.animate.palette import RAMPS
 from mnistviz.animate.stage import EDGE, WIDE, as_maps, footer, input_scale, softmax, sources, title
-from mnistviz.errors import MnistvizError
+from mnistviz.errors import refuse
 from mnistviz.look.paths import Stop, flow, winning_path
 from mnistviz.look.trace import Trace, sizes
 from mnistviz.show.picture import percent
 from mnistviz.show.scales import Scale, array, short
 
 HIGH, TOP, BOTTOM = 620, 108, 548  # of the field between title and footer
-MAPS = 7  # of a layer that are on stage
-SIDE, INPUT_SIDE, SCORE_SIDE = 56, 84, 26  # of a map, of the digit, of a score
+MAPS, SIDE, INPUT_SIDE, SCORE_SIDE = 7, 56, 84, 26  # maps of a layer on stage; the sides of one, the digit, a score
 ANSWER = 124  # pixels at the right for digits and bars
 THICKEST, LINKS = 5.0, 70  # pixels of the strongest link of a gap, and how many are drawn at most
 
@@ -30,10 +29,9 @@ def mnist_forward_propagation(trace: Trace, *, frames: int = 8) -> Film:
     """
     trace.one_digit()
     path = winning_path(trace)
-    alt = (
-        f"A digit, maps of {len(trace.stages()) - 1} stages, the links between them coloured by what flowed, ten "
-        f"scores; the answer is {path[0].unit[0]}, and a green path leads from it back to pixel {path[-1].unit[1:]}."
-    )
+    stages, links = len(trace.stages()) - 1, "the links between them coloured by what flowed"
+    way = f"a green path leads from it back to pixel {path[-1].unit[1:]}"
+    alt = f"A digit, maps of {stages} stages, {links}, ten scores; the answer is {path[0].unit[0]}, and {way}."
     return Film(lambda: _Stage(trace, path).frames(frames), alt, poster=400)
 
 
@@ -167,11 +165,9 @@ class _Stage:
             y = round(column.middle(k))
             canvas.text(x + 14, y, str(k), 20, "ink" if k == best else "faint", "mm", bold=k == best)
             canvas.bar(x + 28, y - 8, 84, 16, float(share) * grown, "blue" if k == best else "grey")
-        if grown == 1:
-            text, source = percent(float(shares[best])), ("probability", 0, best)
-            canvas.number(
-                x + 70, round(column.middle(best)) + 20, shares[best], source, text, size=16, anchor="mm", bold=True
-            )
+            if grown == 1 and k == best:
+                source = ("probability", 0, k)
+                canvas.number(x + 70, y + 20, share, source, percent(share), size=16, anchor="mm", bold=True)
 
     def _light_up(self, canvas: Canvas, moves: int) -> Iterator[Frame]:
         """The winning path, from the score back to the pixel."""
@@ -190,8 +186,7 @@ class _Stage:
                 yield sheet.frame(50)
             canvas.line(whole, "accent", 3, halo=True)
             column.ring(canvas, unit)
-        last, unit = stops[-1]
-        last.ring(canvas, unit)
+        stops[-1][0].ring(canvas, pixel.unit)
         place = f"pixel row {pixel.unit[1]}, column {pixel.unit[2]}"
         title(canvas, heading, f"it ends at {place}, whose value is {short(pixel.value)}")
         yield canvas.frame(2500)
@@ -200,8 +195,7 @@ class _Stage:
 def _flow(trace: Trace, stages: list[list[int]], k: int) -> np.ndarray:
     """What each channel of stage k−1 gave each of stage k; of a map that was flattened, its values together."""
     mixing = [trace.keys[i] for i in stages[k] if trace.steps[i].kind in ("Conv2d", "Linear")]
-    if not mixing:
-        raise MnistvizError("a stage of this network mixes nothing", given=[trace.keys[i] for i in stages[k]])
+    refuse(not mixing, "a stage of this network mixes nothing", given=[trace.keys[i] for i in stages[k]])
     flows = array(flow(trace, mixing[0]))
     before = trace.input if k == 0 else trace.steps[trace.result_of(stages[k - 1])].result
     return flows.reshape(len(flows), before.shape[1], -1).sum(2)

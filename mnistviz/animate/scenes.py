@@ -3,53 +3,34 @@
 import math
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 
 import torch
 from torch import nn
 
-from mnistviz.animate.convolution import convolution
-from mnistviz.animate.embedding_evolution import embedding_evolution
 from mnistviz.animate.film import Film
-from mnistviz.animate.forward_propagation import forward_propagation
-from mnistviz.animate.forward_propagation_demo import forward_propagation_demo
-from mnistviz.animate.max_pooling import max_pooling
-from mnistviz.animate.mnist_data_flow import mnist_data_flow
-from mnistviz.animate.mnist_forward_propagation import mnist_forward_propagation
-from mnistviz.animate.training_replay import training_replay
-from mnistviz.errors import MnistvizError, choose
+from mnistviz.errors import choose, refuse
 from mnistviz.learn import models, recipes
 from mnistviz.learn.checkpoint import load_model, read_card
 from mnistviz.learn.data import Digits, load_digits
 from mnistviz.learn.train import fit
-from mnistviz.look.capture import capture
+from mnistviz.look.capture import record
 from mnistviz.look.diary import Timelapse
-from mnistviz.look.trace import Trace
 
 PROBES = (0, 1, 8, 18, 61)  # of MNIST's test digits, to be watched in training: two easy ones, three that take longer
 JUDGED = 1_000  # test digits that are looked at in a training
-
-
-def record(model: nn.Module, digit: Digits) -> Trace:
-    """`record(model, digits.test[0])`: the trace of one digit."""
-    with capture(model) as trace, torch.no_grad():
-        model(digit.pixels)
-    return trace
 
 
 def example(of: int) -> Digits:
     """`example(7)`: the first 7 among MNIST's test digits."""
     test = load_digits("mnist").test
     labels = test.known_labels().tolist()
-    if of not in labels:
-        raise MnistvizError("no such digit", given=of, allowed="0 to 9")
+    refuse(of not in labels, "no such digit", given=of, allowed="0 to 9")
     return test[labels.index(of)]
 
 
 def trained(model: str, images: int = 12_000, looks: int = 48, epochs: int = 2) -> tuple[nn.Module, Timelapse]:
-    """`network, lapse = trained("deep")`: a training to be shown; short, for a film and not for a prize.
-
-    Of a file with weights it takes the architecture, from its card.
-    """
+    """`network, lapse = trained("deep")`: a short training, of an architecture or that on the card of a file."""
     architecture = model if model in models.MODELS else read_card(model)["architecture"]
     train = load_digits("mnist").train.sample(images)
     recipe = recipes.tuned(architecture).but(epochs=epochs)
@@ -61,9 +42,15 @@ def trained(model: str, images: int = 12_000, looks: int = 48, epochs: int = 2) 
     return network.cpu(), lapse
 
 
-def _one_pass(draw: Callable[..., Film], model: str, digit: Digits | None, frames: int) -> Film:
+def _draw(scene: str) -> Callable[..., Film]:
+    """A scene's function has the scene's name, and so has its file."""
+    return getattr(import_module(f"mnistviz.animate.{scene}"), scene)
+
+
+def _one_pass(scene: str, model: str, digit: Digits | None, frames: int) -> Film:
     """A scene of one forward pass: of a digit of yours, or else of a 7."""
-    return draw(record(load_model(model), example(7) if digit is None else digit), frames=frames)
+    trace = record(load_model(model), (example(7) if digit is None else digit).pixels)
+    return _draw(scene)(trace, frames=frames)
 
 
 def _demo(model: str, digit: Digits | None, frames: int) -> Film:
@@ -73,7 +60,7 @@ def _demo(model: str, digit: Digits | None, frames: int) -> Film:
     labels: list[int | None] = list(range(10))
     if digit is not None:
         digits, labels = [*digits, digit], [*labels, None]
-    return forward_propagation_demo([record(network, one) for one in digits], labels, frames=frames)
+    return _draw("forward_propagation_demo")([record(network, one.pixels) for one in digits], labels, frames=frames)
 
 
 def _training_replay(model: str, digit: Digits | None, frames: int) -> Film:
@@ -84,7 +71,7 @@ def _training_replay(model: str, digit: Digits | None, frames: int) -> Film:
         probes = Digits(torch.cat([digit.images, probes.images[1:]]), None, digit.source)
     watched = lapse.moments(network, probes.pixels)
     many = lapse.moments(network, judged.pixels, watched[0].trace.last_linear())
-    return training_replay(watched, many, judged.known_labels().tolist())
+    return _draw("training_replay")(watched, many, judged.known_labels().tolist())
 
 
 def _embedding_evolution(model: str, digit: Digits | None, frames: int) -> Film:
@@ -93,17 +80,17 @@ def _embedding_evolution(model: str, digit: Digits | None, frames: int) -> Film:
     labels: list[int | None] = judged.known_labels().tolist()
     if digit is not None:
         judged, labels = Digits(torch.cat([judged.images, digit.images]), None, judged.source), [*labels, None]
-    last = record(network, judged[0]).last_linear()
-    return embedding_evolution(lapse.moments(network, judged.pixels, last), labels)
+    last = record(network, judged[0].pixels).last_linear()
+    return _draw("embedding_evolution")(lapse.moments(network, judged.pixels, last), labels)
 
 
 SCENES: dict[str, Callable[[str, Digits | None, int], Film]] = {
-    "mnist_data_flow": partial(_one_pass, mnist_data_flow),
-    "forward_propagation": partial(_one_pass, forward_propagation),
+    "mnist_data_flow": partial(_one_pass, "mnist_data_flow"),
+    "forward_propagation": partial(_one_pass, "forward_propagation"),
     "forward_propagation_demo": _demo,
-    "mnist_forward_propagation": partial(_one_pass, mnist_forward_propagation),
-    "convolution": partial(_one_pass, convolution),
-    "max_pooling": partial(_one_pass, max_pooling),
+    "mnist_forward_propagation": partial(_one_pass, "mnist_forward_propagation"),
+    "convolution": partial(_one_pass, "convolution"),
+    "max_pooling": partial(_one_pass, "max_pooling"),
     "training_replay": _training_replay,
     "embedding_evolution": _embedding_evolution,
 }
@@ -116,6 +103,5 @@ def film(scene: str, model: str = "deep", digit: Digits | None = None, *, frames
     the model's architecture anew, for seconds; there a digit of yours is watched among the others.
     """
     make = choose("scene", scene, SCENES)
-    if frames < 1:
-        raise MnistvizError("frames for a movement", given=frames, allowed="1 or more; 8 is smooth")
+    refuse(frames < 1, "frames for a movement", given=frames, allowed="1 or more; 8 is smooth")
     return make(model, digit, frames)

@@ -39,24 +39,20 @@ def bars(
         canvas.text(x + 8, middle, str(d), 20, ink, "mm", bold=best)
         canvas.bar(x + 26, top + 4, width, pitch - 10, share * grown, "blue" if best else "grey")
         if grown == 1:
-            source = ("probability", 0, d)
-            canvas.number(
-                x + width + 33, middle, share, source, percent(share), size=17, ink=ink, anchor="lm", bold=best
-            )
+            source, style = ("probability", 0, d), {"size": 17, "ink": ink, "anchor": "lm", "bold": best}
+            canvas.number(x + width + 33, middle, share, source, percent(share), **style)
     if mark is not None:
         canvas.box(x - 2, y + mark * pitch + 1, 24, pitch - 4)
 
 
 def rounded(value: float, decimals: int) -> str:
-    """`rounded(-0.004, 2)` is `0.00`, without a sign; only what is exactly zero is `0`."""
-    return f"{round(float(value), decimals) + 0.0:.{decimals}f}".replace("-", "−") if value else "0"
+    """`rounded(-0.004, 2)` is `0.00`: no zero has a sign."""
+    return f"{round(float(value), decimals) + 0.0:.{decimals}f}".replace("-", "−")
 
 
 def softmax(trace: Trace) -> np.ndarray:
     """The probabilities a trace ends in, (N, 10); of a log-softmax they are the same."""
-    scores = array(trace.steps[-1].result)
-    powers = np.exp(scores - scores.max(1, keepdims=True))
-    return powers / powers.sum(1, keepdims=True)
+    return array(trace.steps[-1].result.double().softmax(1))
 
 
 def input_scale(trace: Trace) -> Scale | None:

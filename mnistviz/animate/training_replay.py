@@ -29,11 +29,9 @@ def training_replay(probes: Sequence[Moment], judged: Sequence[Moment], labels: 
         raise MnistvizError("the two rows of moments are not of the same steps", fix="take both from one Timelapse")
     same_layers([moment.trace for moment in probes])
     right, count = shares_right(judged, labels), sum(label is not None for label in labels)
-    alt = (
-        f"{len(probes[0].trace.input)} digits watched while a network learns for {probes[-1].step} steps: kernels, "
-        f"maps and probabilities; of {count:,} digits {percent(right[0])} are read rightly at first, "
-        f"{percent(right[-1])} in the end."
-    )
+    watched = f"{len(probes[0].trace.input)} digits watched while a network learns for {probes[-1].step} steps"
+    answers = f"of {count:,} digits {percent(right[0])} are read rightly at first, {percent(right[-1])} in the end"
+    alt = f"{watched}: kernels, maps and probabilities; {answers}."
     return Film(lambda: _frames(probes, right, count, ms), alt, poster=400)
 
 
@@ -71,10 +69,9 @@ def chart(canvas: Canvas, place: tuple[int, int, int, int], steps: list[int], ri
 
 def _frames(probes: Sequence[Moment], right: list[float], judged: int, ms: int) -> Iterator[Frame]:
     first, traces, steps = probes[0].trace, [m.trace for m in probes], [m.step for m in probes]
-    convolutions = first.of_kind("Conv2d")
-    if not convolutions:
-        raise MnistvizError("these traces hold no convolution", given=", ".join(first.keys))
-    conv, maps = next(iter(convolutions)), first.keys[first.result_of(first.stages()[0])]
+    convolutions = list(first.of_kind("Conv2d"))
+    some(convolutions, "convolutions in these traces")
+    conv, maps = convolutions[0], first.keys[first.result_of(first.stages()[0])]
     kernels = Scale.over([trace[conv].weight for trace in traces], "across inputs")
     values = Scale.over([trace[maps].result for trace in traces], "across inputs")
     variation = array(traces[-1][maps].result).std((0, 2, 3))  # in the end
@@ -127,5 +124,5 @@ def _bars(canvas: Canvas, x: int, y: int, shares: np.ndarray, d: int) -> None:
         canvas.fill(x + k * 21, y + 4, 16, 48, "shade")
         canvas.fill(x + k * 21, y + 4 + 48 - high, 16, high, "blue" if k == best else "grey")
     canvas.text(x + 228, y + 28, str(best), 26, "ink", "lm", bold=True)
-    text, source = percent(float(shares[best])), ("probability", d, best)
-    canvas.number(x + 258, y + 29, shares[best], source, text, size=16, ink="faint", anchor="lm")
+    share, source = shares[best], ("probability", d, best)
+    canvas.number(x + 258, y + 29, share, source, percent(share), size=16, ink="faint", anchor="lm")

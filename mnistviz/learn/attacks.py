@@ -27,14 +27,10 @@ class Attack:
     random_start: bool = False
 
     def __post_init__(self) -> None:
-        whole = isinstance(self.steps, int) and self.steps >= 1
-        check(
-            "attack setting",
-            self,
-            epsilon=(0 <= self.epsilon <= 1, "0 to 1, in pixels that run from 0 to 1"),
-            steps=(whole, "a whole number, 1 or more"),
-            step=(self.step is None or 0 < self.step < math.inf, "more than 0"),
-        )
+        kind = "attack setting"
+        check(kind, self, "epsilon", lambda x: 0 <= x <= 1, "0 to 1, in pixels that run from 0 to 1")
+        check(kind, self, "steps", lambda n: isinstance(n, int) and n >= 1, "a whole number, 1 or more")
+        check(kind, self, "step", lambda x: x is None or 0 < x < math.inf, "more than 0")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The same pictures, changed against the model, (N, 1, 28, 28) in [0, 1]."""

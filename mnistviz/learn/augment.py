@@ -29,17 +29,14 @@ class Augment:
     mixup: float = 0.0  # alpha of Beta(alpha, alpha); labels become ten probabilities
 
     def __post_init__(self) -> None:
-        check(
-            "augmentation setting",
-            self,
-            rotation=(0 <= self.rotation <= 180, "0 to 180 degrees"),
-            shift=(0 <= self.shift <= 1, "0 to 1, a fraction of the picture"),
-            zoom=(0 <= self.zoom < 1, "0 up to but not including 1"),
-            crop=(self.crop[0] >= 1 and 0 <= self.crop[1] <= 1, "(side ≥ 1, probability)"),
-            elastic=(self.elastic[0] >= 0 and self.elastic[1] > 0, "(pixels ≥ 0, smoothness > 0)"),
-            cutout=(self.cutout[0] >= 0 and 0 <= self.cutout[1] <= 1, "(side ≥ 0, probability)"),
-            mixup=(self.mixup >= 0, "0 or more"),
-        )
+        kind = "augmentation setting"
+        check(kind, self, "rotation", lambda x: 0 <= x <= 180, "0 to 180 degrees")
+        check(kind, self, "shift", lambda x: 0 <= x <= 1, "0 to 1, a fraction of the picture")
+        check(kind, self, "zoom", lambda x: 0 <= x < 1, "0 up to but not including 1")
+        check(kind, self, "crop", lambda x: x[0] >= 1 and 0 <= x[1] <= 1, "(side ≥ 1, probability)")
+        check(kind, self, "elastic", lambda x: x[0] >= 0 and x[1] > 0, "(pixels ≥ 0, smoothness > 0)")
+        check(kind, self, "cutout", lambda x: x[0] >= 0 and 0 <= x[1] <= 1, "(side ≥ 0, probability)")
+        check(kind, self, "mixup", lambda x: x >= 0, "0 or more")
 
     def __call__(self, x: Tensor, y: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         grid = self._grid(x, generator)
@@ -92,13 +89,8 @@ class Augment:
         n, _, h, w = x.shape
         side, probability = self.cutout
         draw = torch.rand(3, n, generator=generator, device=x.device)
-        top = (draw[0] * (h + 1 - side)).floor().view(n, 1, 1)
-        left = (draw[1] * (w + 1 - side)).floor().view(n, 1, 1)
-        row = torch.arange(h, device=x.device).view(1, h, 1)
-        column = torch.arange(w, device=x.device).view(1, 1, w)
-        hole = (row >= top) & (row < top + side) & (column >= left) & (column < left + side)
-        hole &= (draw[2] < probability).view(n, 1, 1)
-        return (~hole).unsqueeze(1).to(x.dtype)
+        hole = squares(x, (draw[0] * (h + 1 - side)).floor(), (draw[1] * (w + 1 - side)).floor(), side)
+        return (~(hole & (draw[2] < probability).view(n, 1, 1, 1))).to(x.dtype)
 
     def _mix(self, x: Tensor, y: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """Blend each image and label with another of the batch; the share comes from Beta(alpha, alpha)."""
@@ -108,12 +100,17 @@ class Augment:
         b = torch._standard_gamma(alpha, generator=generator)
         share = (a / (a + b)).nan_to_num(0.5)  # both gammas can underflow when alpha is tiny
         partner = torch.randperm(n, generator=generator, device=x.device)
-        onehot = F.one_hot(y, 10).to(x.dtype)
-        image_share = share.view(n, 1, 1, 1)
-        return (
-            image_share * x + (1 - image_share) * x[partner],
-            share.view(n, 1) * onehot + (1 - share.view(n, 1)) * onehot[partner],
-        )
+        labels, of_image, of_label = F.one_hot(y, 10).to(x.dtype), share.view(n, 1, 1, 1), share.view(n, 1)
+        images = of_image * x + (1 - of_image) * x[partner]
+        return images, of_label * labels + (1 - of_label) * labels[partner]
+
+
+def squares(x: Tensor, top: Tensor, left: Tensor, side: int) -> Tensor:
+    """True inside each picture's own square, (N, 1, H, W)."""
+    row = torch.arange(x.shape[2], device=x.device).view(1, 1, -1, 1)
+    column = torch.arange(x.shape[3], device=x.device).view(1, 1, 1, -1)
+    top, left = top.view(-1, 1, 1, 1), left.view(-1, 1, 1, 1)
+    return (row >= top) & (row < top + side) & (column >= left) & (column < left + side)
 
 
 @cache

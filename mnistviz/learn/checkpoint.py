@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from mnistviz import project
-from mnistviz.errors import MnistvizError
+from mnistviz.errors import MnistvizError, refuse
 from mnistviz.learn import models
 from mnistviz.learn.data import Digits
 from mnistviz.learn.history import Fit
@@ -28,10 +28,8 @@ BUFFERS = ("running_mean", "running_var", "num_batches_tracked")  # numbers that
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
     """A copy of the state dict on the CPU, laid out plainly: what is saved is the same for every device."""
-    return {
-        name: value.detach().cpu().contiguous(memory_format=torch.contiguous_format).clone()
-        for name, value in model.state_dict().items()
-    }
+    state, plain = model.state_dict(), {"memory_format": torch.contiguous_format}
+    return {name: value.detach().cpu().contiguous(**plain).clone() for name, value in state.items()}
 
 
 def save_model(path: str | Path, state: dict[str, Tensor], card: dict[str, Any]) -> dict[str, Any]:
@@ -76,27 +74,21 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     content = _read(path)
     if path.with_suffix(".json").exists():
         expected, actual = read_card(path).get("sha256"), hashlib.sha256(content).hexdigest()
-        if expected != actual:
-            raise MnistvizError(
-                f"{name} is not the file its card describes (damaged, truncated or replaced)",
-                given=f"sha256 {actual[:16]}…, {len(content):,} bytes",
-                allowed=f"sha256 {str(expected)[:16]}…",
-                fix="restore both files together, or train again",
-            )
+        what = f"{name} is not the file its card describes (damaged, truncated or replaced)"
+        given, allowed = f"sha256 {actual[:16]}…, {len(content):,} bytes", f"sha256 {str(expected)[:16]}…"
+        fix = "restore both files together, or train again"
+        refuse(expected != actual, what, given=given, allowed=allowed, fix=fix)
     state = _from_bytes(content, path)
     own = model.state_dict()
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise MnistvizError(f"{name} does not hold a state dict", given=type(state).__name__)
-    given, wanted = ({key: tuple(tensor.shape) for key, tensor in part.items()} for part in (state, own))
-    wrong = [key for key in given.keys() | wanted.keys() if given.get(key) != wanted.get(key)]
+    shapes, wanted = ({key: tuple(tensor.shape) for key, tensor in part.items()} for part in (state, own))
+    wrong = sorted((key for key in shapes.keys() | wanted.keys() if shapes.get(key) != wanted.get(key)), key=str)
     if wrong:
-        key = min(wrong, key=str)
-        raise MnistvizError(
-            f"{name} belongs to another architecture ({len(wrong)} tensors differ)",
-            given=f"{key}: {given.get(key, 'nothing')}",
-            allowed=f"{key}: {wanted.get(key, 'nothing')}",
-            fix="load it with load_model, which reads the architecture from the card",
-        )
+        given, allowed = (f"{wrong[0]}: {part.get(wrong[0], 'nothing')}" for part in (shapes, wanted))
+        what = f"{name} belongs to another architecture ({len(wrong)} tensors differ)"
+        fix = "load it with load_model, which reads the architecture from the card"
+        raise MnistvizError(what, given=given, allowed=allowed, fix=fix)
     model.load_state_dict(state)
 
 
@@ -231,9 +223,8 @@ def _from_bytes(content: bytes, path: Path) -> Any:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can make the reader raise anything
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise MnistvizError(
-            f"{project.shown(path)} is not a file of tensors: refused",
-            given=f"{len(content):,} bytes; {reason[:120]}",
-            allowed="a state dict saved by torch, whole, with no code in it",
-            fix="get the file again from where it came, or train again",
-        ) from error
+        what = f"{project.shown(path)} is not a file of tensors: refused"
+        given = f"{len(content):,} bytes; {reason[:120]}"
+        allowed = "a state dict saved by torch, whole, with no code in it"
+        fix = "get the file again from where it came, or train again"
+        raise MnistvizError(what, given=given, allowed=allowed, fix=fix) from error

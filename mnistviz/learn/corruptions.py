@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mnistviz.errors import MnistvizError, choose
+from mnistviz.learn.augment import squares
 from mnistviz.learn.data import Digits
 from mnistviz.learn.evaluate import measure
 
@@ -32,29 +33,22 @@ def _signs(x: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randint(0, 2, (len(x),), generator=generator) * 2.0 - 1
 
 
-def _warped(x: Tensor, rows: Tensor) -> Tensor:
+def _map(x: Tensor, *numbers: Tensor | float) -> Tensor:
     """Each picture through its own (2, 3) map from where a pixel comes, in units of half the picture."""
+    rows = torch.stack([torch.as_tensor(number).expand(len(x)) for number in numbers], 1).view(-1, 2, 3)
     grid = F.affine_grid(rows, list(x.shape), align_corners=False)
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
-def _map(x: Tensor, a: Tensor | float, b: Tensor | float, c: Tensor | float, d: Tensor | float) -> Tensor:
-    rows = torch.zeros(len(x), 2, 3)
-    rows[:, 0, 0], rows[:, 0, 1], rows[:, 1, 0], rows[:, 1, 1] = a, b, c, d  # type: ignore[assignment]
-    return _warped(x, rows)
-
-
 def _rotate(x: Tensor, s: int, g: torch.Generator) -> Tensor:
     angle = _signs(x, g) * math.radians(10 * s)
-    return _map(x, angle.cos(), -angle.sin(), angle.sin(), angle.cos())
+    return _map(x, angle.cos(), -angle.sin(), 0.0, angle.sin(), angle.cos(), 0.0)
 
 
 def _shift(x: Tensor, s: int, g: torch.Generator) -> Tensor:
     """By 1.4 pixels for each degree of strength, in any direction."""
     angle = torch.rand(len(x), generator=g) * 2 * math.pi
-    rows = torch.eye(2, 3).repeat(len(x), 1, 1)
-    rows[:, 0, 2], rows[:, 1, 2] = angle.cos() * 0.1 * s, angle.sin() * 0.1 * s
-    return _warped(x, rows)
+    return _map(x, 1.0, 0.0, angle.cos() * 0.1 * s, 0.0, 1.0, angle.sin() * 0.1 * s)
 
 
 def _blur(x: Tensor, s: int, g: torch.Generator) -> Tensor:
@@ -85,17 +79,15 @@ def _thin(x: Tensor, s: int, g: torch.Generator) -> Tensor:
 def _cover(x: Tensor, s: int, g: torch.Generator) -> Tensor:
     """A black square of 3 pixels for each degree of strength, somewhere over the middle 20×20."""
     side, draw = 3 * s, torch.rand(2, len(x), generator=g)
-    corner = (4 + draw * (20 - side + 1)).floor().view(2, -1, 1, 1)
-    row, column = torch.arange(28).view(1, -1, 1), torch.arange(28).view(1, 1, -1)
-    hole = (row >= corner[0]) & (row < corner[0] + side) & (column >= corner[1]) & (column < corner[1] + side)
-    return x.masked_fill(hole.unsqueeze(1), 0.0)
+    top, left = (4 + draw * (20 - side + 1)).floor()
+    return x.masked_fill(squares(x, top, left, side), 0.0)
 
 
 CORRUPTIONS: dict[str, Callable[[Tensor, int, torch.Generator], Tensor]] = {
     "shift": _shift,
     "rotation": _rotate,
-    "shear": lambda x, s, g: _map(x, 1.0, _signs(x, g) * 0.16 * s, 0.0, 1.0),
-    "shrink": lambda x, s, g: _map(x, 1 + 0.2 * s, 0.0, 0.0, 1 + 0.2 * s),
+    "shear": lambda x, s, g: _map(x, 1.0, _signs(x, g) * 0.16 * s, 0.0, 0.0, 1.0, 0.0),
+    "shrink": lambda x, s, g: _map(x, 1 + 0.2 * s, 0.0, 0.0, 0.0, 1 + 0.2 * s, 0.0),
     "blur": _blur,
     "noise": lambda x, s, g: x + torch.randn(x.shape, generator=g) * 0.06 * s,
     "specks": _specks,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mnistviz import project
-from mnistviz.errors import MnistvizError, choose
+from mnistviz.errors import MnistvizError, choose, refuse
 from mnistviz.learn import kaggle
 from mnistviz.learn.augment import Augment
 
@@ -53,8 +53,7 @@ class Digits:
     def __getitem__(self, index: int | np.integer | slice | list[int] | np.ndarray | Tensor) -> "Digits":
         """Always Digits again, also for a single index: `digits[7].pixels` is (1, 1, 28, 28)."""
         if isinstance(index, (int, np.integer)):
-            if not -len(self) <= index < len(self):
-                raise MnistvizError("no such digit", given=index, allowed=f"0 to {len(self) - 1}")
+            refuse(not -len(self) <= index < len(self), "no such digit", given=index, allowed=f"0 to {len(self) - 1}")
             index = [int(index)]
         if isinstance(index, list):
             index = np.array(index, dtype=np.int64)  # an empty list too
@@ -82,8 +81,7 @@ class Digits:
 
     def split(self, fraction: float, seed: int = 0) -> "tuple[Digits, Digits]":
         """`train, val = digits.split(0.15, seed=0)`: disjoint, every digit in the same proportion."""
-        if not 0 < fraction < 1:
-            raise MnistvizError("not a fraction to split off", given=fraction, allowed="between 0 and 1")
+        refuse(not 0 < fraction < 1, "not a fraction to split off", given=fraction, allowed="between 0 and 1")
         return self._divide(fraction, seed)
 
     def sample(self, count: int | None, seed: int = 0) -> "Digits":
@@ -113,8 +111,7 @@ class Digits:
 
         With a generator the order is shuffled and augmentation drawn from it; without, the order is kept.
         """
-        if size < 1:
-            raise MnistvizError("a batch needs at least one digit", given=size, allowed="1 or more")
+        refuse(size < 1, "a batch needs at least one digit", given=size, allowed="1 or more")
         labels = self.known_labels()
         order = None
         if generator is not None:
@@ -211,12 +208,8 @@ def stand_in(mnist: DigitSet) -> DigitSet:
     labels = torch.cat([mnist.train.known_labels(), mnist.test.known_labels()])
     order = torch.from_numpy(np.random.default_rng(STAND_IN_SEED).permutation(len(images)))
     train, test = order[:42_000], order[42_000:]
-    return DigitSet(
-        Digits(images[train], labels[train], "Kaggle stand-in train"),
-        Digits(images[test], None, "Kaggle stand-in test"),
-        stand_in=True,
-        answers=labels[test],
-    )
+    known = Digits(images[train], labels[train], "Kaggle stand-in train")
+    return DigitSet(known, Digits(images[test], None, "Kaggle stand-in test"), stand_in=True, answers=labels[test])
 
 
 def read_idx(path: str | Path) -> np.ndarray:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mnistviz.device import device_of, evaluation_mode
-from mnistviz.errors import MnistvizError, some
+from mnistviz.errors import MnistvizError, refuse, some
 from mnistviz.learn.attacks import Attack, attacked
 from mnistviz.learn.data import Digits
 
@@ -182,8 +182,7 @@ class Report:
         A model whose confidences are exactly right still has an error above 0 on finitely many digits; how
         much, is drawn here: answers right or wrong with just the probability that was stated.
         """
-        if draws < 1:
-            raise MnistvizError("draws of what chance gives", given=draws, allowed="1 or more")
+        refuse(draws < 1, "draws of what chance gives", given=draws, allowed="1 or more")
         confidence, place, sizes = self.confidence, _step(self.confidence, bins), len(self.labels)
 
         def gap(right: np.ndarray) -> float:
@@ -204,8 +203,7 @@ class Report:
     def take(self, rows: np.ndarray | list[int]) -> "Report":
         """The same report for some of its digits; `row` of its mistakes counts anew."""
         rows = np.array(rows)  # a copy: torch warns of arrays it may not write to
-        if not rows.size:
-            raise MnistvizError("no digits to take", given=rows, allowed="one row or more")
+        refuse(not rows.size, "no digits to take", given=rows, allowed="one row or more")
         return Report(self.log_probabilities[rows], self.labels[rows], self.digits[rows])
 
     def undisputed(self) -> "Report":

@@ -46,11 +46,9 @@ def ink(grey: np.ndarray, name: str = "the picture") -> np.ndarray:
     strongest = float(np.percentile(away, 99.8)) if away.size >= 500 else float(away.max())
     strongest = max(strongest, float(away.max()) * 0.5)
     if strongest < 25:
-        raise MnistvizError(
-            f"no digit found in {name}",
-            given=f"the strongest mark differs from the paper by {max(strongest, 0):.0f} of 255 grey levels",
-            allowed="dark on light or light on dark, a difference of 25 or more",
-        )
+        given = f"the strongest mark differs from the paper by {max(strongest, 0):.0f} of 255 grey levels"
+        allowed = "dark on light or light on dark, a difference of 25 or more"
+        raise MnistvizError(f"no digit found in {name}", given=given, allowed=allowed)
     share = np.clip(away / strongest, 0, 1)
     return np.where(share < 0.2, 0, share)  # paper grain and shadows
 

@@ -1,7 +1,7 @@
 """What a training is while it runs, `Fit`, and what it leaves behind, `History`."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from mnistviz.learn.recipes import CRITERIA, Recipe
 from mnistviz.progress import Log
 
 Callback = Callable[["Fit"], None]
+Callbacks = Mapping[str, Callback | Iterable[Callback]]  # by event: start, step, epoch, end
 
 
 @dataclass(eq=False)
@@ -38,10 +39,6 @@ class History:
     @property
     def seconds(self) -> float:
         return sum(row["seconds"] for row in self.rows)
-
-    @property
-    def epochs_without_better(self) -> int:
-        return len(self.rows) - self.best_epoch
 
     def is_better(self, value: float) -> bool:
         """Whether a validation measure beats the best so far; the first one always does."""
@@ -120,10 +117,8 @@ class Fit:
         """How far this epoch is, and how long the whole training will still take."""
         rate = seen / seconds
         left = int((total - seen + (self.recipe.epochs - self.epoch) * total) / rate)
-        return (
-            f"epoch {self.epoch:2d}/{self.recipe.epochs}  {seen / total:4.0%}  loss {self.loss.item():.3f}  "
-            f"{rate:,.0f} images/s  {left // 60}:{left % 60:02d} left"
-        )
+        place = f"epoch {self.epoch:2d}/{self.recipe.epochs}  {seen / total:4.0%}  loss {self.loss.item():.3f}"
+        return f"{place}  {rate:,.0f} images/s  {left // 60}:{left % 60:02d} left"
 
     def epoch_line(self, improved: bool) -> str:
         row, star = self.history.rows[-1], "*" if improved else " "

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mnistviz import project
-from mnistviz.errors import MnistvizError
+from mnistviz.errors import MnistvizError, refuse
 
 PIXELS = [f"pixel{i}" for i in range(784)]
 TEST_ROWS = 28_000
@@ -44,8 +44,7 @@ def _parse(path: Path, columns: list[str]):  # type: ignore[no-untyped-def]  # p
     except pa.ArrowInvalid as error:
         allowed, fix = f"{len(columns)} whole numbers in every row", "download the file again, or mend that row"
         raise MnistvizError(f"{name} has a row that cannot be read: {error}", allowed=allowed, fix=fix) from error
-    if table.num_rows == 0:
-        raise MnistvizError(f"{name} has a header and no rows", fix="download the file again")
+    refuse(table.num_rows == 0, f"{name} has a header and no rows", fix="download the file again")
     for column in columns:
         if table[column].null_count:
             given = f"row {int(np.argmax(table[column].is_null().to_numpy())) + 1}, column {column}"
@@ -104,14 +103,11 @@ def write_submission(path: str | Path, predictions: np.ndarray, *, rows: int = T
     The file is read back and compared before this returns; the table is what it holds.
     """
     predictions = np.asarray(predictions)
-    whole = predictions.dtype.kind in "iu"
-    if predictions.shape != (rows,) or not whole or not np.isin(predictions, np.arange(10)).all():
-        raise MnistvizError(
-            "these are not predictions for Kaggle's test set",
-            given=f"{predictions.dtype} of shape {predictions.shape}",
-            allowed=f"{rows:,} whole numbers from 0 to 9, in test order",
-            fix="predict the whole of digits.test, unshuffled",
-        )
+    are_digits = predictions.dtype.kind in "iu" and np.isin(predictions, np.arange(10)).all()
+    if predictions.shape != (rows,) or not are_digits:
+        given, allowed = f"{predictions.dtype} of shape {predictions.shape}", f"{rows:,} whole numbers from 0 to 9"
+        fix = "predict the whole of digits.test, unshuffled"
+        raise MnistvizError("these are not predictions for Kaggle's test set", given=given, allowed=allowed, fix=fix)
     table = pd.DataFrame({"ImageId": np.arange(1, rows + 1), "Label": predictions.astype(np.int64)})
     with project.atomic(path) as part:
         table.to_csv(part, index=False, lineterminator="\n")

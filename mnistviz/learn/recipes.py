@@ -1,7 +1,9 @@
 """How each architecture is trained, as data: the published recipe and a tuned one."""
 
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,12 +15,8 @@ from mnistviz.learn.attacks import Attack
 from mnistviz.learn.augment import Augment
 from mnistviz.run import Run
 
-OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "sgd": torch.optim.SGD,
-    "rmsprop": torch.optim.RMSprop,
-}
+KNOWN = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.RMSprop)
+OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {kind.__name__.lower(): kind for kind in KNOWN}
 SCHEDULES = ("constant", "step", "milestones", "plateau", "one-cycle")
 CRITERIA = {"accuracy": max, "loss": min}  # which value of a validation measure is the better one
 
@@ -54,22 +52,13 @@ class Recipe:
         choose("schedule", self.schedule, dict.fromkeys(SCHEDULES))
         choose("precision", self.precision, dict.fromkeys(PRECISIONS))
         choose("criterion to keep", self.keep, CRITERIA)
-        check(
-            "recipe setting",
-            self,
-            epochs=(self.epochs >= 1, "1 or more"),
-            batch=(self.batch >= 1, "1 or more"),
-            lr=(self.lr > 0, "more than 0"),
-            momentum=(0 <= self.momentum < 1, "0 up to but not including 1"),
-            weight_decay=(self.weight_decay >= 0, "0 or more"),
-            step_every=(self.step_every >= 1, "1 or more"),
-            factor=(0 < self.factor < 1, "between 0 and 1"),
-            plateau_patience=(self.plateau_patience >= 0, "0 or more"),
-            warm_up=(0 <= self.warm_up <= 1, "0 to 1"),
-            stop_after=(self.stop_after >= 0, "0 or more"),
-            average=(0 <= self.average < 1, "0 up to but not including 1"),
-            label_smoothing=(0 <= self.label_smoothing < 1, "0 up to but not including 1"),
-        )
+        kind = "recipe setting"
+        check(kind, self, "epochs batch step_every", lambda n: n >= 1, "1 or more")
+        check(kind, self, "weight_decay plateau_patience stop_after", lambda x: x >= 0, "0 or more")
+        check(kind, self, "momentum average label_smoothing", lambda x: 0 <= x < 1, "0 up to but not including 1")
+        check(kind, self, "lr", lambda x: x > 0, "more than 0")
+        check(kind, self, "factor", lambda x: 0 < x < 1, "between 0 and 1")
+        check(kind, self, "warm_up", lambda x: 0 <= x <= 1, "0 to 1")
 
     def but(self, **changes: Any) -> "Recipe":
         return replace(self, **changes)
@@ -98,45 +87,20 @@ class Recipe:
         return None
 
 
-# As far as each README states it; "open" marks what it leaves out and the ordinary thing chosen here.
-PUBLISHED = {
-    "simple": Recipe("simple", epochs=8, batch=64),  # open: optimiser (Adam 0.001) and batch (64)
-    "light": Recipe(
-        "light", epochs=5, batch=64, lr=0.002, schedule="step", step_every=15, factor=0.1,
-        augment=Augment(rotation=15, crop=(22, 0.1)),
-    ),
-    "deep": Recipe(
-        "deep", epochs=30, batch=128, lr=0.001, schedule="plateau", factor=0.5, plateau_patience=3, seed=42
-    ),
-    "compact": Recipe("compact", epochs=10, batch=128, lr=0.0003, augment=Augment(rotation=5)),
-    "pooled": Recipe(  # open: rate, batch, milestones, smoothing, patience and the augmentation's sizes
-        "pooled", epochs=30, batch=128, lr=0.001, schedule="milestones", milestones=(15, 22), factor=0.1,
-        label_smoothing=0.1, augment=Augment(rotation=10, shift=0.1), keep="loss", stop_after=5,
-    ),
-}  # fmt: skip
+def _recipe(model: str, table: dict[str, Any]) -> Recipe:
+    """A recipe from its table in `recipes.toml`, where a list stands for a tuple."""
+    parts = {"augment": Augment, "attack": Attack}
+    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in table.items()}
+    for name in parts.keys() & fields.keys():
+        values = fields[name] | {key: tuple(value) for key, value in fields[name].items() if isinstance(value, list)}
+        fields[name] = parts[name](**values)
+    return Recipe(model, **fields)
 
-_CYCLE = Recipe("", epochs=1, optimiser="adamw", schedule="one-cycle", weight_decay=0.01)
-_SMALL_MOVES = Augment(rotation=10, shift=0.07, zoom=0.1)
 
-TUNED = {
-    "simple": _CYCLE.but(model="simple", epochs=6, batch=128, lr=0.004, augment=_SMALL_MOVES),
-    "light": _CYCLE.but(model="light", epochs=10, batch=128, lr=0.01, augment=_SMALL_MOVES),
-    "deep": _CYCLE.but(
-        model="deep", epochs=20, batch=128, lr=0.003, average=0.999,
-        augment=Augment(rotation=12, shift=0.08, zoom=0.12),
-    ),
-    "compact": _CYCLE.but(model="compact", epochs=10, batch=128, lr=0.005, augment=_SMALL_MOVES),
-    "pooled": _CYCLE.but(model="pooled", epochs=16, batch=128, lr=0.005, augment=_SMALL_MOVES, average=0.998),
-    "sprint": _CYCLE.but(model="sprint", epochs=1, batch=96, lr=0.01, label_smoothing=0.1),
-}  # fmt: skip
-
-# Training under attack: every batch is changed against the network as it stands, in six steps.
-ROBUST = {
-    "simple": TUNED["simple"].but(
-        epochs=24, warm_up=0.4, augment=None, average=0.998,
-        attack=Attack(0.3, steps=6, step=0.1, random_start=True),
-    ),
-}  # fmt: skip
+TABLES = tomllib.loads(Path(__file__).with_name("recipes.toml").read_text(encoding="utf-8"))
+PUBLISHED, TUNED, ROBUST = (
+    {model: _recipe(model, table) for model, table in TABLES[kind].items()} for kind in ("published", "tuned", "robust")
+)
 
 
 def published(name: str, run: Run | None = None) -> Recipe:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from mnistviz.device import pick_device, pick_precision
-from mnistviz.errors import MnistvizError, choose
+from mnistviz.errors import MnistvizError, choose, refuse
 from mnistviz.learn import checkpoint
 from mnistviz.learn.data import Digits
 from mnistviz.learn.evaluate import measure
-from mnistviz.learn.history import Callback, Fit, History
+from mnistviz.learn.history import Callbacks, Fit, History
 from mnistviz.learn.recipes import Recipe
 from mnistviz.progress import Log
 
@@ -30,7 +30,7 @@ def fit(
     recipe: Recipe | None = None,
     *,
     device: str | torch.device | None = None,
-    callbacks: Mapping[str, Callback | Iterable[Callback]] | None = None,
+    callbacks: Callbacks | None = None,
     folder: str | Path | None = None,
     resume: bool = False,
     progress: bool = True,
@@ -52,8 +52,7 @@ def fit(
     [1, 2, 3, 4, 5, 1, 2, 3, 4, 5]
     """
     for digits in (train,) if val is None else (train, val):
-        if not len(digits.known_labels()):
-            raise MnistvizError("there are no digits to learn from or to judge by", given=digits)
+        refuse(not len(digits.known_labels()), "there are no digits to learn from or to judge by", given=digits)
     state = _prepared(model, len(train), recipe or Recipe("", epochs=3), pick_device(device), callbacks or {}, progress)
     train, val = train.to(state.device), val.to(state.device) if val is not None else None
     store = checkpoint.Store(folder, state, train, val) if folder is not None else None
@@ -65,7 +64,7 @@ def fit(
         try:
             state.tell("start")
             for epoch in range(len(history.rows) + 1, recipe.epochs + 1):
-                waited = history.epochs_without_better
+                waited = len(history.rows) - history.best_epoch
                 if val is not None and recipe.stop_after and waited >= recipe.stop_after:
                     state.log.line(f"stopped: no better validation {recipe.keep} for {waited} epochs")
                     break
@@ -91,27 +90,20 @@ def fit(
 
 
 def _prepared(
-    model: nn.Module,
-    images: int,
-    recipe: Recipe,
-    device: torch.device,
-    callbacks: Mapping[str, Callback | Iterable[Callback]],
-    progress: bool,
+    model: nn.Module, images: int, recipe: Recipe, device: torch.device, callbacks: Callbacks, progress: bool
 ) -> Fit:
     """The training before its first step: model on its device, optimiser, schedule, moving average."""
     for event in callbacks:
         choose("training event", event, dict.fromkeys(EVENTS))
     listeners = {event: [given] if callable(given) else list(given) for event, given in callbacks.items()}
-    precision = pick_precision(recipe.precision, device)
+    precision, steps = pick_precision(recipe.precision, device), math.ceil(images / recipe.batch)
     model.to(device, memory_format=precision.memory_format)  # type: ignore[call-overload]
-    optimiser = recipe.make_optimiser(model)
-    steps = math.ceil(images / recipe.batch)
     averaged = None
     if recipe.average:
         averaged = AveragedModel(model, multi_avg_fn=_moving_average(recipe.average), use_buffers=True)
+    optimiser, history, log = recipe.make_optimiser(model), History(recipe), Log(progress)
     schedule = recipe.make_schedule(optimiser, steps)
-    log = Log(progress)
-    return Fit(model, recipe, History(recipe), optimiser, schedule, averaged, steps, device, precision, listeners, log)
+    return Fit(model, recipe, history, optimiser, schedule, averaged, steps, device, precision, listeners, log)
 
 
 def _train_epoch(state: Fit, train: Digits) -> dict[str, float]:
@@ -204,8 +196,6 @@ def _stop_if_not_finite(losses: Tensor, epoch: int, step: int, since: int) -> No
     """Look at the losses of the last `since` steps, up to this one."""
     for at, loss in enumerate(losses[max(step - since, 0) : step].tolist(), max(step - since, 0) + 1):
         if not math.isfinite(loss):
-            raise MnistvizError(
-                f"the loss is no longer a number: training stopped in epoch {epoch}, step {at}",
-                given=loss,
-                fix="lower the learning rate or check the input; checkpoints of earlier epochs are as they were",
-            )
+            what = f"the loss is no longer a number: training stopped in epoch {epoch}, step {at}"
+            fix = "lower the learning rate or check the input; checkpoints of earlier epochs are as they were"
+            raise MnistvizError(what, given=loss, fix=fix)

@@ -15,14 +15,6 @@ from mnistviz.errors import MnistvizError
 from mnistviz.look.layers import Hooks, Layers, kind_of, pick, unwrapped
 from mnistviz.look.trace import Trace, keys_of, position, tensors
 
-ENDS = {  # where the output of a layer is as good as at its end
-    **dict.fromkeys(("Sigmoid", "Softmax"), (0.01, 0.99)),
-    "Tanh": (-0.98, 0.98),
-    "Hardtanh": (-1.0, 1.0),
-    "ReLU6": (-math.inf, 6.0),
-    "Hardsigmoid": (0.0, 1.0),
-}
-
 
 @dataclass(frozen=True)
 class Bins:
@@ -58,7 +50,6 @@ class Totals:
     squares: float = 0.0  # sum of squared distances from the mean
     nonzero: int = 0
     nan: int = 0
-    ends: int = 0
     low: Tensor | None = None  # the smallest value of every unit, (C, H, W) or (F,)
     high: Tensor | None = None
     tally: Tensor | None = None
@@ -87,9 +78,6 @@ class Totals:
         self._merge(values)
         on_cpu = values.device.type == "cpu"  # where numpy counts five times as fast as torch
         self.nonzero += int(np.count_nonzero(values.numpy()) if on_cpu else values.count_nonzero())
-        if self.kind in ENDS:
-            first, last = ENDS[self.kind]
-            self.ends += int(((values <= first) | (values >= last)).sum())
         if self.bins is not None:
             tally = self.bins.tally(values)
             self.tally = tally if self.tally is None else self.tally + tally
@@ -114,11 +102,6 @@ class Totals:
     def zeros(self) -> float:
         """Share of outputs that are exactly 0."""
         return 1 - self.nonzero / self.numbers if self.numbers else math.nan
-
-    @property
-    def saturated(self) -> float:
-        """Share of outputs at an end of their range; not a number for layers whose range has none."""
-        return self.ends / self.numbers if self.kind in ENDS and self.numbers else math.nan
 
     @property
     def silent(self) -> Tensor:
@@ -192,17 +175,6 @@ class Activity:
             if x.is_floating_point() and x.ndim and x.numel():
                 self.totals.setdefault((name, call), Totals(kind, self.bins)).add(x)
 
-    def rows(self) -> list[dict[str, Any]]:
-        """`pandas.DataFrame(activity.rows())`: a line per layer."""
-        rows = []
-        for key, totals in self.items():
-            seen = {"layer": key, "kind": totals.kind, "digits": totals.inputs}
-            values = {name: getattr(totals, name) for name in ("mean", "sd", "zeros", "saturated")}
-            silent = {"silent units": totals.silent_units, "units": totals.units}
-            channels = {"silent channels": len(totals.silent_channels), "channels": totals.channels}
-            rows.append(seen | values | silent | channels)
-        return rows
-
     def __repr__(self) -> str:
         width = max(map(len, self.keys), default=0)
         return "\n".join(f"{key:<{width}}  {totals!r}" for key, totals in self.items()) or "Activity(nothing ran yet)"
@@ -224,7 +196,7 @@ def watch(model: nn.Module, layers: Layers = None, bins: Bins | None = None) -> 
     >>> activity["relu1"].histogram.shape  # eight bins, and what lies below and above
     torch.Size([10])
     """
-    model, _ = unwrapped(model)
+    model, compiled = unwrapped(model)
     chosen = pick(model, layers)
     activity = Activity(tuple(chosen), bins)
     calls: Counter[str] = Counter()
@@ -236,7 +208,7 @@ def watch(model: nn.Module, layers: Layers = None, bins: Bins | None = None) -> 
 
         return hear
 
-    with Hooks(model) as hooks:
+    with Hooks(compiled) as hooks:
         hooks.before(model, lambda *_: calls.clear())
         for name, module in chosen.items():
             hooks.after(module, listener(name))

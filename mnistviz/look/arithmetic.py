@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mnistviz.errors import MnistvizError
+from mnistviz.errors import MnistvizError, refuse
 from mnistviz.look.replay import margins, padded, pair, under_window
 from mnistviz.look.trace import Step, Trace, sizes
 
@@ -73,11 +73,10 @@ def ledger(trace: Trace, layer: str, channel: int, y: int | None = None, x: int 
     trace.one_digit()
     step = trace[layer]
     if step.kind not in WEIGHTED:
-        raise MnistvizError(
-            f"{layer!r} is a {step.kind} and multiplies no weights with a patch",
-            allowed=", ".join(trace.of_kind(*WEIGHTED)) or "no layer of this trace",
-            fix="ask the ledger of one of these, convolutions and linear layers",
-        )
+        what = f"{layer!r} is a {step.kind} and multiplies no weights with a patch"
+        allowed = ", ".join(trace.of_kind(*WEIGHTED)) or "no layer of this trace"
+        fix = "ask the ledger of one of these, convolutions and linear layers"
+        raise MnistvizError(what, allowed=allowed, fix=fix)
     unit = unit_of(step, layer, channel, y, x)
     if step.kind == "Linear" and len(unit) != 1:
         raise MnistvizError(f"{layer!r} is applied to more than one row of features", given=sizes(step.inputs))
@@ -107,17 +106,15 @@ def unit_of(step: Step, layer: str, channel: int, y: int | None, x: int | None) 
     shape = step.result.shape[1:]
     given = [i for i in (channel, y, x) if i is not None]
     counted = ", ".join(f"{n} 0 to {size - 1}" for n, size in zip(("channel", "y", "x"), shape, strict=False))
-    if len(shape) not in (1, 3):
-        raise MnistvizError(f"the output of {layer!r} has no units to point at", given=sizes(step.output))
+    refuse(len(shape) not in (1, 3), f"the output of {layer!r} has no units to point at", given=sizes(step.output))
     if len(given) != len(shape):
         fix = "give channel, y and x" if len(shape) == 3 else "give the number of the unit alone"
         raise MnistvizError(f"that does not name one unit of {layer!r}", given=tuple(given), allowed=counted, fix=fix)
     if not all(0 <= i < size for i, size in zip(given, shape, strict=True)):
-        raise MnistvizError(
-            f"no such unit in {layer!r}, whose output is {sizes(step.output)}",
-            given=", ".join(f"{n} {i}" for n, i in zip(("channel", "y", "x"), given, strict=False)),
-            allowed=f"{counted}; counted from 0, y from the top",
-        )
+        what = f"no such unit in {layer!r}, whose output is {sizes(step.output)}"
+        named = ", ".join(f"{n} {i}" for n, i in zip(("channel", "y", "x"), given, strict=False))
+        allowed = f"{counted}; counted from 0, y from the top"
+        raise MnistvizError(what, given=named, allowed=allowed)
     return tuple(given)
 
 
@@ -153,10 +150,8 @@ def shape_formula(trace: Trace, layer: str) -> Formula:
         out = tuple(n or was for n, was in zip(pair(s["output_size"]), shape[1:], strict=True))
         return Formula(f"{shape[1]}×{shape[2]} → {out[0]}×{out[1]}", (shape[0], *out), weights, parameters)
     if step.input.shape != step.result.shape:
-        raise MnistvizError(
-            f"no size formula is known for {layer!r}, a {step.kind}",
-            given=f"{sizes(step.inputs)} → {sizes(step.output)}",
-        )
+        given = f"{sizes(step.inputs)} → {sizes(step.output)}"
+        raise MnistvizError(f"no size formula is known for {layer!r}, a {step.kind}", given=given)
     alone = "each value by itself: " if step.kind in POINTWISE else ""
     return Formula(f"{alone}the size stays", shape, weights, parameters)
 

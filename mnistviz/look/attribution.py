@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mnistviz.errors import MnistvizError, choose, one_of
+from mnistviz.errors import MnistvizError, choose, one_of, refuse
 from mnistviz.look.layers import undisturbed, unwrapped
 
 captum = lazy_loader.load("captum")  # takes long to load
@@ -67,8 +67,7 @@ def _integrated(model: nn.Module, x: Tensor, target: int, steps: int = 512) -> t
 
 def _grad_cam(model: nn.Module, x: Tensor, target: int, layer: str | None = None) -> tuple[Tensor, None]:
     convolutions = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
-    if not convolutions:
-        raise MnistvizError("Grad-CAM needs a convolution, and this model has none", given=type(model).__name__)
+    refuse(not convolutions, "Grad-CAM needs a convolution, and this model has none", given=type(model).__name__)
     module = choose("convolution", layer or list(convolutions)[-1], convolutions)
     return captum.attr.LayerGradCam(model, module).attribute(x, target, relu_attributions=True), None
 

@@ -49,7 +49,7 @@ def capture(
     if compiled:
         trace.notes.append("the model is compiled; it ran uncompiled here, so that each layer could be seen")
     recorder = _Recorder(trace, gradients)
-    with nullcontext() if as_is else undisturbed(model), Hooks(model) as hooks:
+    with nullcontext() if as_is else undisturbed(model), Hooks(compiled) as hooks:
         try:
             hooks.before(model, recorder.before_model, with_kwargs=True)
             for name, module in chosen.items():
@@ -107,10 +107,8 @@ class _Recorder:
 
     def before_model(self, model: nn.Module, args: Arguments, kwargs: dict[str, Any]) -> None:
         if self.trace.inputs is not None:
-            raise MnistvizError(
-                "a trace holds one forward pass, and this would be the second",
-                fix="open a capture for each pass, or mv.watch(model), which sums up any number of them",
-            )
+            fix = "open a capture for each pass, or mv.watch(model), which sums up any number of them"
+            raise MnistvizError("a trace holds one forward pass, and this would be the second", fix=fix)
         self.trace.inputs = self.keep((*args, *kwargs.values()), MODEL_INPUT)
         for x in tensors(self.trace.inputs):
             if x.is_floating_point() and not bool(x.isfinite().all()):
@@ -135,8 +133,7 @@ class _Recorder:
         if output is None:  # its forward raised
             self.stopped = self.stopped or call
             return
-        first = tensors(output)[:1] if self.gradients else []
-        live = first[0] if first else None
+        live = tensors(output)[:1] if self.gradients else []
         step = Step(
             name=call.name,
             call=self.calls[call.name],
@@ -147,8 +144,7 @@ class _Recorder:
             settings=self.keep(settings_of(module)),
             sources=call.sources,
             training=module.training,
-            live=live,
-            version=0 if live is None or live.is_inference() else live._version,
+            live=live[0] if live else None,
         )
         self.trace.steps.append(step)
         self.calls[call.name] += 1
@@ -229,7 +225,7 @@ def ablate(model: nn.Module, layer: str, channels: Any) -> Iterator[None]:
 
     Name the layer *after* a batch norm to silence a feature: a zero before one comes out as its shift.
     """
-    model, _ = unwrapped(model)
+    model, compiled = unwrapped(model)
     ((name, module),) = pick(model, [layer], one=True).items()
     several = channels if isinstance(channels, int) or hasattr(channels, "__array__") else list(channels)
     silent = torch.as_tensor(several).flatten().tolist()
@@ -247,6 +243,6 @@ def ablate(model: nn.Module, layer: str, channels: Any) -> Iterator[None]:
         after = output.ndim - 2 if axis == 1 else 0
         return output.where(keep.view(-1, *[1] * after), 0)  # also where the value was not a number
 
-    with Hooks(model) as hooks:
+    with Hooks(compiled) as hooks:
         hooks.after(module, silence, prepend=True)  # first in line, so that a capture outside sees the silence too
         yield

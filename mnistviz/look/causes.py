@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mnistviz.errors import MnistvizError, one_of
+from mnistviz.errors import MnistvizError, one_of, refuse
 from mnistviz.look.arithmetic import ledger
 from mnistviz.look.capture import ablate, capture, record
 from mnistviz.look.layers import undisturbed, unwrapped
@@ -81,8 +81,7 @@ def silenced(model: nn.Module, pixels: Tensor, right: int, layers: Sequence[str]
     The first of the list closes the gap between the right score and the answer most; it flips the answer if
     its own is another. Name layers after a batch norm, where a zero is a silence.
     """
-    if len(pixels) != 1:
-        raise MnistvizError("this looks at one digit", given=f"{len(pixels)} inputs", fix="pass digits[i].pixels")
+    refuse(len(pixels) != 1, "this looks at one digit", given=f"{len(pixels)} inputs", fix="pass digits[i].pixels")
     model, _ = unwrapped(model)
     with capture(model, list(layers)) as trace:
         scores = model(pixels)[0]
@@ -102,8 +101,7 @@ def nearest(features: Tensor, known: Tensor, count: int = 8) -> tuple[Tensor, Te
     """`rows, distances = nearest(mine, known)`: which rows of `known` lie closest to each row of `features`."""
     if features.ndim != 2 or known.ndim != 2 or features.shape[1] != known.shape[1]:
         raise MnistvizError("rows of the same length are needed", given=f"{sizes(features)} and {sizes(known)}")
-    if not 1 <= count <= len(known):
-        raise MnistvizError("how many neighbours", given=count, allowed=f"1 to {len(known)}")
+    refuse(not 1 <= count <= len(known), "how many neighbours", given=count, allowed=f"1 to {len(known)}")
     distances, rows = torch.cdist(features.double(), known.double()).topk(count, largest=False, sorted=True)
     return rows, distances
 

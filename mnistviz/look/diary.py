@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mnistviz.device import device_of
-from mnistviz.errors import MnistvizError
+from mnistviz.errors import MnistvizError, refuse
 from mnistviz.look.activity import Activity, Bins, watch
 from mnistviz.look.capture import BATCH, record
 from mnistviz.look.layers import Layers, undisturbed, unwrapped
@@ -25,8 +25,7 @@ class Diary:
     """
 
     def __init__(self, inputs: Tensor, layers: Layers = None, bins: Bins | None = None, every: int = 10) -> None:
-        if every < 1:
-            raise MnistvizError("steps between entries", given=every, allowed="1 or more")
+        refuse(every < 1, "steps between entries", given=every, allowed="1 or more")
         self.inputs, self.layers, self.bins, self.every = inputs, layers, bins or Bins(), every
         self.pages: list[Activity] = []
         self.ratios: list[dict[str, Any]] = []
@@ -112,23 +111,18 @@ class Timelapse:
         return {"start": self._start, "step": self._step}
 
     def _start(self, state: Any) -> None:
-        self.checkpoints.clear()
-        self._steps = 0
-        self._keep(state)
+        self.checkpoints, self._steps = {}, -1
+        self._step(state)
 
     def _step(self, state: Any) -> None:
         self._steps += 1
-        self._keep(state)
-
-    def _keep(self, state: Any) -> None:
         if self._steps in self.at:
             weights = state.trained.state_dict()
             self.checkpoints[self._steps] = {name: w.detach().cpu().clone() for name, w in weights.items()}
 
     def moments(self, model: nn.Module, inputs: Tensor, layers: Layers = None) -> list[Moment]:
         """The trace of the same inputs for every checkpoint; the model itself is not touched."""
-        if not self.checkpoints:
-            raise MnistvizError("nothing was kept yet", fix="give lapse.callbacks to fit, and train")
+        refuse(not self.checkpoints, "nothing was kept yet", fix="give lapse.callbacks to fit, and train")
         twin = deepcopy(unwrapped(model)[0])
         seen = []
         for step, weights in self.checkpoints.items():

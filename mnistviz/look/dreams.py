@@ -20,15 +20,7 @@ class Dreams:
 
 
 def dream(
-    model: nn.Module,
-    layer: str,
-    channel: int,
-    *,
-    priors: bool = True,
-    seeds: int = 4,
-    steps: int = 160,
-    rate: float = 0.08,
-    seed: int = 0,
+    model: nn.Module, layer: str, channel: int, *, priors: bool = True, seeds: int = 4, steps: int = 160, seed: int = 0
 ) -> Dreams:
     """`dream(model, "fc2", 7)`: pictures that make the score for 7, or a channel's mean, as large as can be.
 
@@ -38,7 +30,7 @@ def dream(
     model, _ = unwrapped(model)
     generator = torch.Generator().manual_seed(seed)
     raw = (torch.randn(seeds, 1, 28, 28, generator=generator) * 0.3 - 1.0).requires_grad_()
-    optimiser = torch.optim.Adam([raw], lr=rate)
+    optimiser = torch.optim.Adam([raw], lr=0.08)
 
     def excited(pixels: Tensor) -> Tensor:
         with capture(model, layer, gradients=True) as trace:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mnistviz.device import device_of
-from mnistviz.errors import MnistvizError
+from mnistviz.errors import refuse
 from mnistviz.look.capture import capture
 from mnistviz.look.field import Field, receptive_field
 from mnistviz.look.trace import sizes
@@ -28,9 +28,8 @@ class Examples:
         return self.fields[int(self.y[channel, place]), int(self.x[channel, place])]
 
     def __repr__(self) -> str:
-        return (
-            f"Examples({self.layer!r}: the {self.rows.shape[1]} strongest inputs for each of {len(self.rows)} channels)"
-        )
+        channels, k = self.rows.shape
+        return f"Examples({self.layer!r}: the {k} strongest inputs for each of {channels} channels)"
 
 
 @torch.no_grad()
@@ -39,16 +38,14 @@ def top_examples(model: nn.Module, inputs: Tensor, layer: str, k: int = 9, batch
 
     Of equal values the earlier input wins, and on its map the unit that comes first row by row.
     """
-    if not 1 <= k <= len(inputs):
-        raise MnistvizError("how many examples", given=k, allowed=f"1 to {len(inputs)}, the inputs there are")
+    refuse(not 1 <= k <= len(inputs), "how many examples", given=k, allowed=f"1 to {len(inputs)}, the inputs there are")
     device = device_of(model)
     highest, places = [], []
     for batch_of_inputs in inputs.split(batch):
         with capture(model, layer.rpartition(":")[0] or layer) as trace:  # "relu:1" is a call of "relu"
             model(batch_of_inputs.to(device))
         result = trace[layer].result
-        if result.ndim not in (2, 4):
-            raise MnistvizError(f"the output of {layer!r} has no channels", given=sizes(result))
+        refuse(result.ndim not in (2, 4), f"the output of {layer!r} has no channels", given=sizes(result))
         units = result.contiguous().flatten(2) if result.ndim == 4 else result.unsqueeze(2)
         values, at = units.max(2)
         highest.append(values)

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mnistviz.errors import MnistvizError
+from mnistviz.errors import MnistvizError, refuse
 from mnistviz.look.arithmetic import POINTWISE, unit_of
 from mnistviz.look.replay import margins, place_of, under_window
-from mnistviz.look.trace import MODEL_INPUT, Step, Trace, sizes
+from mnistviz.look.trace import MODEL_INPUT, Step, Trace, sizes, times
 
 WINDOWS = ("Conv2d", "MaxPool2d", "AvgPool2d")
 
@@ -43,11 +43,9 @@ class Field:
         return images[..., self.top : self.bottom + 1, self.left : self.right + 1]
 
     def __repr__(self) -> str:
-        text = (
-            f"Field(rows {self.top} to {self.bottom}, columns {self.left} to {self.right}: {self.height}×{self.width}"
-        )
-        clipped = (self.height, self.width) != self.size
-        return text + (f", clipped from {self.size[0]}×{self.size[1]})" if clipped else ")")
+        seen = (self.height, self.width)
+        clipped = "" if seen == self.size else f", clipped from {times(self.size)}"
+        return f"Field(rows {self.top} to {self.bottom}, columns {self.left} to {self.right}: {times(seen)}{clipped})"
 
 
 def receptive_field(trace: Trace, layer: str, y: int | None = None, x: int | None = None) -> Field:
@@ -73,8 +71,7 @@ def receptive_field(trace: Trace, layer: str, y: int | None = None, x: int | Non
         (unit,) = unit_of(step, layer, 0 if y is None else y, None, x)
         if step.kind == "Flatten" and step.input.ndim == 4:
             _, row, column = place_of(unit, step.input.shape[1:])
-            lines = [Lines([row], row, row), Lines([column], column, column)]
-            index = _source(trace, index)
+            lines, index = [Lines([row], row, row), Lines([column], column, column)], _source(trace, index)
     while index != MODEL_INPUT:
         step, source = trace.steps[index], _source(trace, index)
         if step.input.ndim == 4 and (not lines or step.result.ndim != 4):
@@ -82,13 +79,11 @@ def receptive_field(trace: Trace, layer: str, y: int | None = None, x: int | Non
         elif step.input.ndim == 4:
             lines = [_behind(step, axis, part) for axis, part in enumerate(lines)]
         index = source
-    if not lines:
-        raise MnistvizError("the model's input has no rows and columns", given=sizes(trace.inputs))
+    refuse(not lines, "the model's input has no rows and columns", given=sizes(trace.inputs))
     rows, columns = lines
     if not rows.seen or not columns.seen:
         raise MnistvizError(f"this unit of {layer!r} sees only the border that padding adds, and nothing of the input")
-    size = (rows.last - rows.first + 1, columns.last - columns.first + 1)
-    window = (rows.first, columns.first)
+    size, window = (rows.last - rows.first + 1, columns.last - columns.first + 1), (rows.first, columns.first)
     return Field(rows.seen[0], rows.seen[-1], columns.seen[0], columns.seen[-1], size, window)
 
 

@@ -42,14 +42,14 @@ def unwrapped(model: nn.Module) -> tuple[nn.Module, bool]:
 
 
 class Hooks(ExitStack):
-    """`with Hooks(model) as hooks: hooks.after(layer, function)`: hooks that are gone afterwards.
+    """`with Hooks(compiled) as hooks: hooks.after(layer, function)`: hooks that are gone afterwards.
 
     They stand behind those of others. A compiled model runs uncompiled meanwhile, so that its layers can be seen.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, compiled: bool) -> None:
         super().__init__()
-        if unwrapped(model)[1]:
+        if compiled:
             self.enter_context(torch.compiler.set_stance("force_eager"))
 
     def before(self, module: nn.Module, function: Callable[..., Any], **options: bool) -> None:

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mnistviz.errors import MnistvizError
+from mnistviz.errors import MnistvizError, refuse
 from mnistviz.look.arithmetic import WEIGHTED, ledger_of, unit_of
 from mnistviz.look.field import no_way_back, taps
-from mnistviz.look.replay import padded, place_of, under_window
+from mnistviz.look.replay import MAX_POOL, padded, place_of, under_window
 from mnistviz.look.trace import MODEL_INPUT, Step, Trace, sizes
 
 
@@ -42,8 +42,7 @@ def _of_kind(trace: Trace, layer: str, kind: str, what: str) -> Step:
 
 
 def _winners(step: Step) -> Winners:
-    keys = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
-    _, at = F.max_pool2d(step.input.contiguous(), *(step.settings[key] for key in keys), return_indices=True)
+    _, at = F.max_pool2d(step.input.contiguous(), *(step.settings[key] for key in MAX_POOL), return_indices=True)
     width = step.input.shape[-1]
     return Winners(at // width, at % width)
 
@@ -84,11 +83,6 @@ class Stop:
     value: float
     slope: float  # ∂score/∂value along this path; a log-softmax only shifts scores, and counts as 1
 
-    @property
-    def push(self) -> float:
-        """What this unit adds to the score along this path: its value times the slope."""
-        return self.value * self.slope
-
 
 def winning_path(trace: Trace, answer: int | None = None, rank: int = 0) -> list[Stop]:
     """`winning_path(trace, 7)`: from the score for 7 back to one pixel, by what pushed it up most.
@@ -101,8 +95,7 @@ def winning_path(trace: Trace, answer: int | None = None, rank: int = 0) -> list
     index = trace.index(trace.keys[-1])
     last, key = trace.steps[index], trace.keys[index]
     scores = last.result
-    if scores.ndim != 2:
-        raise MnistvizError("the trace does not end in a row of scores", given=sizes(last.output))
+    refuse(scores.ndim != 2, "the trace does not end in a row of scores", given=sizes(last.output))
     answer = int(scores[0].argmax()) if answer is None else answer
     unit, slope = unit_of(last, key, answer, None, None), 1.0
     path = [Stop(key, unit, float(scores[(0, *unit)]), slope)]

@@ -40,10 +40,9 @@ def project(features: Tensor | Sequence[Tensor], method: str = "pca", seed: int 
         points = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(last)
         return Projection(method, [points], perplexity=perplexity)
     if (last == last[0]).all():  # no variance, so no direction
-        return Projection(method, [np.zeros((len(table), 2)) for table in tables], held=None)
+        return Projection(method, [np.zeros((len(table), 2)) for table in tables])
     from sklearn.decomposition import PCA
 
     pca = PCA(2, svd_solver="full").fit(last)
-    return Projection(
-        method, [pca.transform(table) for table in tables], held=float(pca.explained_variance_ratio_.sum())
-    )
+    points, held = [pca.transform(table) for table in tables], float(pca.explained_variance_ratio_.sum())
+    return Projection(method, points, held)

@@ -87,10 +87,6 @@ def _again(step: Step, inputs: list[Tensor]) -> Tensor | None:
         return None
 
 
-def _conv2d(x: Tensor, w: dict[str, Tensor], s: dict[str, Any]) -> Tensor:
-    return F.conv2d(padded(x, s), w["weight"], w.get("bias"), s["stride"], 0, s["dilation"], s["groups"])
-
-
 def padded(x: Tensor, s: dict[str, Any]) -> Tensor:
     """The input of a 2-D convolution as its kernel meets it, border included."""
     (top, bottom), (left, right) = margins(s)
@@ -135,17 +131,12 @@ def _batch_norm(x: Tensor, w: dict[str, Tensor], s: dict[str, Any]) -> Tensor:
     return F.batch_norm(x, mean, var, w.get("weight"), w.get("bias"), mean is None, 0.0, s["eps"])
 
 
-def _max_pool2d(x: Tensor, w: dict[str, Tensor], s: dict[str, Any]) -> Tensor:
-    return F.max_pool2d(x, s["kernel_size"], s["stride"], s["padding"], s["dilation"], s["ceil_mode"])
-
-
-def _avg_pool2d(x: Tensor, w: dict[str, Tensor], s: dict[str, Any]) -> Tensor:
-    keys = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
-    return F.avg_pool2d(x, *(s[key] for key in keys))
-
-
+MAX_POOL = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")  # settings in the order of their function
+AVG_POOL = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
 FORMULAS: dict[str, Callable[[Tensor, dict[str, Tensor], dict[str, Any]], Tensor]] = {
-    "Conv2d": _conv2d,
+    "Conv2d": lambda x, w, s: F.conv2d(
+        padded(x, s), w["weight"], w.get("bias"), s["stride"], 0, s["dilation"], s["groups"]
+    ),
     "Linear": lambda x, w, s: F.linear(x, w["weight"], w.get("bias")),
     "BatchNorm1d": _batch_norm,
     "BatchNorm2d": _batch_norm,
@@ -160,8 +151,8 @@ FORMULAS: dict[str, Callable[[Tensor, dict[str, Tensor], dict[str, Any]], Tensor
     "Tanh": lambda x, w, s: x.tanh(),
     "Softmax": lambda x, w, s: x.softmax(s["dim"]),
     "LogSoftmax": lambda x, w, s: x.log_softmax(s["dim"]),
-    "MaxPool2d": _max_pool2d,
-    "AvgPool2d": _avg_pool2d,
+    "MaxPool2d": lambda x, w, s: F.max_pool2d(x, *(s[key] for key in MAX_POOL)),
+    "AvgPool2d": lambda x, w, s: F.avg_pool2d(x, *(s[key] for key in AVG_POOL)),
     "AdaptiveAvgPool2d": lambda x, w, s: F.adaptive_avg_pool2d(x, s["output_size"]),
     "Flatten": lambda x, w, s: x.flatten(s["start_dim"], s["end_dim"]),
     "Identity": lambda x, w, s: x,

@@ -6,11 +6,10 @@ from dataclasses import dataclass, field, is_dataclass
 from difflib import get_close_matches
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from mnistviz.errors import MnistvizError
+from mnistviz.errors import MnistvizError, refuse
 
 CALL = "with mv.capture(model) as trace: model(digit.pixels)"
 MODEL_INPUT = -1  # a source that is not a step but the model's own input
@@ -32,8 +31,7 @@ class Step:
     settings: dict[str, Any]  # its other public attributes: stride, padding, eps …
     sources: tuple[int | None, ...]  # for each input the step it came from; None: from between the layers
     training: bool
-    live: Tensor | None = field(default=None, repr=False)  # the output itself, kept only for gradients
-    version: int = 0  # of `live`, when it was kept
+    live: Tensor | None = field(default=None, repr=False)  # the output itself, for torch.autograd.grad
 
     @property
     def input(self) -> Tensor:
@@ -97,8 +95,7 @@ class Trace:
     def index(self, layer: str | int | tuple[str, int]) -> int:
         """Where a layer's step stands in `steps`; an error says what there is."""
         if isinstance(layer, int):
-            if not -len(self) <= layer < len(self):
-                raise MnistvizError("no such step", given=layer, allowed=f"0 to {len(self) - 1}")
+            refuse(not -len(self) <= layer < len(self), "no such step", given=layer, allowed=f"0 to {len(self) - 1}")
             return layer % len(self)
         name = ":".join(map(str, layer)) if isinstance(layer, tuple) else layer
         name = self.aliases.get(name, name)
@@ -128,8 +125,7 @@ class Trace:
     def last_linear(self) -> str:
         """The layer that makes the scores: what goes into it is the last thing the network knows of a digit."""
         linear = list(self.of_kind("Linear"))
-        if not linear:
-            raise MnistvizError("no linear layer was recorded", given=", ".join(self.keys), fix="record the last one")
+        refuse(not linear, "no linear layer was recorded", given=", ".join(self.keys), fix="record the last one")
         return linear[-1]
 
     def one_digit(self) -> Tensor:
@@ -154,24 +150,6 @@ class Trace:
         """The step whose output stands for a stage: its last that is more than a change of form."""
         kept = [i for i in stage if not self.steps[i].kind.startswith(("Dropout", "Flatten", "Identity"))]
         return (kept or stage)[-1]
-
-    def gradient(self, score: Tensor, layer: str) -> Tensor:
-        """`trace.gradient(logits[0, 7], "conv2")`: ∂score/∂output of that layer; `.grad` stays untouched.
-
-        Needs `capture(model, gradients=True)` and a score computed from that pass.
-        """
-        step = self[layer]
-        if step.live is None or not step.live.requires_grad:
-            fix = "with mv.capture(model, gradients=True) as trace: …, and neither no_grad nor inference_mode"
-            raise MnistvizError(f"no gradient can reach {layer!r}", fix=fix)
-        if step.live._version != step.version:
-            what = f"the output of {layer!r} was overwritten in place by what came next, and its gradient is lost"
-            raise MnistvizError(what, fix="build the model with inplace=False")
-        gradient: Tensor | None = torch.autograd.grad(score, step.live, retain_graph=True, allow_unused=True)[0]
-        if gradient is None:
-            what = f"this score does not depend on {layer!r} in the recorded pass"
-            raise MnistvizError(what, fix="take it from there")
-        return gradient
 
     def __repr__(self) -> str:
         if not self.steps:
@@ -200,12 +178,10 @@ def position(layer: str, calls: list[tuple[str, int]], known: tuple[str, ...], w
     if layer in keys:
         return keys.index(layer)
     several = [key for key, (name, _) in zip(keys, calls, strict=True) if name == layer]
-    if len(several) > 1:
-        raise MnistvizError(f"layer {layer!r} ran {len(several)} times; say which", allowed=several)
+    refuse(len(several) > 1, f"layer {layer!r} ran {len(several)} times; say which", allowed=several)
     if layer.removesuffix(":0") in keys:
         return keys.index(layer.removesuffix(":0"))
-    if layer in known:
-        raise MnistvizError(f"no call seen for layer {layer!r}: {why}", allowed=keys or "nothing was recorded")
+    refuse(layer in known, f"no call seen for layer {layer!r}: {why}", allowed=keys or "nothing was recorded")
     raise unknown_layer(layer, keys)
 
 
@@ -233,8 +209,7 @@ def sizes(value: Any) -> str:
 
 def _only_tensor(value: Any, what: str) -> Tensor:
     first = tensors(value)[:1]
-    if not first:
-        raise MnistvizError(f"{what} holds no tensor", given=type(value).__name__)
+    refuse(not first, f"{what} holds no tensor", given=type(value).__name__)
     return first[0]
 
 

@@ -23,35 +23,12 @@ from matplotlib.ticker import PercentFormatter
 from PIL.PngImagePlugin import PngInfo
 
 from mnistviz import project
-from mnistviz.show.colours import FAINT, HOUSE, INK, RULE
+from mnistviz.show.colours import FAINT, HOUSE, RULE
 from mnistviz.show.png import indexed
 
 P = ParamSpec("P")
 
-STYLE: Any = {
-    "font.family": "DejaVu Sans",  # ships with matplotlib: the same page everywhere
-    "font.size": 10.5,
-    "text.color": INK,
-    "axes.titlesize": 11.5,
-    "axes.titlecolor": INK,
-    "axes.titlelocation": "left",
-    "axes.titleweight": "bold",
-    "axes.labelcolor": INK,
-    "axes.facecolor": "white",
-    "axes.edgecolor": RULE,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.color": "#eaecf1",
-    "xtick.color": FAINT,
-    "ytick.color": FAINT,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "legend.frameon": False,
-    "lines.linewidth": 1.9,
-    "figure.facecolor": "white",
-}
+STYLE = mpl.rc_params_from_file(Path(__file__).with_name("house.mplstyle"), use_default_template=False)
 
 
 class Picture(Figure):
@@ -114,9 +91,10 @@ def styled(draw: Callable[P, Picture]) -> Callable[P, Picture]:
 
 def _settled(picture: Picture) -> Picture:
     """Lay the page out once and for all: matplotlib would move things a little at every drawing."""
-    if isinstance(picture.get_layout_engine(), ConstrainedLayoutEngine):
+    engine = picture.get_layout_engine()
+    if isinstance(engine, ConstrainedLayoutEngine):
         for _ in range(3):  # by then it has come to rest
-            picture.draw_without_rendering()
+            engine.execute(picture)
         picture.set_layout_engine("none")
     return picture
 

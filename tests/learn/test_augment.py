@@ -204,15 +204,6 @@ def test_any_setting_keeps_pixels_in_range_and_repeats_with_its_seed(augment: mv
     assert augment.mixup or torch.equal(labels, y)
 
 
-def test_without_a_generator_the_global_seed_counts(x: Tensor) -> None:
-    augment, y = mv.Augment(rotation=10, mixup=0.5), torch.zeros(N, dtype=torch.int64)
-    torch.manual_seed(5)
-    first = augment(x, y)[0]
-    assert not torch.equal(augment(x, y)[0], first)
-    torch.manual_seed(5)
-    assert torch.equal(augment(x, y)[0], first)
-
-
 def test_all_zero_changes_nothing_and_draws_nothing(x: Tensor) -> None:
     generator, y = torch.Generator().manual_seed(0), torch.arange(N) % 10
     result, labels = mv.Augment()(x, y, generator)

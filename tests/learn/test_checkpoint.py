@@ -8,6 +8,7 @@ import os
 import pickle
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from mnistviz.learn.recipes import Recipe
 
 RECIPE = Recipe("compact", epochs=4, batch=50, lr=0.005, precision="float32")
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["mnistviz.learn.train", "torch._dynamo", "hypothesis", "pytest"])  # once for all
+PROCESSES.set_forkserver_preload(["mnistviz.learn.train", "torch._dynamo", "matplotlib.pyplot", "hypothesis", "pytest"])
 
 pytestmark = pytest.mark.filterwarnings("ignore:Detected pickle protocol")  # told of files that are refused
 
@@ -44,7 +45,7 @@ def same(state: dict, other: dict) -> bool:
 
 
 def not_loaded(path: Path, *words: str) -> None:
-    """Loading this file raises, names it, says why, and leaves the model as it was."""
+    """Refused by name, with these words, and the model is left as it was."""
     model = compact()
     refused(lambda: load_weights(model, path), path.name, *words)
     assert same(model.state_dict(), compact().state_dict())
@@ -76,9 +77,6 @@ def bare(saved: Path) -> Path:
     """The same weights without their card."""
     saved.with_suffix(".json").unlink()
     return saved
-
-
-# ── saved and loaded ──────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("name", mv.models.MODELS)
@@ -132,20 +130,13 @@ def test_bare_weights_go_into_a_model_of_ones_own(bare: Path) -> None:
 
 
 @pytest.mark.parametrize("deal", ["MNIST {}", "Kaggle stand-in {}", "Kaggle {}.csv"])
-def test_only_the_test_part_of_the_same_deal_counts_as_unseen(few: mv.Digits, deal: str) -> None:
+def test_only_the_test_part_of_the_same_deal_counts_as_unseen(few: mv.Digits, deal: str, repository: Path) -> None:
     card = {"data": {"train": f"35,700 images, {deal.format('train')}"}}
     for other in ("MNIST {}", "Kaggle stand-in {}", "Kaggle {}.csv"):
         assert unseen(card, mv.Digits(few.images, None, other.format("test"))) == (other == deal)
     assert not unseen({}, mv.Digits(few.images, None, deal.format("test")))
-
-
-def test_the_reference_weights_have_not_seen_the_stand_ins_test_part(few: mv.Digits, repository: Path) -> None:
-    card = mv.read_card(repository / "models" / "deep" / BEST)
-    assert unseen(card, mv.Digits(few.images, None, "Kaggle stand-in test"))
-    assert not unseen(card, mv.Digits(few.images, None, "MNIST test"))
-
-
-# ── files that are refused ────────────────────────────────────────────────────────────────────────────────
+    shipped = mv.read_card(repository / "models" / "deep" / BEST)
+    assert unseen(shipped, mv.Digits(few.images, None, deal.format("test"))) == ("stand-in" in deal)
 
 
 def test_weights_of_another_architecture_are_refused(bare: Path) -> None:
@@ -166,34 +157,22 @@ def test_a_truncated_file_is_refused_at_every_length(card: bool, saved: Path) ->
         not_loaded(saved, "truncated" if card else "not a file of tensors")
 
 
-damages = {"at": st.floats(0, 1, exclude_max=True), "flip": st.integers(1, 255)}
-
-
 def flipped(content: bytes, at: float, flip: int) -> bytes:
     place = int(at * len(content))
     return content[:place] + bytes([content[place] ^ flip]) + content[place + 1 :]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
-@given(**damages)
-def test_a_changed_byte_is_refused(at: float, flip: int, saved: Path) -> None:
-    content = saved.read_bytes()
-    saved.write_bytes(flipped(content, at, flip))
-    not_loaded(saved, "damaged", "sha256")
-    saved.write_bytes(content)
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=100)
-@given(**damages)
-def test_without_a_card_a_changed_byte_changes_no_weight_unnoticed(at: float, flip: int, bare: Path) -> None:
-    content, model = bare.read_bytes(), compact()
-    bare.write_bytes(flipped(content, at, flip))
-    try:
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=80)
+@given(at=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255))
+def test_a_changed_byte_is_refused_and_without_a_card_changes_no_weight(at: float, flip: int, saved: Path) -> None:
+    with_card, bare = saved.with_name("damaged.pth"), saved.with_name("bare.pth")
+    with_card.with_suffix(".json").write_bytes(saved.with_suffix(".json").read_bytes())
+    for path in (with_card, bare):
+        path.write_bytes(flipped(saved.read_bytes(), at, flip))
+    not_loaded(with_card, "damaged", "sha256")
+    model = compact()
+    with suppress(mv.MnistvizError):
         load_weights(model, bare)  # a byte that nothing reads may change
-    except mv.MnistvizError:
-        pass
-    finally:
-        bare.write_bytes(content)
     assert same(model.state_dict(), compact().state_dict())
 
 
@@ -234,11 +213,11 @@ def test_what_is_no_state_dict_of_this_model_is_refused(bare: Path) -> None:
 NO_CARDS = (b"", b"{", b"\xff\xfe", b"[]", b"3", b"{}", b'{"architecture": null}', b'{"architecture": ["compact"]}')
 
 
-@pytest.mark.parametrize("card", NO_CARDS, ids=repr)
-def test_an_unreadable_card_is_refused(card: bytes, saved: Path) -> None:
-    saved.with_suffix(".json").write_bytes(card)
-    refused(lambda: mv.load_model(saved), "a.json")
-    refused(lambda: load_weights(compact(), saved), "a.json")
+def test_an_unreadable_card_is_refused(saved: Path) -> None:
+    for card in NO_CARDS:
+        saved.with_suffix(".json").write_bytes(card)
+        refused(lambda: mv.load_model(saved), "a.json")
+        refused(lambda: load_weights(compact(), saved), "a.json")
 
 
 def test_a_card_without_its_checksum_or_with_an_unknown_architecture_is_refused(saved: Path) -> None:
@@ -255,9 +234,6 @@ def test_an_unknown_name_and_missing_reference_weights_say_what_there_is(project
     save_model(project_root / "models" / "compact" / BEST, weights(compact()), {"architecture": "compact"})
     assert same(mv.load_model("compact").state_dict(), compact().state_dict())
     refused(lambda: mv.load_model("deep"), "allowed: compact")
-
-
-# ── where it cannot write, and what it does not go on from ────────────────────────────────────────────────
 
 
 def test_a_folder_that_cannot_be_written_is_found_before_the_first_epoch(few: mv.Digits, tmp_path: Path) -> None:
@@ -308,9 +284,6 @@ def test_a_damaged_way_on_is_refused(few: mv.Digits, tmp_path: Path) -> None:
     assert not marker.exists()
 
 
-# ── interrupted and killed ────────────────────────────────────────────────────────────────────────────────
-
-
 @pytest.mark.parametrize(
     "change",
     [
@@ -335,9 +308,7 @@ def test_a_resumed_run_leaves_the_files_of_an_unbroken_one(change: dict, few: mv
     assert not (broken / "resume.pt").exists()
 
 
-KILLED = Recipe("small", epochs=6, batch=150, lr=0.1, average=0.5, stop_after=1, precision="float32").but(
-    schedule="plateau", plateau_patience=0, factor=0.5
-)
+KILLED = Recipe("small", epochs=6, batch=100, lr=1.0, average=0.5, stop_after=1, precision="float32")
 
 
 def train_here(folder: str, images: np.ndarray, labels: np.ndarray, die_at: int | None = None) -> None:
@@ -384,8 +355,8 @@ def test_a_run_killed_at_every_single_write_resumes_to_the_same_files(few: mv.Di
     material = few.images[:400].numpy(), few.known_labels()[:400].numpy()
     train_here(str(tmp_path / "whole"), *material)
     expected = [(tmp_path / "whole" / name).read_bytes() for name in (BEST, FINAL)]
-    rows = len(pd.read_csv(tmp_path / "whole" / "history.csv"))
-    assert 2 < rows < 6  # it gets better, and stops early, after a kill too
+    assert expected[0] != expected[1]
+    assert len(pd.read_csv(tmp_path / "whole" / "history.csv")) == 2  # its steps are so large that it stops early
     for moment in count(1):
         folder = tmp_path / str(moment)
         process = PROCESSES.Process(target=train_here, args=(str(folder), *material, moment))
@@ -399,4 +370,4 @@ def test_a_run_killed_at_every_single_write_resumes_to_the_same_files(few: mv.Di
         train_here(str(folder), *material)
         assert [(folder / name).read_bytes() for name in (BEST, FINAL)] == expected
         assert {path.name for path in folder.iterdir()} == {path.name for path in (tmp_path / "whole").iterdir()}
-    assert moment > 30  # a training writes this often
+    assert moment > 20  # a training writes this often

@@ -12,7 +12,6 @@ from torch import nn
 
 import mnistviz as mv
 from mnistviz.learn.corruptions import CORRUPTIONS, corrupt, robustness
-from mnistviz.learn.data import DigitSet
 
 KINDS = "shift, rotation, shear, shrink, blur, noise, specks, fading, grey paper, thick, thin, cover"
 DRAWN = {"shift", "rotation", "shear", "noise", "specks", "cover"}  # those with a draw of its own for each digit
@@ -77,20 +76,14 @@ def test_the_seed_decides_and_each_digit_has_a_draw_of_its_own(kind: str, some: 
     assert torch.equal(first, again)
     assert torch.equal(first, other) == (kind not in DRAWN)
     assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(corrupt(mv.Digits(some.images, None, "unlabelled"), kind, 3, 4).images, first)
+    assert len(corrupt(some[:0], kind, 3)) == 0
     same = corrupt(painted(some.images[0].numpy()), kind, 4).images
     variants = len({image.numpy().tobytes() for image in same})
     if kind in ("rotation", "shear"):
         assert variants == 2  # one way or the other
     else:
         assert variants > 15 if kind in DRAWN else variants == 1
-
-
-@each_kind
-def test_unlabelled_digits_and_none_at_all_are_fine(kind: str, some: mv.Digits) -> None:
-    unknown = corrupt(mv.Digits(some.images, None, "unknown"), kind, 2)
-    assert unknown.labels is None
-    assert torch.equal(unknown.images, corrupt(some, kind, 2).images)
-    assert (len(corrupt(some[:0], kind, 2)), len(corrupt(some[:1], kind, 2))) == (0, 1)
 
 
 @settings(max_examples=25, deadline=None)
@@ -208,17 +201,10 @@ def test_robustness_is_the_accuracy_for_every_kind_and_strength(some: mv.Digits)
     assert named.values.tolist() == [list(row) for kind in ("noise", "blur") for row in expected if row[0] == kind]
 
 
-def test_the_reference_suffers_from_what_is_strong(reference: dict[str, nn.Module], mnist: DigitSet) -> None:
-    accuracy = robustness(reference["simple"], mnist.test.sample(200, seed=2), ["rotation"]).accuracy
-    assert accuracy[0] > 0.97
-    assert accuracy[5] < accuracy[0] - 0.1
-
-
 GREY, NONE = flat(128, 3), flat(128, 3)[:0]
 BAD = {
     "below 0": (lambda: corrupt(GREY, "blur", -1), "strength of a corruption", "given:   -1", "0 (none) to 5"),
     "above 5": (lambda: corrupt(GREY, "blur", 6), "strength of a corruption", "0 (none) to 5"),
-    "half": (lambda: corrupt(GREY, "blur", 1.5), "strength of a corruption"),
     "a float": (lambda: corrupt(GREY, "blur", 1.0), "strength of a corruption"),
     "a text": (lambda: corrupt(GREY, "blur", "2"), "strength of a corruption", "'2'"),
     "true": (lambda: corrupt(GREY, "blur", True), "strength of a corruption"),

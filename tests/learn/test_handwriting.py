@@ -148,13 +148,8 @@ def test_paper_grain_uneven_light_and_jpeg_are_not_ink(tmp_path: Path, ten: list
 
 def test_a_photograph_is_turned_the_way_it_was_taken(tmp_path: Path, ten: list[np.ndarray]) -> None:
     upright, exif = page(ten[7]), Image.Exif()
-    # what the camera stores, so that the viewer's turn makes it upright
-    for orientation, stored in (
-        (2, upright[:, ::-1]),
-        (5, upright.T),
-        (6, np.rot90(upright)),
-        (8, np.rot90(upright, -1)),
-    ):
+    stored_as = {2: upright[:, ::-1], 5: upright.T, 6: np.rot90(upright), 8: np.rot90(upright, -1)}
+    for orientation, stored in stored_as.items():  # the viewer turns it upright
         exif[0x0112] = orientation
         assert np.array_equal(read(tmp_path, np.ascontiguousarray(stored), exif=exif), read(tmp_path, upright))
 

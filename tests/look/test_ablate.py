@@ -5,24 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import zoo
 from helpers import refused
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
-from zoo import (
-    GRAD_MODES,
-    Backend,
-    Small,
-    assert_equal,
-    by_hand,
-    facts,
-    hooks,
-    images,
-    layer_by_layer,
-    make,
-    record,
-    silencing,
-    unsettle,
-)
+from zoo import GRAD_MODES, Small, assert_equal, by_hand, facts, make, record, silencing, unsettle
 
 import mnistviz as mv
 
@@ -146,7 +133,7 @@ def test_a_whole_model_can_be_silenced(name: str) -> None:
     plain, result = case(), silenced(case.model, *case.args, "", 2)
     assert not result[:, 2].any()
     assert_equal(result[:, [0, 1]], plain[:, [0, 1]].detach())
-    assert not any(hooks(case.model).values())
+    assert not any(zoo.hooks(case.model).values())
 
 
 @pytest.mark.parametrize(
@@ -159,7 +146,7 @@ def test_a_whole_model_can_be_silenced(name: str) -> None:
     ],
 )
 def test_the_channels_are_those_of_the_output(layer: nn.Module) -> None:
-    model, x, axis = nn.Sequential(layer), images(2, 5), -1 if isinstance(layer, nn.Linear) else 1
+    model, x, axis = nn.Sequential(layer), zoo.images(2, 5), -1 if isinstance(layer, nn.Linear) else 1
     with torch.no_grad():
         plain = model(x)
     last = plain.shape[axis] - 1
@@ -169,18 +156,9 @@ def test_the_channels_are_those_of_the_output(layer: nn.Module) -> None:
     refused(lambda: silenced(model, x, "0", last + 1), f"0 to {last}")
 
 
-def test_silence_on_a_trained_model_is_a_mask_in_its_forward(
-    reference: dict[str, nn.Sequential], few: mv.Digits
-) -> None:
-    model, x = reference["deep"], few.pixels[:2]
-    result = silenced(model, x, "relu2", [0, 5, 31])
-    assert_equal(result, layer_by_layer(model, x, silencing("relu2", [0, 5, 31]))["fc2"])
-    assert not torch.equal(result, model(x))
-
-
 def test_a_compiled_model_can_be_silenced_and_is_whole_again_afterwards() -> None:
     torch.compiler.reset()
-    case, backend = make("flat"), Backend()
+    case, backend = make("flat"), zoo.Backend()
     plain, weights = case(), case.model
     case.model = torch.compile(case.model, backend=backend)
     with mv.ablate(case.model, "1", [1]):
@@ -230,7 +208,6 @@ BAD = {
     "seen as it runs": (lambda: silence("relu1", 4, runs=True), "no such channel in layer 'relu1'", "0 to 3"),
     "a misspelt layer": (lambda: silence("cnov1", 0), "unknown layer", "conv1, relu1", "did you mean 'conv1'"),
     "a pattern": (lambda: silence("conv*", 0), "unknown layer", "conv1, relu1"),
-    "a weight": (lambda: silence("conv1.weight", 0), "unknown layer", "conv1, relu1"),
     "several outputs": (lambda: silence("", 0, "lstm", runs=True), "no channels to silence"),
     "not a model": (lambda: silenced("deep", torch.ones(1), "conv1", 0), "not a model", "str"),
 }
@@ -238,5 +215,4 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_calls_are_refused_with_what_is_allowed(name: str) -> None:
-    call, *words = BAD[name]
-    refused(call, *words)
+    refused(*BAD[name])

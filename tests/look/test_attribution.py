@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, stats
 from torch import Tensor, nn
-from zoo import assert_equal, bits, facts, seeded, unsettle
+from zoo import Models, assert_equal, bits, facts, seeded, unsettle
 
 import mnistviz as mv
 from mnistviz.learn.data import DigitSet
@@ -23,7 +23,7 @@ BLACK = torch.zeros(1, 1, 28, 28)
 
 
 @pytest.fixture(scope="module")
-def compact(reference: dict[str, nn.Sequential]) -> nn.Sequential:
+def compact(reference: Models) -> nn.Sequential:
     return reference["compact"]
 
 
@@ -43,40 +43,25 @@ def score(model: nn.Module, x: Tensor, target: int) -> float:
     return float(model(x)[0, target].double())
 
 
-def linear(bias: bool = True) -> nn.Sequential:
-    with seeded(3):
-        return nn.Sequential(nn.Flatten(), nn.Linear(784, 10, bias=bias)).eval()
-
-
-# ── each method by hand ───────────────────────────────────────────────────────────────────────────────────
-
-
 @pytest.mark.parametrize("name", ["deep", "compact", "light"])
-def test_saliency_is_the_gradient_with_its_sign(
-    name: str, reference: dict[str, nn.Sequential], digits: mv.Digits
-) -> None:
-    for i, target in ((0, 7), (1, 3), (2, 9)):
-        result = attribute(reference[name], digits[i].pixels, "saliency", target)
-        expected = slope(reference[name], digits[i].pixels, target)[0, 0]
-        torch.testing.assert_close(result.values, expected, rtol=1e-4, atol=1e-6)
-        assert torch.equal(result.values, result.cells)
-        assert (result.values < 0).any()
-        assert (result.values > 0).any()
-        assert (result.method, result.target, result.residual) == ("saliency", target, None)
+def test_saliency_is_the_gradient_with_its_sign(name: str, reference: Models, digits: mv.Digits) -> None:
+    result = attribute(reference[name], digits[1].pixels, "saliency", 3)
+    torch.testing.assert_close(result.values, slope(reference[name], digits[1].pixels, 3)[0, 0], rtol=1e-4, atol=1e-6)
+    assert torch.equal(result.values, result.cells)
+    assert result.values.min() < 0 < result.values.max()
+    assert (result.method, result.target, result.residual) == ("saliency", 3, None)
 
 
-@pytest.mark.parametrize(("name", "which", "most"), [("compact", range(10), 0.01), ("deep", (5, 16), 0.01)])
-def test_integrated_gradients_sum_to_what_the_digit_adds(
-    name: str, which: range, most: float, reference: dict[str, nn.Sequential], digits: mv.Digits
-) -> None:
+@pytest.mark.parametrize("name", ["compact", "deep"])
+def test_integrated_gradients_sum_to_what_the_digit_adds(name: str, reference: Models, digits: mv.Digits) -> None:
     """Completeness, and the residual says how much is missing; with few steps more than with many."""
     model = reference[name]
-    for i in which:
+    for i in (5, 16) if name == "deep" else range(10):
         x = digits[i].pixels
         result = attribute(model, x)
         added = score(model, x, result.target) - score(model, BLACK, result.target)
         assert result.residual == pytest.approx(abs(float(result.values.sum()) / added - 1), abs=1e-6)
-        assert result.residual < most
+        assert result.residual < 0.01
         assert result.residual < attribute(model, x, steps=2).residual
 
 
@@ -94,21 +79,11 @@ def test_integrated_gradients_are_a_sum_of_many_gradients(compact: nn.Sequential
     torch.testing.assert_close(one.values, (slope(compact, x / 2, 4) * x)[0, 0], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("bias", [True, False])
-def test_of_a_linear_model_they_are_weight_times_pixel(bias: bool, digits: mv.Digits) -> None:
-    model, x = linear(bias), digits[0].pixels
-    for target in (0, 9):
-        result = attribute(model, x, target=target, steps=50)
-        expected = (model[1].weight[target].detach().double() * x.flatten()).view(28, 28)
-        torch.testing.assert_close(result.values, expected, rtol=1e-5, atol=1e-7)
-        assert result.residual < 1e-4
-
-
 @pytest.mark.parametrize(
     ("name", "layer"), [("deep", None), ("deep", "conv1"), ("compact", "conv1"), ("light", None), ("light", "conv3")]
 )
 def test_grad_cam_is_maps_weighted_by_their_mean_gradients(
-    name: str, layer: str | None, reference: dict[str, nn.Sequential], digits: mv.Digits
+    name: str, layer: str | None, reference: Models, digits: mv.Digits
 ) -> None:
     model = reference[name]
     convolutions = [key for key, module in model.named_children() if isinstance(module, nn.Conv2d)]
@@ -150,18 +125,15 @@ def test_occlusion_is_what_the_score_loses_under_black_patches(
     torch.testing.assert_close(result, theirs[0, 0].double(), rtol=1e-4, atol=1e-5)
 
 
-# ── what is asked for, and what stays as it was ───────────────────────────────────────────────────────────
-
-
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad])
 def test_the_own_answer_is_explained_and_model_and_digit_are_left_as_they_were(
-    method: str, mode: type, reference: dict[str, nn.Sequential], digits: mv.Digits
+    method: str, mode: type, reference: Models, digits: mv.Digits
 ) -> None:
-    """Also in modes of training, under no_grad and with frozen layers; and the map is the same."""
+    """Also in modes of training, under no_grad and with frozen layers; no warning, and the same map."""
     model, x, options = unsettle(mv.load_model("deep")), digits[8].pixels, FAST.get(method, {})
     model.conv1.requires_grad_(False)
-    with mode():
+    with mode(), warnings.catch_warnings(action="error"):
         before, pixels = facts(model), bits(x)
         result = attribute(model, x, method, **options)
         assert facts(model) == before
@@ -175,18 +147,6 @@ def test_the_own_answer_is_explained_and_model_and_digit_are_left_as_they_were(
     assert not any(t.requires_grad for t in (x, result.values, result.cells))
 
 
-def test_no_method_warns(compact: nn.Sequential, digits: mv.Digits) -> None:
-    always = torch.is_warn_always_enabled()
-    torch.set_warn_always(True)  # torch says most things once only
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            for method in METHODS:
-                attribute(compact, digits[0].pixels, method, **FAST.get(method, {}))
-    finally:
-        torch.set_warn_always(always)
-
-
 def bad(*args: object, model: object = None, n: int = 1, **options: object) -> object:
     compact = mv.models.compact() if model is None else model
     return attribute(compact, torch.zeros(n, 1, 28, 28), *args, **options)
@@ -196,12 +156,10 @@ ANSWERS = ("no such answer", "0 to 9")
 BAD = {
     "a misspelt method": (lambda: bad("salience"), "unknown method", "integrated gradients", "mean 'saliency'"),
     "a layer that is not there": (lambda: bad("grad-cam", layer="conv3"), "unknown convolution", "conv1, conv2"),
-    "a layer of another kind": (lambda: bad("grad-cam", layer="relu1"), "unknown convolution", "conv1, conv2"),
-    "no convolution": (lambda: bad("grad-cam", model=linear()), "needs a convolution", "Sequential"),
+    "no convolution": (lambda: bad("grad-cam", model=nn.Flatten()), "needs a convolution", "Flatten"),
     "an answer too many": (lambda: bad("saliency", 10), *ANSWERS, "10"),
     "a negative answer": (lambda: bad("saliency", -1), *ANSWERS, "-1"),
     "a batch": (lambda: bad("saliency", n=2), "one digit", "(2, 1, 28, 28)", "digits[i].pixels"),
-    "no digit": (lambda: bad("saliency", n=0), "one digit", "digits[i].pixels"),
     "no batch": (lambda: attribute(mv.models.compact(), BLACK[0]), "one digit", "(1, 28, 28)"),
     "not a model": (lambda: bad(model="deep"), "not a model", "str"),
 }
@@ -209,19 +167,16 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_calls_are_refused_with_what_is_allowed(name: str) -> None:
-    call, *words = BAD[name]
-    refused(call, *words)
+    refused(*BAD[name])
 
 
-# ── controls ──────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_edges_are_those_of_sobel(digits: mv.Digits) -> None:
+@pytest.mark.filterwarnings("ignore:An input array is constant")
+def test_edges_are_those_of_sobel_and_agree_with_no_flat_map(digits: mv.Digits) -> None:
     for digit in digits[:5]:
         image = digit.pixels[0, 0].double().numpy()
         expected = np.hypot(ndimage.sobel(image, 0), ndimage.sobel(image, 1))
         np.testing.assert_allclose(edges(digit.pixels)[1:-1, 1:-1], expected[1:-1, 1:-1], atol=1e-5)
-    assert edges(digits[0].pixels).shape == (28, 28)
+        assert np.isnan(agreement(torch.zeros(28, 28), edges(digit.pixels), digit.pixels))
 
 
 @settings(max_examples=60, deadline=None)
@@ -240,12 +195,6 @@ def test_agreement_is_that_of_scipy_on_inked_pixels(seed: int, levels: int, ink:
     assert agreement(*map(torch.from_numpy, (a, -(a**3), pixels))) == pytest.approx(-1)
 
 
-@pytest.mark.filterwarnings("ignore:An input array is constant")
-def test_with_a_flat_map_there_is_no_agreement(digits: mv.Digits) -> None:
-    x = digits[0].pixels
-    assert np.isnan(agreement(torch.zeros(28, 28), edges(x), x))
-
-
 def test_new_weights_are_those_of_a_new_model_and_leave_the_old_and_the_dice_alone() -> None:
     model = unsettle(mv.load_model("deep"))
     before = facts(model)
@@ -260,17 +209,15 @@ def test_new_weights_are_those_of_a_new_model_and_leave_the_old_and_the_dice_alo
             assert not (value == other.state_dict()[key]).any()
 
 
-@pytest.mark.parametrize(
-    ("method", "options"),
-    [("saliency", {}), ("integrated gradients", {"steps": 60}), ("occlusion", {"side": 4, "stride": 4})],
-)
-def test_an_honest_map_changes_with_the_weights(
-    method: str, options: dict[str, int], compact: nn.Sequential, digits: mv.Digits
-) -> None:
+HONEST = {"saliency": {}, "integrated gradients": {"steps": 60}, "occlusion": {"side": 4, "stride": 4}}
+
+
+@pytest.mark.parametrize("method", HONEST)
+def test_an_honest_map_changes_with_the_weights(method: str, compact: nn.Sequential, digits: mv.Digits) -> None:
     agreements = []
     for i, digit in enumerate(digits[:8]):
-        mine = attribute(compact, digit.pixels, method, **options)
-        other = attribute(randomised(compact, i), digit.pixels, method, mine.target, **options)
+        mine = attribute(compact, digit.pixels, method, **HONEST[method])
+        other = attribute(randomised(compact, i), digit.pixels, method, mine.target, **HONEST[method])
         agreements.append(agreement(mine.values, other.values, digit.pixels))
         assert agreement(mine.values, mine.values, digit.pixels) == pytest.approx(1)
     assert median(agreements) < 0.5

@@ -12,29 +12,10 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+import zoo
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
-from zoo import (
-    GRAD_MODES,
-    SAMPLE,
-    ZOO,
-    Backend,
-    Case,
-    Heads,
-    InplaceFunctions,
-    Residual,
-    Small,
-    assert_equal,
-    bits,
-    by_hand,
-    facts,
-    hooks,
-    images,
-    make,
-    record,
-    seeded,
-    unsettle,
-)
+from zoo import GRAD_MODES, SAMPLE, Small, assert_equal, bits, facts, make, record, seeded, unsettle
 
 import mnistviz as mv
 from mnistviz.look.replay import FORMULAS
@@ -46,7 +27,7 @@ ALL_OF_SMALL = ["conv1", "relu1", "conv2", "relu2", "pool", "flatten", "fc1", "r
 
 @pytest.fixture(autouse=True)
 def plain_attention() -> Iterator[None]:
-    """Without hooks, torch may run attention as one fused kernel, whose last bits differ."""
+    """Without zoo.hooks, torch may run attention as one fused kernel, whose last bits differ."""
     enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     yield
@@ -67,7 +48,7 @@ def x() -> Tensor:
 
 
 def listen(model: nn.Module) -> list[tuple[str, list[Any]]]:
-    """What the simplest hooks see: the name of each layer that ran, and copies of what it put out.
+    """What the simplest zoo.hooks see: the name of each layer that ran, and copies of what it put out.
 
     Layers are the modules that compute something themselves; inside a scripted one no hook is called.
     """
@@ -84,7 +65,7 @@ def listen(model: nn.Module) -> list[tuple[str, list[Any]]]:
 
 
 @every_grad_mode
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", zoo.ZOO)
 def test_a_capture_records_every_step_of_any_model_and_leaves_no_mark(name: str, grad: Callable) -> None:
     """Against a twin that runs in evaluation mode with hooks of its own; then every step is computed again."""
     twin, case = make(name), make(name)
@@ -126,37 +107,23 @@ def test_listening_as_is_equals_a_plain_call_in_the_modes_the_model_has(name: st
     twin, case = make(name), make(name)
     unsettle(twin.model)
     unsettle(case.model)
-    modes, attached = facts(case.model)["modes"], hooks(case.model)
+    modes, attached = facts(case.model)["modes"], zoo.hooks(case.model)
     with seeded(5):
         expected, state = twin(), torch.get_rng_state()
     with seeded(5):
-        with mv.capture(case.model, as_is=True):
+        with mv.capture(case.model, as_is=True) as trace:
             output = case()
         assert torch.equal(torch.get_rng_state(), state)
     assert_equal(output, expected)
     assert_equal(list(case.model.buffers()), list(twin.model.buffers()))
     assert facts(case.model)["modes"] == modes
-    assert hooks(case.model) == attached
+    assert [step.training for step in trace.steps] == [modes[step.name] for step in trace.steps]
+    assert zoo.hooks(case.model) == attached
 
 
-def test_as_is_keeps_training_mode_and_what_it_does() -> None:
-    case = make("batch_norm")
-    norm = case.model[1].train()
-    before = norm.running_mean.clone()
-    with mv.capture(case.model, as_is=True) as trace:
-        assert norm.training
-        case()
-    assert not torch.equal(norm.running_mean, before)
-    assert int(norm.num_batches_tracked) == 1
-    assert trace["1"].training
-    torch.testing.assert_close(trace["1"].output.mean((0, 2, 3)), torch.zeros(2), atol=1e-6, rtol=0)
-
-
-@pytest.mark.parametrize(
-    ("name", "layer"), {"scripted_part": "0", "scripted_counter": "0", "traced_part": "0", "scripted_model": ""}.items()
-)
-def test_a_scripted_part_is_one_opaque_step_with_all_its_weights(name: str, layer: str) -> None:
-    case = make(name)
+@pytest.mark.parametrize("name", ["scripted_part", "scripted_counter", "traced_part", "scripted_model"])
+def test_a_scripted_part_is_one_opaque_step_with_all_its_weights(name: str) -> None:
+    case, layer = make(name), "" if name == "scripted_model" else "0"
     scripted = dict(case.model.named_modules())[layer]
     learned = dict(scripted.named_parameters())
     weights = {key: t.detach().clone() for key, t in {**learned, **dict(scripted.named_buffers())}.items()}
@@ -174,15 +141,6 @@ def test_a_scripted_part_is_one_opaque_step_with_all_its_weights(name: str, laye
     assert list(again.differences) == trace.keys[1:]
 
 
-def test_somebody_elses_hooks_still_run_and_the_trace_shows_what_they_did(x: Tensor) -> None:
-    case = make("somebody_elses_hooks")
-    trace = record(case.model, *case.args)
-    conv1 = F.conv2d(x + 1, case.model.conv1.weight.detach(), case.model.conv1.bias.detach(), padding=1)
-    assert_equal(trace.input, x + 1)
-    assert_equal(trace["conv1"].output, conv1 * 2)
-    assert_equal(trace.output, trace["fc2"].output - 1)
-
-
 class Buffered(nn.Module):
     """Does something to its buffers in its forward."""
 
@@ -197,15 +155,16 @@ class Buffered(nn.Module):
         return x
 
 
-@pytest.mark.parametrize(
-    ("change", "buffers"),
-    [
-        pytest.param(lambda m, x: setattr(m, "cache", x), {"cache": None}, id="an empty buffer is filled"),
-        pytest.param(lambda m, x: m.register_buffer("cache", x), {}, id="a buffer is registered"),
-        pytest.param(lambda m, x: m.memory.resize_(4).fill_(1), {"memory": torch.zeros(2)}, id="a buffer grows"),
-    ],
-)
-def test_whatever_a_forward_does_to_its_buffers_is_undone(change: Callable, buffers: dict[str, Tensor | None]) -> None:
+BUFFERS: dict[str, tuple[Callable, dict[str, Tensor | None]]] = {
+    "an empty one is filled": (lambda m, x: setattr(m, "cache", x), {"cache": None}),
+    "one is registered": (lambda m, x: m.register_buffer("cache", x), {}),
+    "one grows": (lambda m, x: m.memory.resize_(4).fill_(1), {"memory": torch.zeros(2)}),
+}
+
+
+@pytest.mark.parametrize("what", BUFFERS)
+def test_whatever_a_forward_does_to_its_buffers_is_undone(what: str) -> None:
+    change, buffers = BUFFERS[what]
     model = Buffered(change, **{name: None if b is None else b.clone() for name, b in buffers.items()})
     with mv.capture(model):
         model(torch.ones(1, 3))
@@ -231,13 +190,13 @@ def test_buffers_that_share_memory_still_do_afterwards() -> None:
 @every_grad_mode
 @pytest.mark.parametrize("kind", ["layers", "functions"])
 def test_what_is_overwritten_in_place_is_recorded_as_it_was(kind: str, grad: Callable, x: Tensor) -> None:
-    class OutOfPlace(Residual):
+    class OutOfPlace(zoo.Residual):
         def forward(self, x: Tensor) -> Tensor:
             x = F.relu(self.conv1(x))
             y = self.conv2(x)
             return self.fc(((y + x) * 2).mean((2, 3)))
 
-    ours, theirs = (Small(True), Small(False)) if kind == "layers" else (InplaceFunctions(), OutOfPlace())
+    ours, theirs = (Small(True), Small(False)) if kind == "layers" else (zoo.InplaceFunctions(), OutOfPlace())
     theirs.load_state_dict(ours.state_dict())
     with grad(), mv.capture(ours) as trace, mv.capture(theirs) as twin:
         ours(x)
@@ -263,14 +222,7 @@ class Cleaning(nn.Module):
 
 
 @every_grad_mode
-@pytest.mark.parametrize(
-    "clean",
-    [
-        pytest.param(lambda t: t.nan_to_num_(), id="nan_to_num_"),
-        pytest.param(lambda t: t.neg_(), id="neg_"),
-        pytest.param(lambda t: t.detach().mul_(2), id="detach.mul_"),
-    ],
-)
+@pytest.mark.parametrize("clean", [lambda t: t.nan_to_num_(), lambda t: t.neg_(), lambda t: t.detach().mul_(2)])
 def test_the_input_of_a_layer_is_what_it_was_given(clean: Callable, grad: Callable) -> None:
     x = torch.tensor([[torch.nan, 0.0, 1.0]])
     expected = x.tanh()
@@ -297,21 +249,13 @@ def test_a_trace_does_not_change_when_model_input_or_output_do(model: Small, x: 
     assert [bits(t) for t in tree_leaves(recorded)] == before
 
 
-class Shift(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.mean, self.sizes = torch.zeros(1), [1, 2]
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x - self.mean
-
-
 def test_settings_do_not_change_with_the_layer() -> None:
-    model = nn.Sequential(Shift())
-    settings = record(model, torch.ones(1, 2))[0].settings
-    model[0].mean.add_(4)
-    model[0].sizes.append(3)
-    assert (settings["mean"].tolist(), settings["sizes"]) == ([0.0], [1, 2])
+    conv = nn.Conv2d(1, 1, 3)
+    conv.sizes, conv.mean = [1, 2], torch.zeros(1)
+    settings = record(nn.Sequential(conv), zoo.images())[0].settings
+    conv.mean.add_(4)
+    conv.sizes.append(3)
+    assert (settings["sizes"], settings["mean"].tolist(), settings["stride"]) == ([1, 2], [0.0], (1, 1))
 
 
 def test_each_call_of_a_reused_layer_has_a_step_with_the_weights_of_its_moment() -> None:
@@ -334,7 +278,7 @@ def test_a_module_with_two_names_is_recorded_once_under_the_name_asked_for() -> 
     assert keys("*fc1") == ["fc1"]
 
 
-def test_values_that_are_not_numbers_are_told(model: Small, x: Tensor) -> None:
+def test_notes_tell_of_values_that_are_not_numbers_and_of_layers_that_never_ran(model: Small, x: Tensor) -> None:
     x[0, 0, 0, :3], x[1, 0, 5, 5] = torch.nan, torch.inf
     trace = record(model, x)
     assert trace.notes == ["4 of 128 input values are NaN or infinite"]
@@ -342,6 +286,8 @@ def test_values_that_are_not_numbers_are_told(model: Small, x: Tensor) -> None:
     not_finite = int((~trace["conv2"].output.isfinite()).sum())
     assert not_finite > 0
     assert re.search(rf"^conv2 .* … .*, {not_finite} not finite", repr(trace), re.MULTILINE)
+    loop = make("module_list")
+    assert record(loop.model, *loop.args).notes == ["never called in this pass: by_name.unused, shifts"]
 
 
 class Pair(tuple):
@@ -358,7 +304,7 @@ class Prediction:
 
 @pytest.mark.parametrize("shape", [lambda y: Pair(y, y * 2), lambda y: y.max(1), Prediction, lambda y: {"a": [y]}])
 def test_an_output_of_any_type_passes_and_is_copied(shape: Callable) -> None:
-    model, x = Heads(lambda digit, angle: shape(digit)), torch.randn(2, 4)
+    model, x = zoo.Heads(lambda digit, angle: shape(digit)), torch.randn(2, 4)
     with torch.no_grad():
         expected = tensors(model(x))
         with mv.capture(model) as trace:
@@ -368,9 +314,6 @@ def test_an_output_of_any_type_passes_and_is_copied(shape: Callable) -> None:
         for t in tensors(out):
             t.zero_()
     assert_equal(tensors(trace.output), expected)
-
-
-# ── which layers ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_layers_are_chosen_by_name_list_or_pattern(model: Small, x: Tensor) -> None:
@@ -401,9 +344,6 @@ def test_containers_are_recorded_by_name() -> None:
     assert trace["0"].kind == "Sequential"
 
 
-# ── several captures, and compiled models ─────────────────────────────────────────────────────────────────
-
-
 def test_captures_of_one_model_and_of_another_go_together_and_share_nothing(model: Small, x: Tensor) -> None:
     other = make("reused_relu")
     unsettle(model)
@@ -421,7 +361,7 @@ def test_captures_of_one_model_and_of_another_go_together_and_share_nothing(mode
     assert outer["conv2"].output is not inner["conv2"].output
 
 
-def compiled(model: nn.Sequential, how: str, backend: Backend) -> nn.Module:
+def compiled(model: nn.Sequential, how: str, backend: zoo.Backend) -> nn.Module:
     match how:
         case "wrapped":
             return torch.compile(model, backend=backend)
@@ -440,7 +380,7 @@ def compiled(model: nn.Sequential, how: str, backend: Backend) -> nn.Module:
 )
 def test_a_compiled_model_is_seen_like_the_plain_one_and_stays_compiled(how: str, ran_before: bool) -> None:
     torch.compiler.reset()
-    case, backend = make("nested"), Backend()
+    case, backend = make("nested"), zoo.Backend()
     with mv.capture(case.model) as plain:
         expected = case()
     case.model = compiled(case.model, how, backend)
@@ -464,10 +404,7 @@ def test_a_compiled_model_is_seen_like_the_plain_one_and_stays_compiled(how: str
     assert backend.ran > n_ran
 
 
-# ── gradients ─────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def gradients(case: Case, out: Any) -> list[Tensor | None]:
+def gradients(case: zoo.Case, out: Any) -> list[Tensor | None]:
     learned = [p for p in case.model.parameters() if p.requires_grad]
     scores = [t.float().square().sum() for t in tree_leaves(out) if isinstance(t, Tensor) and t.requires_grad]
     return list(torch.autograd.grad(sum(scores), learned, allow_unused=True))
@@ -489,30 +426,22 @@ def test_gradients_are_those_without_a_capture(name: str, keep: bool) -> None:
     assert_equal(inside, expected)
 
 
-def test_backward_inside_a_capture_fills_grad_as_ever(model: Small, x: Tensor) -> None:
-    with mv.capture(model):
-        model(x).square().sum().backward()
-    expected = torch.autograd.grad(by_hand(model, x).square().sum(), list(model.parameters()))
-    for p, g in zip(model.parameters(), expected, strict=True):
-        torch.testing.assert_close(p.grad, g)
-
-
 def test_the_gradient_at_a_layer_is_that_of_the_forward_by_hand(model: Small, x: Tensor) -> None:
+    """Taken inside the capture, after it, and a second time; `.grad` stays untouched."""
     states: dict[str, Tensor] = {}
-    score = by_hand(model, x, lambda name, t: states.setdefault(name, t))[0, 7]
-    expected = dict(zip(states, torch.autograd.grad(score, list(states.values())), strict=True))
+    score = zoo.by_hand(model, x, lambda name, t: states.setdefault(name, t))[0, 7]
+    expected = torch.autograd.grad(score, list(states.values()))
     before = facts(model)
     with mv.capture(model, gradients=True) as trace:
         out = model(x)
-        inside = {layer: trace.gradient(out[0, 7], layer) for layer in states}
+        live = [trace[layer].live for layer in states]
+        inside = torch.autograd.grad(out[0, 7], live, retain_graph=True)
     assert facts(model) == before
-    for layer in states:
-        assert expected[layer].abs().sum() > 0
-        torch.testing.assert_close(inside[layer], expected[layer])
-        assert_equal(trace.gradient(out[0, 7], layer), inside[layer])  # after the capture, and a second time
-
-
-# ── memory ────────────────────────────────────────────────────────────────────────────────────────────────
+    for gradient, again, by_hand in zip(inside, torch.autograd.grad(out[0, 7], live), expected, strict=True):
+        assert by_hand.abs().sum() > 0
+        torch.testing.assert_close(gradient, by_hand)
+        assert_equal(again, gradient)
+    assert record(model, x)["conv1"].live is None  # not asked for
 
 
 def test_hundreds_of_captures_do_not_grow_memory() -> None:
@@ -534,7 +463,7 @@ def test_hundreds_of_captures_do_not_grow_memory() -> None:
 @pytest.mark.parametrize("ending", ["fine", "raises"])
 def test_a_trace_is_freed_without_the_garbage_collector(ending: str, model: Small) -> None:
     """No cycle holds what was recorded, nor the graph."""
-    inputs = images() if ending == "fine" else torch.zeros(1, 1, 9, 12)  # too long for the first linear layer
+    inputs = zoo.images() if ending == "fine" else torch.zeros(1, 1, 9, 12)  # too long for the first linear layer
     gc.collect()
     gc.disable()
     try:

@@ -39,9 +39,6 @@ def call_then_raise(call: Callable[[], object], error: Exception) -> None:
     raise error
 
 
-# ── errors of a layer, of the caller, of somebody else's hook ─────────────────────────────────────────────
-
-
 @pytest.mark.parametrize(
     ("name", "where"),
     [
@@ -118,30 +115,14 @@ def test_an_error_inside_a_scripted_part_names_the_part() -> None:
 
 
 def test_a_pass_after_somebody_elses_hook_raised_is_complete(model: Small, x: Tensor) -> None:
-    first = iter([True, False])
-
-    def moody(*_: Any) -> None:
-        if next(first):
-            raise SabotageError
-
-    model.register_forward_pre_hook(moody)
+    handle = model.register_forward_pre_hook(lambda *_: 1 / 0)
     with mv.capture(model) as trace:
-        with pytest.raises(SabotageError):
+        with pytest.raises(ZeroDivisionError):
             model(x)
+        handle.remove()
         out = model(x)
     assert trace.complete
     assert torch.equal(trace.output, out.detach())
-
-
-# ── one pass, and no more ─────────────────────────────────────────────────────────────────────────────────
-
-
-def test_a_capture_without_a_call_says_nothing(model: Small) -> None:
-    before = facts(model)
-    with mv.capture(model) as trace:
-        assert not any(module.training for module in model.modules())
-    assert facts(model) == before
-    assert (trace.steps, trace.notes, trace.complete) == ([], [], False)
 
 
 def test_a_second_pass_is_refused_and_the_first_stays_recorded(model: Small, x: Tensor) -> None:
@@ -171,9 +152,6 @@ def test_a_second_pass_is_refused_again_after_the_first_was_broken_off(model: Sm
     torch.testing.assert_close(model(x), by_hand(model, x))  # it can be called again
 
 
-# ── calls that are refused ────────────────────────────────────────────────────────────────────────────────
-
-
 def capturing(layers: Any) -> None:
     """Refused before anything happens."""
     model = make("small").model
@@ -190,13 +168,6 @@ def entering(model: object) -> None:
         pytest.fail("the body must not run")
 
 
-def gradient(name: str = "small", grad: Callable = torch.enable_grad, asked: bool = True, other: bool = False) -> None:
-    case = make(name)
-    with grad(), mv.capture(case.model, gradients=asked) as trace:
-        out = case()
-    trace.gradient((case() if other else out)[0, 7], "conv1")
-
-
 BAD = {
     "a misspelt layer": (lambda: capturing("cnov1"), "'cnov1'", "conv1, relu1, conv2", "did you mean 'conv1'"),
     "a pattern of no layer": (lambda: capturing("bn*"), "'bn*'", "conv1, relu1", "choose one of these names"),
@@ -204,22 +175,9 @@ BAD = {
     "None": (lambda: entering(None), "not a model", "NoneType", "mv.load_model"),
     "a name": (lambda: entering("deep"), "not a model", "str"),
     "a class": (lambda: entering(nn.Conv2d), "not a model", "type"),
-    "a gradient not asked for": (lambda: gradient(asked=False), "no gradient can reach 'conv1'", "gradients=True"),
-    "a gradient under no_grad": (lambda: gradient(grad=torch.no_grad), "no gradient can reach", "neither no_grad"),
-    "in inference mode": (lambda: gradient(grad=torch.inference_mode), "no gradient can reach", "nor inference_mode"),
-    "overwritten in place": (lambda: gradient("inplace"), "'conv1' was overwritten in place", "inplace=False"),
-    "a score of another pass": (lambda: gradient(other=True), "does not depend on 'conv1'"),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_calls_are_refused_with_what_is_allowed(name: str) -> None:
-    call, *words = BAD[name]
-    refused(call, *words)
-
-
-def test_an_output_that_was_overwritten_still_has_its_gradient_one_layer_on() -> None:
-    case = make("inplace")
-    with mv.capture(case.model, gradients=True) as trace:
-        out = case()
-    assert trace.gradient(out[0, 7], "relu1").abs().sum() > 0
+    refused(*BAD[name])

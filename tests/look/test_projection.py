@@ -81,5 +81,4 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_what_has_no_plane_is_refused(name: str) -> None:
-    call, *words = BAD[name]
-    refused(call, *words)
+    refused(*BAD[name])

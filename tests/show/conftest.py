@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
-from zoo import record, seeded, whole_numbers, whole_pixels
+from zoo import record, whole_numbers, whole_pixels
 
 import mnistviz as mv
 from mnistviz.learn.data import DigitSet
@@ -22,7 +22,7 @@ from mnistviz.look.dreams import Dreams
 from mnistviz.look.examples import Examples
 from mnistviz.look.trace import Trace
 
-BINS = mv.activity.Bins(-2.0, 3.0, 20)
+BINS = mv.activity.Bins(-20.0, 30.0, 20)
 
 
 class Records:
@@ -78,30 +78,33 @@ class Records:
         """A pass in whole numbers, whose every sum is the same on every machine."""
         return record(whole_numbers(), whole_pixels(self.few[5]))
 
-    @staticmethod
-    def watched(model: nn.Module, digits: mv.Digits, bins: mv.activity.Bins | None = None) -> Activity:
-        with mv.watch(model, bins=bins) as activity:
-            mv.predict(model, digits)
-        return activity
+    @cached_property
+    def many(self) -> Trace:
+        """The same network, and 48 digits at once."""
+        return record(whole_numbers(), whole_pixels(self.few[:48]))
 
     @cached_property
     def activity(self) -> Activity:
-        return self.watched(self.models["deep"], self.few[:48], BINS)
+        return mv.activity.summarise(self.many, BINS)
 
     @cached_property
-    def untrained(self) -> Activity:
-        with seeded():
-            return self.watched(mv.models.build("deep").eval(), self.few[:48], BINS)
+    def activities(self) -> dict[str, Activity]:
+        """Two, over different numbers of digits."""
+        return {
+            "these": self.activity,
+            "others": mv.activity.summarise(record(whole_numbers(), whole_pixels(self.few[48:108]))),
+        }
 
     @cached_property
     def diary(self) -> mv.Diary:
-        """Two pages, and eight layers whose steps become smaller."""
+        """Three pages, and eight layers whose steps become smaller."""
         diary = mv.Diary(self.few[:48].pixels, bins=BINS, every=2)
-        diary.pages, diary.steps = [self.untrained, self.activity, self.activity], 12
+        others = mv.activity.summarise(record(whole_numbers(), whole_pixels(self.few[48:96])), BINS)
+        diary.pages, diary.steps = [self.activity, others, self.activity], 12
         for step in range(2, 13, 2):
             for k, layer in enumerate(["conv1", "conv2", "mix1", "conv3", "mix2", "conv4", "mix3", "fc1"]):
                 diary.ratios.append(
-                    {"step": step, "layer": layer, "gradient": (k + 1) / step, "update": 0.001 * step**k}
+                    {"step": step, "layer": layer, "gradient": (k + 1) / step, "update": 0.01 / (k + step)}
                 )
         return diary
 

@@ -16,9 +16,9 @@ def ledger(ledger: Ledger, rows: int = 3) -> Picture:
     return _linear_ledger(ledger, 4 * rows) if ledger.patch.ndim == 1 else _patch_ledger(ledger, rows)
 
 
-def _patch_ledger(ledger: Ledger, most: int) -> Picture:
+def _patch_ledger(ledger: Ledger, count: int) -> Picture:
     sums = array(ledger.sums)
-    strongest = np.argsort(-np.abs(sums), kind="stable")[:most]
+    strongest = np.argsort(-np.abs(sums), kind="stable")[:count]
     channel, y, x = ledger.unit
     side = max(1.35, 0.42 * ledger.patch.shape[-1])
     several = len(sums) > 1
@@ -43,9 +43,8 @@ def _patch_ledger(ledger: Ledger, most: int) -> Picture:
         bare(axes[0, 3]).set_xlim(0, 1)
         lines = f"  sum {short(sums[0])}\n+ bias {short(ledger.bias)}\n= {short(ledger.total)}"
         axes[0, 3].text(0.1, 0.5, lines, fontsize=12.5, va="center", linespacing=1.8, color=INK)
-    shown = (
-        f"The {len(strongest)} of {len(sums)} input channels that weigh most. " if len(strongest) < len(sums) else ""
-    )
+    most = f"The {len(strongest)} of {len(sums)} input channels that weigh most. "
+    shown = most if len(strongest) < len(sums) else ""
     ends = {name.lstrip("×= "): ("±" if s.signed else "") + short(s.high) for name, s in scales.items()}
     colours = ", ".join(f"{name} to {end}" for name, end in ends.items())
     unit = f"{ledger.layer}, channel {channel}, y {y}, x {x}"

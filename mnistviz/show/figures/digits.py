@@ -7,7 +7,7 @@ import pandas as pd
 import seaborn as sns
 from torch import Tensor
 
-from mnistviz.errors import MnistvizError
+from mnistviz.errors import refuse
 from mnistviz.learn.data import Digits
 from mnistviz.show.colours import BLUE, COLOURS, HATCHES, INK
 from mnistviz.show.picture import Picture, bare, beside, colour_bar, page, shares_on, styled
@@ -32,8 +32,7 @@ def sample_grid(digits: Digits, each: int = 12) -> Picture:
 def class_balance(parts: Mapping[str, Digits]) -> Picture:
     """`class_balance({"train": train, "validation": val})`: what share of each part every digit has."""
     empty = [name for name, digits in parts.items() if not len(digits)]
-    if empty or not parts:
-        raise MnistvizError("there are no digits to count", given=", ".join(empty) or "no parts")
+    refuse(empty or not parts, "there are no digits to count", given=", ".join(empty) or "no parts")
     picture, axes = page(8.6, 3.6)
     width, all_shares = 0.8 / len(parts), []
     for i, (name, digits) in enumerate(parts.items()):
@@ -60,8 +59,7 @@ def mean_and_spread(digits: Digits) -> Picture:
     labels, pixels = digits.known_labels(), digits.images.float() / 255
     groups = [pixels[labels == d] for d in range(10)]
     empty = [d for d, group in enumerate(groups) if not len(group)]
-    if empty:
-        raise MnistvizError("some digits never occur here", given=empty, fix="take a larger or stratified sample")
+    refuse(empty, "some digits never occur here", given=empty, fix="take a larger or stratified sample")
     means = mosaic([[group.mean(0).cpu().numpy() for group in groups]], 10, gap=0)
     variances = mosaic([[group.var(0, correction=0).cpu().numpy() for group in groups]], 10, gap=0)
     highest = float(variances.max())

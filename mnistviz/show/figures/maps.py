@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from matplotlib.axes import Axes
 
-from mnistviz.errors import MnistvizError, one_of, some
+from mnistviz.errors import MnistvizError, one_of, refuse, some
 from mnistviz.look.field import receptive_field
 from mnistviz.look.trace import Step, Trace, sizes, times
 from mnistviz.show.colours import BLUE, FAINT, INK, PALE
@@ -114,8 +114,7 @@ def all_maps(trace: Trace, scale: str | Scale = "layer", each: int = 16) -> Pict
     trace.one_digit()
     changed = {key: step for key, step in trace.items() if not step.kind.startswith(("Dropout", "Identity"))}
     spatial = {key: step for key, step in changed.items() if step.result.ndim == 4}
-    if not spatial:
-        raise MnistvizError("no layer of this trace has maps", given=", ".join(trace.keys))
+    refuse(not spatial, "no layer of this trace has maps", given=", ".join(trace.keys))
     picture, axes = page(each * 0.45 + 2.6, len(spatial) * 0.48 + 0.7, rows=len(spatial), squeeze=False)
     for ax, (key, step) in zip(axes[:, 0], spatial.items(), strict=True):
         colours = Scale.for_layer(trace, key, scale)
@@ -159,8 +158,7 @@ def complete_prediction(trace: Trace, label: int | None = None, each: int = 8) -
     """`complete_prediction(trace, label=7)`: the digit, what each stage made of it, and ten probabilities."""
     digit = trace.one_digit()
     scores = array(trace.steps[-1].result[0])
-    if scores.ndim != 1:
-        raise MnistvizError("the trace does not end in a row of scores", given=sizes(trace.steps[-1].output))
+    refuse(scores.ndim != 1, "the trace does not end in a row of scores", given=sizes(trace.steps[-1].output))
     if not np.isfinite(scores).all():
         return notice(f"No answer: {int((~np.isfinite(scores)).sum())} of {scores.size} scores are not finite numbers.")
     shares = np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from mnistviz.errors import MnistvizError, one_of, some
+from mnistviz.errors import one_of, refuse, some
 from mnistviz.look import paths
 from mnistviz.look.field import receptive_field
 from mnistviz.look.paths import Stop
@@ -98,8 +98,7 @@ def relu_gates(trace: Trace, layer: str, channel: int) -> Picture:
 def _map(layer: str, values: Tensor, channel: int) -> np.ndarray:
     """One map (H, W) of what went into a layer or came out of it."""
     maps = array(values)[0]
-    if maps.ndim != 3:
-        raise MnistvizError(f"{layer!r} has no maps", given=channel, allowed="a channel of a layer with maps")
+    refuse(maps.ndim != 3, f"{layer!r} has no maps", given=channel, allowed="a channel of a layer with maps")
     one_of(f"channel in {layer!r}", channel, len(maps))
     return maps[channel]
 

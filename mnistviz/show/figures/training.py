@@ -5,7 +5,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
 
-from mnistviz.errors import MnistvizError, some
+from mnistviz.errors import refuse, some
 from mnistviz.learn.history import History
 from mnistviz.look.diary import Diary
 from mnistviz.show.colours import BLUE, COLOURS, FAINT, ORANGE
@@ -18,8 +18,7 @@ ACCURACIES = [0.1, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 1]
 def training_history(history: History) -> Picture:
     """`training_history(history)`: loss and accuracy of every epoch, training and validation."""
     table = history.table
-    if table.empty:
-        raise MnistvizError("this history has no epochs to draw", given=history, fix="train for at least one epoch")
+    refuse(table.empty, "this history has no epochs to draw", given=history, fix="train for at least one epoch")
     picture, (left, right) = page(10, 3.7, columns=2)
     for ax, measure in ((left, "loss"), (right, "accuracy")):
         ax.plot(table.index, table[measure], color=FAINT, linestyle="--", marker="s", markersize=4, label="training")

@@ -1,0 +1,28 @@
+"""Every static figure, in reading order; each file bears the name of the record it draws."""
+
+from .activity import activation_analysis, histograms
+from .answers import confusion, mistakes, one_prediction, prediction_distribution, predictions
+from .arithmetic import ledger
+from .attribution import attributions, dreams, sanity
+from .causes import cause
+from .digits import class_balance, image_rows, ink_by_digit, mean_and_spread, pixel_histogram, sample_grid
+from .embedding import embedding
+from .evaluation import confusion_pairs, coverage, per_digit, reliability
+from .examples import top_examples
+from .maps import all_maps, complete_prediction, feature_maps, filters, map_rows
+from .network import decisions, network
+from .paths import pool_winners, receptive_fields, relu_gates, winning_paths
+from .robustness import adversarial_pairs, attack_curves, robustness
+from .training import training_history, weight_ratios
+
+__all__ = [
+    "sample_grid", "class_balance", "mean_and_spread", "ink_by_digit", "pixel_histogram", "image_rows",
+    "training_history", "confusion", "predictions", "mistakes", "one_prediction", "prediction_distribution",
+    "per_digit", "confusion_pairs", "reliability", "coverage",
+    "network", "filters", "feature_maps", "all_maps", "map_rows", "complete_prediction",
+    "ledger", "receptive_fields", "pool_winners", "relu_gates", "winning_paths",
+    "activation_analysis", "histograms", "weight_ratios", "top_examples", "embedding",
+    "attributions", "sanity", "dreams", "cause",
+    "robustness", "attack_curves", "adversarial_pairs",
+    "decisions",
+]  # fmt: skip
