@@ -1,7 +1,7 @@
 """Where the arithmetic runs, at which precision it trains fastest there, and in which mode a model is."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 import torch
@@ -15,17 +15,13 @@ def pick_device(name: str | torch.device | None = None) -> torch.device:
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name is None:
         return torch.device(next(kind for kind, available in there.items() if available))
-    try:
+    with suppress(RuntimeError):  # raised for a name that torch does not know
         device = torch.device(name)
-        if not there.get(device.type, False):
-            raise RuntimeError
-        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-            raise RuntimeError
-    except RuntimeError:
-        given, allowed = str(name), [kind for kind, available in there.items() if available]
-        fix = "leave the device out and the best one is chosen"
-        raise MnistvizError("this device is not available here", given=given, allowed=allowed, fix=fix) from None
-    return device
+        beyond = device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
+        if there.get(device.type, False) and not beyond:
+            return device
+    allowed, fix = [kind for kind, available in there.items() if available], "leave the device out: the best is chosen"
+    raise MnistvizError("this device is not available here", given=str(name), allowed=allowed, fix=fix)
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -201,10 +201,10 @@ def _read_back(content: bytes, path: Path, durations: list[int]) -> None:
 
 def _plays(loop: str | int) -> int:
     """How often a film plays, 0 for ever."""
-    if isinstance(loop, int) and not isinstance(loop, bool) and 1 <= loop <= 65_535:
-        return loop
     if loop in ("forever", "once"):
         return 0 if loop == "forever" else 1
+    if isinstance(loop, int) and not isinstance(loop, bool) and 1 <= loop <= 65_535:
+        return loop
     raise MnistvizError("a film cannot play like that", given=loop, allowed='"forever", "once", or 1 to 65535 times')
 
 

@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from mnistviz import project
 from mnistviz.device import Precision
-from mnistviz.learn.recipes import CRITERIA, Recipe
+from mnistviz.learn.recipes import Recipe
 from mnistviz.progress import Log
 
 Callback = Callable[["Fit"], None]
@@ -39,11 +39,6 @@ class History:
     @property
     def seconds(self) -> float:
         return sum(row["seconds"] for row in self.rows)
-
-    def is_better(self, value: float) -> bool:
-        """Whether a validation measure beats the best so far; the first one always does."""
-        better = CRITERIA[self.recipe.keep]
-        return not self.best_epoch or (value != self.best_value and better(value, self.best_value) == value)
 
     def save(self, path: str | Path) -> None:
         with project.atomic(path) as part:

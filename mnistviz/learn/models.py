@@ -176,27 +176,20 @@ def layer_table(model: nn.Module) -> pd.DataFrame:
     """Layer by layer, for one digit: shapes, parameters, multiply-adds and sizes, counted by torchinfo."""
     from torchinfo import summary
 
+    def times(sizes: Sequence[int] | int | None) -> str:  # a lone pooling window is a square
+        return "×".join(map(str, [sizes] * 2 if isinstance(sizes, int) else sizes or []))
+
     stats = summary(model, input_data=torch.zeros(1, 1, 28, 28, device=device_of(model)), verbose=0)
-    table = pd.DataFrame(
-        {
-            "layer": info.var_name,
-            "kind": info.class_name,
-            "output": _times(info.output_size[1:]),
-            "kernel": _times(info.kernel_size),
-            "parameters": info.trainable_params,
-            "multiply-adds": info.macs if isinstance(info.module, nn.Conv2d | nn.Linear) else 0,
-            "output kB": info.output_bytes / 1000,
-            "weights kB": info.param_bytes / 1000,
-        }
-        for info in stats.summary_list
-        if info.is_leaf_layer
-    ).set_index("layer")
-    counts = ["parameters", "multiply-adds", "output kB", "weights kB"]
-    total = pd.Series({"kind": "", "output": "", "kernel": "", **table[counts].sum()}, name="total")
-    table = pd.concat([table, total.to_frame().T])
-    return table.astype(dict.fromkeys(counts[:2], int) | dict.fromkeys(counts[2:], float)).rename_axis("layer")
-
-
-def _times(sizes: Sequence[int] | int | None) -> str:
-    """Sizes as one reads them: `32×28×28`; a lone pooling window is a square."""
-    return "×".join(map(str, [sizes] * 2 if isinstance(sizes, int) else sizes or []))
+    layers = [info for info in stats.summary_list if info.is_leaf_layer]
+    columns = {
+        "kind": [info.class_name for info in layers],
+        "output": [times(info.output_size[1:]) for info in layers],
+        "kernel": [times(info.kernel_size) for info in layers],
+        "parameters": [info.trainable_params for info in layers],
+        "multiply-adds": [info.macs if isinstance(info.module, nn.Conv2d | nn.Linear) else 0 for info in layers],
+        "output kB": [info.output_bytes / 1000 for info in layers],
+        "weights kB": [info.param_bytes / 1000 for info in layers],
+    }
+    table = pd.DataFrame(columns, [info.var_name for info in layers])
+    table.loc["total"] = [*[""] * 3, *table.iloc[:, 3:].sum()]
+    return table.astype({"parameters": int, "multiply-adds": int}).rename_axis("layer")

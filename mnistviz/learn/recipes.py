@@ -18,7 +18,7 @@ from mnistviz.run import Run
 KNOWN = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.RMSprop)
 OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {kind.__name__.lower(): kind for kind in KNOWN}
 SCHEDULES = ("constant", "step", "milestones", "plateau", "one-cycle")
-CRITERIA = {"accuracy": max, "loss": min}  # which value of a validation measure is the better one
+CRITERIA = ("accuracy", "loss")  # validation measures: the larger, and the smaller, is the better one
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Recipe:
         choose("optimiser", self.optimiser, OPTIMISERS)
         choose("schedule", self.schedule, dict.fromkeys(SCHEDULES))
         choose("precision", self.precision, dict.fromkeys(PRECISIONS))
-        choose("criterion to keep", self.keep, CRITERIA)
+        choose("criterion to keep", self.keep, dict.fromkeys(CRITERIA))
         kind = "recipe setting"
         check(kind, self, "epochs batch step_every", lambda n: n >= 1, "1 or more")
         check(kind, self, "weight_decay plateau_patience stop_after", lambda x: x >= 0, "0 or more")

@@ -165,7 +165,8 @@ def _judge(state: Fit, row: dict[str, float], val: Digits | None) -> bool:
         row["val_loss"], row["val_accuracy"] = measure(state.trained, val)
         row["seconds"] += time.perf_counter() - started
         value = row[f"val_{recipe.keep}"]
-        improved = history.is_better(value)
+        beats = value > history.best_value if recipe.keep == "accuracy" else value < history.best_value
+        improved = beats or not history.best_epoch  # the first one always does
         history.best_value = value if improved else history.best_value
     history.rows.append(row)  # whole: an interruption before this leaves no half-measured epoch
     if recipe.schedule == "plateau":

@@ -105,9 +105,6 @@ class Trace:
         why = "the pass did not call it" if name in self.chosen else "it was not among the layers to record"
         return position(name, [(step.name, step.call) for step in self.steps], self.known, why)
 
-    def __contains__(self, layer: object) -> bool:
-        return layer in self.keys or any(step.name == layer for step in self.steps)
-
     def __iter__(self) -> Iterator[str]:
         return iter(self.keys)
 

@@ -1,237 +1,312 @@
-"""From the name of a scene to its film: the right model, the right digits, a small training that disturbs nothing."""
+"""Scenes: what every frame says is what a fresh forward pass, run without any recording, computes again."""
 
+import re
 from collections.abc import Callable, Iterator
-from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from helpers import refused
+from oracle import Fresh, Watch, half_step, lies, lies_of, reads, stands
+from PIL import Image
+from torch import Tensor, nn
 
 import mnistviz as mv
-from mnistviz import studio
-from mnistviz.animate import Film
+from mnistviz import project
+from mnistviz.animate import Canvas, Claim, Film, palette, scenes
 from mnistviz.learn.data import DigitSet
+from mnistviz.look.capture import record
+from mnistviz.look.trace import Trace
+from mnistviz.show.scales import Scale
 
-ONE_PASS = ("mnist_data_flow", "forward_propagation", "mnist_forward_propagation", "convolution", "max_pooling")
-LEARNING = ("training_replay", "embedding_evolution")
+SCENES: dict[str, Callable[..., Film]] = {
+    "mnist_data_flow": mv.animate.mnist_data_flow,
+    "forward_propagation": mv.animate.forward_propagation,
+    "mnist_forward_propagation": mv.animate.mnist_forward_propagation,
+    "convolution": mv.animate.convolution,
+    "max_pooling": mv.animate.max_pooling,
+}
+FORGED = {  # in which layer of "light" a number is changed
+    "mnist_data_flow": "relu3",
+    "forward_propagation": "relu3",
+    "mnist_forward_propagation": "mix1",
+    "convolution": "conv1",
+    "max_pooling": "pool1",
+}
+every_scene = pytest.mark.parametrize("scene", SCENES)
+every_model = pytest.mark.parametrize("name", mv.models.MODELS)
+
+
+def assert_same(film: Film, other: Film) -> None:
+    """The same frames, times, subjects and claims."""
+    for one, two in zip(film, other, strict=True):
+        np.testing.assert_array_equal(one.pixels, two.pixels)
+        assert (one.ms, one.of, [c.source for c in one.claims]) == (two.ms, two.of, [c.source for c in two.claims])
+
+
+# ——— the oracle ———
+
+
+@every_scene
+@every_model
+def test_every_claim_of_a_frame_that_fits_a_slide_is_what_a_fresh_pass_computes(
+    name: str, scene: str, real: dict[str, nn.Sequential], traces: dict[str, Trace], seven: Tensor, watch: Watch
+) -> None:
+    film = SCENES[scene](traces[name], frames=8 if name == "compact" else 2)
+    assert lies_of(film, Fresh(real[name], seven), watch) == []
+
+
+@every_scene
+def test_a_forged_record_is_found(scene: str, real: dict[str, nn.Sequential], seven: Tensor, watch: Watch) -> None:
+    """One value of one layer, a quarter of the largest too high; the oracle must not sleep."""
+    trace, layer = record(real["light"], seven), FORGED[scene]
+    output = trace[layer].output
+    channel = int(output[0].double().clamp(min=0).std((1, 2)).argmax())
+    if scene == "mnist_forward_propagation":
+        channel = {stop.layer: stop.unit[0] for stop in mv.winning_path(trace)}[layer]
+    output[0, channel, 1, 1] += float(output.abs().max()) / 4
+    fresh = Fresh(real["light"], seven)
+    assert [lie for f in SCENES[scene](trace, frames=1) for lie in lies(f, fresh, watch) if layer in lie]
+
+
+def test_a_forged_picture_and_forged_words_are_found(
+    real: dict[str, nn.Sequential], traces: dict[str, Trace], seven: Tensor, watch: Watch
+) -> None:
+    fresh, frame = Fresh(real["light"], seven), next(iter(mv.animate.convolution(traces["light"], frames=2)))
+    assert lies(frame, fresh, watch) == []
+    tile = next(c for c in frame.claims if c.source[0] == "padded")
+    text = next(c for c in frame.claims if c.source[0] == "kernel")
+    pixels = frame.pixels.copy()
+    pixels[tile.y + 20 * tile.zoom + tile.zoom // 2, tile.x + 20 * tile.zoom + tile.zoom // 2] ^= 1
+    (lie,) = lies(watch.forged(frame, pixels=pixels), fresh, watch)
+    assert lie.endswith("1 squares show another number")
+    pixels = frame.pixels.copy()
+    pixels[text.y - 8 : text.y + 8, text.x - 12 : text.x] = palette.PAPER
+    assert any("not what stands there" in lie for lie in lies(watch.forged(frame, pixels=pixels), fresh, watch))
+    for source, words, lie in ((text.source, "9.99", "'9.99' is not"), ((*text.source[:-1], 1), text.words, "numbers")):
+        claim = Claim(source, text.values, text.x, text.y, words=words)
+        watch.styles[claim] = watch.styles[text]
+        assert any(lie in other for other in lies(watch.forged(frame, claims=(claim,)), fresh, watch))
+
+
+def test_a_number_that_something_was_painted_over_is_claimed_no_longer() -> None:
+    canvas, style = Canvas(200, 60), {"anchor": "lm", "size": 18}
+    canvas.number(20, 30, 123.45, ("a", 0), **style)
+    claim, nothing = canvas.claims[0], np.full((60, 200), palette.TRANSPARENT)
+    assert stands(canvas.pixels, nothing, claim, style)
+    canvas.fill(40, 20, 100, 20, "shade")
+    assert not stands(canvas.pixels, nothing, claim, style)
+    assert canvas.claims == []
+
+
+def test_the_check_of_words_and_colours_knows_right_from_wrong() -> None:
+    assert all(reads(w, v) for w, v in [("0.12", 0.1249), ("−1.5", -1.46), ("1.2e−03", 0.00123), ("0", 0.0)])
+    assert all(reads(w, v) for w, v in [(">99.9 %", 0.9998), ("<0.1 %", 0.0), ("12.3 % of 60 right", 0.123)])
+    assert not any(reads(w, v) for w, v in [("0.12", 0.13), ("0", 0.1), (">99.9 %", 0.99), ("1.2e−03", 0.0013)])
+    for scale in (None, Scale(-3.0, 3.0, "layer"), Scale(0.0, 2.0, "layer")):
+        ramp = palette.GREYS if scale is None else palette.RAMPS[scale.signed]
+        np.testing.assert_allclose(np.diff(palette.values(ramp, scale)), 2 * half_step(scale))
+
+
+# ——— films and files ———
+
+
+@every_scene
+def test_a_film_is_the_same_each_time_and_one_frame_per_movement_is_enough(
+    scene: str, real: dict[str, nn.Sequential], seven: Tensor, tmp_path: Path
+) -> None:
+    film, again = (SCENES[scene](record(real["compact"], seven), frames=1) for _ in range(2))
+    assert_same(film, film)
+    assert len(list(film)) > 3
+    paths = [film.save(tmp_path / "a.gif", progress=False), again.save(tmp_path / "b.gif", progress=False)]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert (tmp_path / "a_sheet.png").exists()
+
+
+def test_the_largest_film_of_the_deep_network_is_within_the_budget(traces: dict[str, Trace], tmp_path: Path) -> None:
+    film = mv.animate.forward_propagation(traces["deep"])
+    path = film.save(tmp_path / "film.gif", sheet=False, progress=False)
+    *_, last = film
+    with Image.open(path) as file:
+        file.seek(file.n_frames - 1)
+        np.testing.assert_array_equal(np.asarray(file.convert("RGB")), palette.PALETTE[last.pixels])
+
+
+@every_scene
+def test_a_batch_is_not_one_digit(scene: str, real: dict[str, nn.Sequential], few: mv.Digits) -> None:
+    trace = record(real["light"], few.pixels[:2])
+    refused(lambda: SCENES[scene](trace), "one digit", "2 inputs")
+
+
+@every_model
+def test_alt_texts_tell_the_answer_and_the_sizes(
+    name: str, real: dict[str, nn.Sequential], traces: dict[str, Trace], seven: Tensor
+) -> None:
+    fresh, trace = Fresh(real[name], seven), traces[name]
+    alt = {scene: make(trace).alt for scene, make in SCENES.items()}
+    answer, pixel = int(fresh.shares.argmax()), mv.winning_path(trace)[-1].unit[1:]
+    mixing = [n for n, layer in fresh.layers.items() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    assert alt["forward_propagation"].endswith(f"the answer is {answer}.")
+    for words in (f"the answer is {answer}", str(pixel), f" {len(mixing) - 1} stages"):
+        assert words in alt["mnist_forward_propagation"]
+    sizes = re.findall(r"\d[\d×]*", alt["mnist_data_flow"])
+    assert (sizes[0], sizes[-1], len(sizes)) == ("1×28×28", "10", 1 + len(mixing))
+    assert set(sizes[1:]) <= {"×".join(map(str, out.shape[1:])) for out in fresh.out.values()}
+    shown = int(fresh.out["conv1"][0].double().clamp(min=0).std((1, 2)).argmax())
+    assert f"map of channel {shown} " in alt["convolution"]
+    assert alt["convolution"].startswith(f"A {'×'.join(map(str, fresh.layers['conv1'].kernel_size))} kernel")
+    pool = fresh.out["pool1"][0].double()
+    assert f"channel {int(pool.std((1, 2)).argmax())} " in alt["max_pooling"]
+    assert alt["max_pooling"].endswith(f"{pool.shape[1]}×{pool.shape[2]}.")
+
+
+# ——— from the name of a scene to its film ———
 
 
 @pytest.fixture(autouse=True, scope="module")
 def loaded_once(mnist: DigitSet) -> Iterator[None]:
     """The digits of the session instead of the files, every time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(studio, "load_digits", {"mnist": mnist}.__getitem__)
+        patch.setattr(scenes, "load_digits", {"mnist": mnist}.__getitem__)
         yield
 
 
+Training = tuple[nn.Module, mv.Timelapse]
+
+
+@pytest.fixture(scope="module")
+def training(loaded_once: None) -> Training:
+    return scenes.trained("light", images=200, looks=4, epochs=1)
+
+
 @pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
-    """Trainings of a film are of 200 digits, one epoch and four looks here; what was asked for is written down."""
+def short(training: Training, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """Trainings of a film are short here, and few digits judged; what was asked for is written down."""
     asked: dict[str, object] = {}
 
-    def training(architecture: str, looks: int) -> studio.Training:
-        asked.update(architecture=architecture, looks=looks)
-        return SMALL(architecture)
+    def trained(model: str, looks: int) -> Training:
+        asked.update(model=model, looks=looks)
+        return training
 
-    monkeypatch.setattr(studio, "Training", training)
-    monkeypatch.setattr(studio, "JUDGED", 80)
+    monkeypatch.setattr(scenes, "trained", trained)
+    monkeypatch.setattr(scenes, "JUDGED", 80)
     return asked
 
 
-SMALL: Callable[[str], studio.Training] = partial(studio.Training, images=200, looks=4, epochs=1)
-
-
 @pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple]:
-    """What each scene of the library is given, as it is given."""
-    seen: dict[str, tuple] = {}
-    for name in ("data_flow", "forward", "network", "convolution", "max_pooling", *LEARNING, "demo"):
-        plain = getattr(mv.animate, name)
-
-        def call(*given: object, _name: str = name, _plain: Callable[..., Film] = plain, **named: object) -> Film:
-            seen[_name] = (given, named)
-            return _plain(*given, **named)
-
-        monkeypatch.setattr(mv.animate, name, call)
-    return seen
+def mine(mnist: DigitSet) -> mv.Digits:
+    return mv.Digits(mnist.test[2].images, None, "my drawing")
 
 
-# ——— digits and records ———
+def test_an_example_is_the_first_of_its_kind_among_the_test_digits(mnist: DigitSet) -> None:
+    for of in range(10):
+        digit = scenes.example(of)
+        assert torch.equal(digit.images[0], mnist.test.images[mnist.test.labels.tolist().index(of)])
+        assert digit.labels.tolist() == [of]
 
 
-@pytest.mark.parametrize("of", range(10))
-def test_an_example_is_the_first_of_its_kind_among_the_test_digits(of: int, mnist: DigitSet) -> None:
-    found = studio.example(of)
-    where = next(i for i, label in enumerate(mnist.test.labels.tolist()) if label == of)
-    assert len(found) == 1
-    assert torch.equal(found.images[0], mnist.test.images[where])
-    assert found.labels.tolist() == [of]
-
-
-@pytest.mark.parametrize("of", [-1, 10, 12])
-def test_there_are_examples_of_ten_digits_only(of: int) -> None:
-    with pytest.raises(mv.MnistvizError, match=rf"(?s)no such digit.*{of}.*0 to 9"):
-        studio.example(of)
-
-
-def test_a_record_is_a_pass_without_gradients(mnist: DigitSet) -> None:
-    model = mv.load_model("light")
-    trace = studio.record(model, mnist.test[3])
-    with torch.no_grad():
-        assert torch.equal(trace.output, model(mnist.test[3].pixels))
-    assert not any(step.result.requires_grad for step in trace)
-
-
-# ——— scenes ———
-
-
-@pytest.mark.parametrize("scene", ONE_PASS)
-@pytest.mark.parametrize("own", [False, True])
+@every_scene
 def test_a_scene_of_one_pass_shows_the_digit_given_or_else_a_seven(
-    scene: str, own: bool, drawn: dict[str, tuple], mnist: DigitSet
+    scene: str, real: dict[str, nn.Sequential], seven: Tensor, mine: mv.Digits
 ) -> None:
-    digit = mv.Digits(mnist.test[2].images, None, "my drawing") if own else None
-    film = mv.animate.film(scene, "light", digit, frames=2)
-    ((trace,), named) = drawn.popitem()[1]
-    assert not drawn
-    assert named == {"frames": 2}
-    expected = mnist.test[2] if own else studio.example(7)
-    assert torch.equal(trace.input, expected.pixels)
-    assert trace.keys == [name for name, _ in mv.models.light().named_children()]
-    weights = mv.load_model("light").conv2.weight
-    assert torch.equal(trace["conv2"].weight, weights)
-    assert next(iter(film)).claims
+    assert_same(mv.animate.film(scene, "light", frames=2), SCENES[scene](record(real["light"], seven), frames=2))
+    expected = SCENES[scene](record(real["compact"], mine.pixels), frames=1)
+    assert_same(mv.animate.film(scene, "compact", mine, frames=1), expected)
 
 
-def test_a_demo_is_of_ten_digits_and_of_yours(drawn: dict[str, tuple], mnist: DigitSet) -> None:
-    mv.animate.film("forward_propagation_demo", "compact", frames=1)
-    (traces, labels), _ = drawn["demo"]
-    assert labels == list(range(10))
-    for label, trace in enumerate(traces):
-        assert torch.equal(trace.input, studio.example(label).pixels)
-    mine = mv.Digits(mnist.test[2].images, None, "my drawing")
-    film = mv.animate.film("forward_propagation_demo", "compact", mine, frames=1)
-    (traces, labels), _ = drawn["demo"]
-    assert labels == [*range(10), None]
-    assert torch.equal(traces[-1].input, mine.pixels)
-    assert film.alt.startswith("11 digits")
-    assert {frame.of for frame in film} == set(range(11))
+def test_a_film_is_of_eight_frames_a_movement_unless_told(traces: dict[str, Trace]) -> None:
+    assert_same(mv.animate.film("convolution", "light"), mv.animate.convolution(traces["light"], frames=8))
 
 
+def test_a_demo_is_of_ten_digits_and_of_yours(real: dict[str, nn.Sequential], mine: mv.Digits) -> None:
+    digits = [scenes.example(d) for d in range(10)]
+    traces = [record(real["compact"], digit.pixels) for digit in [*digits, mine]]
+    ten = mv.animate.forward_propagation_demo(traces[:10], range(10), frames=1)
+    assert_same(mv.animate.film("forward_propagation_demo", "compact", frames=1), ten)
+    eleven = mv.animate.forward_propagation_demo(traces, [*range(10), None], frames=1)
+    assert_same(mv.animate.film("forward_propagation_demo", "compact", mine, frames=1), eleven)
+    assert eleven.alt.startswith("11 digits")
+
+
+@pytest.mark.parametrize("own", [False, True])
 def test_a_replay_watches_five_probes_or_yours_instead_of_the_first(
-    short: dict[str, object], drawn: dict[str, tuple], mnist: DigitSet
+    own: bool, short: dict[str, object], training: Training, mnist: DigitSet, mine: mv.Digits
 ) -> None:
-    film = mv.animate.film("training_replay", "compact", frames=2)
-    assert short == {"architecture": "compact", "looks": 12}
-    (watched, judged, labels), _ = drawn["training_replay"]
-    assert torch.equal(watched[0].trace.input, mnist.test.pixels[list(studio.PROBES)])
-    assert torch.equal(judged[0].trace.input, mnist.test.pixels[:80])
-    assert labels == mnist.test.labels[:80].tolist()
-    assert all(moment.trace.keys == ["fc2"] for moment in judged)
-    assert len(judged[-1].trace.output) == 80
-    assert [moment.step for moment in watched] == [0, 1, 2]
-    assert {frame.of for frame in film} == {0, 1, 2}
-    mine = mv.Digits(mnist.test[2].images, None, "my drawing")
-    mv.animate.film("training_replay", "compact", mine, frames=1)
-    (watched, _, _), _ = drawn["training_replay"]
-    assert torch.equal(watched[0].trace.input[:1], mine.pixels)
-    assert torch.equal(watched[0].trace.input[1:], mnist.test.pixels[list(studio.PROBES[1:])])
+    film = mv.animate.film("training_replay", "compact", mine if own else None, frames=2)
+    assert short == {"model": "compact", "looks": 12}
+    (model, lapse), probes = training, mnist.test.pixels[list(scenes.PROBES)]
+    watched = lapse.moments(model, torch.cat([mine.pixels, probes[1:]]) if own else probes)
+    judged = lapse.moments(model, mnist.test.pixels[:80], "fc1")
+    assert_same(film, mv.animate.training_replay(watched, judged, mnist.test.labels[:80].tolist()))
 
 
 def test_a_plane_of_many_digits_has_yours_as_one_more_without_a_label(
-    short: dict[str, object], drawn: dict[str, tuple], mnist: DigitSet
+    short: dict[str, object], training: Training, mnist: DigitSet, mine: mv.Digits
 ) -> None:
-    mine = mv.Digits(mnist.test[2].images, None, "my drawing")
-    film = mv.animate.film("embedding_evolution", "compact", mine, frames=1)
-    (moments, labels), _ = drawn["embedding_evolution"]
-    assert labels == [*mnist.test.labels[:80].tolist(), None]
-    assert len(moments[0].trace.input) == 81
-    assert torch.equal(moments[0].trace.input[-1:], mine.pixels)
+    film = mv.animate.film("embedding_evolution", "light", mine, frames=1)
+    assert short == {"model": "light", "looks": 6}
+    model, lapse = training
+    moments = lapse.moments(model, torch.cat([mnist.test.pixels[:80], mine.pixels]), "fc1")
+    assert_same(film, mv.animate.embedding_evolution(moments, [*mnist.test.labels[:80].tolist(), None]))
     assert film.alt.startswith("80 digits")
 
 
-def test_the_scenes_of_a_training_take_the_architecture_from_the_card_of_a_file(
-    short: dict[str, object], drawn: dict[str, tuple]
-) -> None:
-    path = mv.project.models_folder() / "compact" / "best_mnist_model.pth"
-    mv.animate.film("embedding_evolution", str(path), frames=3)
-    assert short == {"architecture": "compact", "looks": 18}
+def test_the_names_of_the_scenes_are_those_of_their_functions() -> None:
+    assert list(scenes.SCENES) == [
+        "mnist_data_flow",
+        "forward_propagation",
+        "forward_propagation_demo",
+        "mnist_forward_propagation",
+        "convolution",
+        "max_pooling",
+        "training_replay",
+        "embedding_evolution",
+    ]
+    assert all(callable(getattr(mv.animate, name)) for name in scenes.SCENES)
 
 
-def test_a_film_is_of_eight_frames_a_movement_unless_told(drawn: dict[str, tuple]) -> None:
-    mv.animate.film("convolution", "light")
-    assert drawn["convolution"][1] == {"frames": 8}
+BAD = {
+    "a digit that is none": (lambda: scenes.example(10), "no such digit", "10", "0 to 9"),
+    "a digit below zero": (lambda: scenes.example(-1), "no such digit", "-1"),
+    "an unknown scene": (lambda: mv.animate.film("convolutions"), "unknown scene", "did you mean 'convolution'"),
+    "no scene": (lambda: mv.animate.film(""), "unknown scene", *scenes.SCENES),
+    "no frames": (lambda: mv.animate.film("convolution", "light", frames=0), "frames for a movement", "1 or more"),
+    "an unknown model": (lambda: mv.animate.film("convolution", "depp"), "depp"),
+    "an unknown model in a demo": (lambda: mv.animate.film("forward_propagation_demo", "depp"), "depp"),
+    "an unknown model to train": (lambda: mv.animate.film("training_replay", "depp"), "depp"),
+}
 
 
-@pytest.mark.parametrize("scene", ["convolutions", "flight", ""])
-def test_an_unknown_scene_lists_those_there_are(scene: str) -> None:
-    with pytest.raises(mv.MnistvizError, match="unknown scene") as caught:
-        mv.animate.film(scene)
-    assert all(name in str(caught.value) for name in studio.SCENES)
-    assert len(studio.SCENES) == 8
-
-
-@pytest.mark.parametrize("scene", studio.SCENES)
-def test_an_unknown_model_is_told_in_every_scene(scene: str) -> None:
-    with pytest.raises(mv.MnistvizError, match=r"depp|no such"):
-        mv.animate.film(scene, "depp")
-
-
-@pytest.mark.parametrize("frames", [0, -1])
-def test_a_movement_takes_a_frame_at_least(frames: int) -> None:
-    with pytest.raises(mv.MnistvizError, match=r"(?s)frames for a movement.*1 or more"):
-        mv.animate.film("convolution", "light", frames=frames)
+@pytest.mark.parametrize("case", BAD)
+def test_what_cannot_be_made_is_told(case: str) -> None:
+    refused(*BAD[case])
 
 
 # ——— a training for a film ———
 
 
-@pytest.fixture(scope="module")
-def training(loaded_once: None) -> studio.Training:
-    return SMALL("light")
-
-
-def test_a_training_leaves_the_dice_of_others_as_they_were() -> None:
-    torch.manual_seed(123)
-    np.random.seed(123)
+def test_a_training_is_the_same_whatever_was_drawn_before_and_leaves_the_dice_of_others(training: Training) -> None:
+    torch.manual_seed(99)
+    np.random.seed(99)
     before, other = torch.random.get_rng_state(), np.random.get_state()[1].copy()
-    SMALL("compact")  # with dropout
+    path = project.models_folder() / "light" / "best_mnist_model.pth"  # of a file, its architecture is trained
+    _, again = scenes.trained(str(path), images=200, looks=4, epochs=1)
     assert torch.equal(before, torch.random.get_rng_state())
     assert np.array_equal(other, np.random.get_state()[1])
+    for step, weights in training[1].checkpoints.items():
+        assert all(torch.equal(w, again.checkpoints[step][name]) for name, w in weights.items())
 
 
-def test_a_training_is_the_same_whatever_was_drawn_before(training: studio.Training) -> None:
-    torch.manual_seed(99)
-    again = SMALL("light")
-    for step, weights in training.lapse.checkpoints.items():
-        assert all(torch.equal(w, again.lapse.checkpoints[step][name]) for name, w in weights.items())
-
-
-def test_a_training_is_looked_at_from_before_its_first_step_to_its_last(training: studio.Training) -> None:
+def test_a_training_is_looked_at_from_before_its_first_step_to_its_last(training: Training) -> None:
+    model, lapse = training
     recipe = mv.recipes.tuned("light")
     steps = -(-200 // recipe.batch)
-    kept = list(training.lapse.checkpoints)
-    assert (kept[0], kept[-1]) == (0, steps)
+    assert (min(lapse.checkpoints), max(lapse.checkpoints)) == (0, steps)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         fresh = mv.models.build("light")
-    first, last = training.lapse.checkpoints[0], training.lapse.checkpoints[steps]
+    first, last = lapse.checkpoints[0], lapse.checkpoints[steps]
     assert all(torch.equal(w, first[name]) for name, w in fresh.state_dict().items())
-    assert all(torch.equal(w, last[name]) for name, w in training.model.state_dict().items())
+    assert all(torch.equal(w, last[name]) for name, w in model.state_dict().items())
     assert not all(torch.equal(first[name], last[name]) for name in first)
-
-
-def test_moments_of_a_training_are_of_the_digits_given(training: studio.Training, mnist: DigitSet) -> None:
-    moments = training.moments(mnist.test[:3], training.last)
-    assert [moment.step for moment in moments] == list(training.lapse.checkpoints)
-    assert all(torch.equal(moment.trace.input, mnist.test.pixels[:3]) for moment in moments)
-    assert moments[0].trace.keys == ["fc1"]
-
-
-@pytest.mark.parametrize("name", mv.models.MODELS)
-def test_the_last_layer_is_the_one_that_makes_the_scores(name: str) -> None:
-    hollow = studio.Training.__new__(studio.Training)
-    hollow.model = mv.models.build(name)
-    linear = [n for n, layer in hollow.model.named_children() if isinstance(layer, nn.Linear)]
-    assert hollow.last == linear[-1]

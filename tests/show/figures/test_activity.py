@@ -32,9 +32,10 @@ def test_marks_and_bars_are_the_totals_of_all_outputs(records: Any) -> None:
     for segment, out in zip(spread.get_segments(), outputs, strict=True):
         mean, sd = float(out.mean()), float(out.std(correction=0))
         assert segment[:, 0] == pytest.approx([mean - sd, mean + sd])
-    assert [bar.get_width() for bar in zeros.containers[0]] == [float((out == 0).double().mean()) for out in outputs]
+    shares = [float((out == 0).double().mean()) for out in outputs]
+    assert [bar.get_width() for bar in zeros.containers[0]] == pytest.approx(shares)
     counts = [(int((out == 0).all(0).sum()), out[0].numel()) for out in outputs]
-    assert [bar.get_width() for bar in silent.containers[0]] == [never / units for never, units in counts]
+    assert [bar.get_width() for bar in silent.containers[0]] == pytest.approx([n / units for n, units in counts])
     assert [shares_of(t.get_text()) for t in silent.texts] == counts
     assert [t.get_text() for t in means.get_yticklabels()] == names
     assert means.get_ylim()[0] > means.get_ylim()[1]  # the first layer on top

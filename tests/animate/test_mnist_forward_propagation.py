@@ -1,0 +1,188 @@
+"""The whole network on one stage: links as strong as the products, columns of the strongest maps, the path that won."""
+
+import re
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracle import ACCENT, Fresh, Watch, reads, texts_of
+from torch import Tensor, nn
+
+import mnistviz as mv
+from mnistviz.animate import palette, stage
+from mnistviz.animate.mnist_forward_propagation import LINKS, MAPS, _Stage
+from mnistviz.look.capture import record
+from mnistviz.look.trace import Trace
+
+every_model = pytest.mark.parametrize("name", mv.models.MODELS)
+
+
+def flow_by_hand(fresh: Fresh, layer: str, channels: int) -> np.ndarray:
+    """What each channel of the stage before gave each output, one convolution of one channel at a time."""
+    module, x = fresh.layers[layer], fresh.into[layer].double()
+    weight = module.weight.detach().double()
+    flows = np.zeros((len(weight), channels))
+    if isinstance(module, nn.Linear):
+        return (weight * x[0]).numpy().reshape(len(weight), channels, -1).sum(2)
+    for i in range(channels):  # all outputs of one input channel: nothing else in the sum
+        alone = F.conv2d(x[:, i : i + 1], weight[:, i : i + 1], None, module.stride, module.padding)
+        flows[:, i] = alone[0].sum((1, 2))
+    return flows
+
+
+def mixing(fresh: Fresh) -> list[str]:
+    return [name for name, layer in fresh.layers.items() if isinstance(layer, nn.Conv2d | nn.Linear)]
+
+
+@every_model
+def test_links_are_as_strong_as_the_products_between_two_maps(
+    name: str, real: dict[str, nn.Sequential], traces: dict[str, Trace], seven: Tensor
+) -> None:
+    fresh, trace = Fresh(real[name], seven), traces[name]
+    shown = _Stage(trace, mv.winning_path(trace))
+    assert len(shown.flows) == len(mixing(fresh))
+    drawn = iter(sorted(shown.links(), key=lambda link: link[1][0][0]))
+    for layer, flows, (before, after) in zip(mixing(fresh), shown.flows, pairwise(shown.columns), strict=True):
+        by_hand = flow_by_hand(fresh, layer, len(before.values))
+        np.testing.assert_allclose(flows, by_hand, rtol=1e-4, atol=1e-4)
+        part = by_hand[np.ix_(after.shown, before.shown)]
+        largest = np.abs(part).max()
+        strongest = np.sort(np.abs(part), axis=None)[::-1][:LINKS] / largest
+        gap = [next(drawn) for _ in strongest]
+        np.testing.assert_allclose(sorted((abs(s) for s, _, _ in gap), reverse=True), strongest, atol=1e-4)
+        for strength, way, thick in gap:
+            i = min(range(len(before.shown)), key=lambda k: abs(before.middle(before.shown[k]) - way[0][1]))
+            meant = [part[k, i] for k, o in enumerate(after.shown) if abs(after.middle(o) - way[-1][1]) < 1e-6]
+            if before.columns == 1:
+                assert np.abs(np.array(meant) / largest - strength).min() < 1e-4
+            assert thick == pytest.approx(max(1.0, 5 * abs(strength)))
+
+
+@pytest.mark.parametrize("name", ["light", "compact"])
+def test_the_strongest_link_of_all_is_drawn_darkest_in_the_colour_of_its_sign(
+    name: str, traces: dict[str, Trace]
+) -> None:
+    trace = traces[name]
+    strength, way, _ = _Stage(trace, mv.winning_path(trace)).links()[-1]
+    assert abs(strength) == 1
+    before_the_path = next(f for f in mv.animate.mnist_forward_propagation(trace, frames=1) if f.ms == 1200)
+    x, y = way[len(way) // 2]
+    assert before_the_path.pixels[round(y), round(x)] == palette.RAMPS[True][-1 if strength > 0 else 0]
+
+
+@every_model
+def test_columns_hold_the_path_and_the_maps_that_hand_on_most(
+    name: str, real: dict[str, nn.Sequential], traces: dict[str, Trace], seven: Tensor
+) -> None:
+    trace, fresh = traces[name], Fresh(real[name], seven)
+    path = {stop.layer: stop.unit for stop in mv.winning_path(trace)}
+    *_, last = mv.animate.mnist_forward_propagation(trace, frames=1)
+    shown: dict[str, set[int]] = {}
+    for claim in last.claims:
+        if claim.zoom and claim.values.shape != (1, 1) and claim.source[0] != "input":
+            shown.setdefault(claim.source[0], set()).add(claim.source[2])
+    order = list(fresh.layers)
+    for layer, channels in shown.items():
+        assert path[layer][0] in channels
+        after = next(n for n in mixing(fresh) if order.index(n) > order.index(layer))
+        handed_on = np.abs(flow_by_hand(fresh, after, fresh.out[layer].shape[1])).sum(0)
+        assert len(channels) == min(MAPS, len(handed_on))
+        rest = np.delete(handed_on, list(channels))
+        assert not len(rest) or min(handed_on[list(channels - {path[layer][0]})]) >= rest.max() * (1 - 1e-4)
+
+
+@every_model
+def test_the_path_that_is_drawn_is_the_winning_path(name: str, traces: dict[str, Trace], watch: Watch) -> None:
+    trace = traces[name]
+    path = mv.winning_path(trace)
+    *_, last = mv.animate.mnist_forward_propagation(trace, frames=1)
+    places = {claim.source: claim for claim in last.claims if claim.zoom}
+    expected = set()
+    for stop in path:
+        claim = places.get((stop.layer or "input", 0, stop.unit[0]))
+        if claim is not None:
+            y, x = stop.unit[1:] or (0, 0)
+            assert float(claim.values[y, x]) == pytest.approx(stop.value, rel=1e-5, abs=1e-6)
+            expected.add((claim.x + x * claim.zoom, claim.y + y * claim.zoom, claim.zoom, claim.zoom))
+    assert watch.boxes == expected
+    assert len(expected) == len(_Stage(trace, path).columns)
+    for x, y, wide, high in expected:
+        assert (last.pixels[y - 2 : y + high + 2, x - 2 : x + wide + 2] == ACCENT).sum() >= 4
+
+
+def test_the_network_says_where_the_path_ends(traces: dict[str, Trace], monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = texts_of(mv.animate.mnist_forward_propagation(traces["deep"], frames=1), monkeypatch)
+    pixel = mv.winning_path(traces["deep"])[-1]
+    row, column, value = re.search(r"pixel row (\d+), column (\d+), whose value is (\S+)", texts[-1][0]).groups()
+    assert (int(row), int(column)) == pixel.unit[1:]
+    assert reads(value, pixel.value)
+
+
+# ——— every layer of the pass ———
+
+
+@every_model
+def test_forward_propagation_shows_every_value_of_every_layer(name: str, traces: dict[str, Trace]) -> None:
+    trace, shown = traces[name], set()
+    for frame in mv.animate.forward_propagation(trace, frames=2):
+        shown |= {(c.source[0], c.source[2]) for c in frame.claims if c.zoom}
+    for key, step in trace.items():
+        if not step.kind.startswith(("Dropout", "Flatten")):
+            assert {(key, c) for c in range(step.result.shape[1])} <= shown
+
+
+def test_forward_propagation_ends_with_the_digit_as_it_was_and_ten_probabilities(traces: dict[str, Trace]) -> None:
+    *_, last = mv.animate.forward_propagation(traces["deep"], frames=2)
+    assert [c.source for c in last.claims if not c.zoom] == [("probability", 0, d) for d in range(10)]
+    (digit,) = (c for c in last.claims if c.source[0] == "input")
+    around = last.pixels[digit.y - 8 : digit.y + 28 * digit.zoom + 8, digit.x - 8 : digit.x + 28 * digit.zoom + 8]
+    assert not (around == ACCENT).any()  # it is boxed only while something is said of what a layer sees
+
+
+# ——— the stage ———
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.integers(1, 140),
+    st.integers(1, 28),
+    st.integers(1, 28),
+    st.integers(200, 800),
+    st.integers(200, 500),
+    st.integers(0, 8),
+)
+def test_many_maps_fit_their_field_and_no_larger_zoom_would(
+    count: int, high: int, wide: int, across: int, down: int, gap: int
+) -> None:
+    columns, zoom = stage.fitting(count, high, wide, across, down, gap)
+
+    def fits(n: int, z: int) -> bool:
+        rows = -(-count // n)
+        return n * (wide * z + gap) - gap <= across and rows * (high * z + gap) - gap <= down
+
+    assert 1 <= columns <= count
+    if any(fits(n, 1) for n in range(1, count + 1)):
+        assert fits(columns, zoom)
+        assert not any(fits(n, zoom + 1) for n in range(1, count + 1))
+
+
+@given(st.integers(1, 60), st.integers(1, 20))
+def test_stops_are_as_many_as_asked_even_and_end_at_the_last(length: int, count: int) -> None:
+    stops = sorted(stage.spaced(length, count))
+    assert stops[-1] == length - 1
+    assert stops[0] >= 0
+    if count <= length:
+        assert len(stops) == count
+        gaps = {b - a for a, b in pairwise(stops)}
+        assert not gaps or max(gaps) - min(gaps) <= 1
+
+
+def test_probabilities_are_right_even_for_large_scores_and_after_a_log_softmax() -> None:
+    scores = torch.tensor([[1000.0, 999.0, -1000.0], [0.0, 0.0, 0.0]])
+    expected = [[1 / (1 + np.exp(-1)), 1 / (1 + np.exp(1)), 0], [1 / 3] * 3]
+    np.testing.assert_allclose(stage.softmax(record(nn.Sequential(nn.Identity()), scores)), expected, rtol=1e-12)
+    np.testing.assert_allclose(stage.softmax(record(nn.Sequential(nn.LogSoftmax(1)), scores)), expected, rtol=1e-6)
