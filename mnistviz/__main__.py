@@ -27,11 +27,8 @@ SCENES = ("mnist_data_flow", "forward_propagation", "forward_propagation_demo", 
 def train(options: Options) -> None:
     import torch
 
-    recipe = getattr(mv.recipes, options.recipe)(options.model)
-    if options.seed is not None:
-        recipe = recipe.but(seed=options.seed)
-    if options.epochs is not None:
-        recipe = recipe.but(epochs=options.epochs)
+    given = {name: getattr(options, name) for name in ("seed", "epochs") if getattr(options, name) is not None}
+    recipe = getattr(mv.recipes, options.recipe)(options.model).but(**given)
     torch.manual_seed(recipe.seed)
     digits = mv.load_digits(options.data, limit=options.images)
     part, val = digits.train.split(options.validation, seed=recipe.seed)
@@ -123,13 +120,10 @@ def _refuse_seen(model: str, digits: "Digits") -> None:
 
 
 def parser() -> Parser:
-    about = "Train a small network on handwritten digits and see what it does."
-    top = Parser(prog="mnistviz", description=about)
+    top = Parser(prog="mnistviz", description="Train a small network on handwritten digits and see what it does.")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(
-        run: Callable[[Options], None], about: str, example: str, device: bool = False
-    ) -> argparse.ArgumentParser:
+    def command(run: Callable[[Options], None], about: str, example: str, device: bool = False) -> Parser:
         epilog = f"example: python -m mnistviz {example}"
         sub = commands.add_parser(run.__name__, help=about, description=about, epilog=epilog)
         sub.set_defaults(run=run)
@@ -158,8 +152,7 @@ def parser() -> Parser:
     sub = command(predict, "read digits from pictures, or write a submission", "predict my_seven.png", device=True)
     sub.add_argument("pictures", nargs="*", help="PNG or JPEG files, one digit each, any size, light or dark")
     sub.add_argument("--model", default="deep", help="the name of reference weights, or a .pth file (default: deep)")
-    about = "predict Kaggle's 28,000 test digits into this file"
-    sub.add_argument("--submission", type=Path, metavar="CSV", help=about)
+    sub.add_argument("--submission", type=Path, metavar="CSV", help="predict Kaggle's 28,000 test digits to this file")
 
     example = "animate mnist_forward_propagation --image my_seven.png --out mine.gif"
     sub = command(animate, "make an animation of a scene, for any model and any digit", example)

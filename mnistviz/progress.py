@@ -37,8 +37,7 @@ class Log:
     def _update(self, live: str) -> None:
         from IPython.display import display
 
-        text = "\n".join([*self.lines, live] if live else self.lines)
-        bundle = {"text/plain": text}
+        bundle = {"text/plain": "\n".join([*self.lines, live] if live else self.lines)}
         if self._handle is None:
             self._handle = display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call]
         else:

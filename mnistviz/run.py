@@ -14,7 +14,8 @@ from mnistviz import project
 from mnistviz.device import pick_device, pick_precision
 from mnistviz.errors import choose
 
-VARIABLE, FOLDERS = "MNISTVIZ_PROFILE", ("models", "visualizations", "animations")
+VARIABLE = "MNISTVIZ_PROFILE"
+FOLDERS = ("models", "visualizations", "animations")
 
 
 @dataclass(frozen=True)

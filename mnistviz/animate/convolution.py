@@ -7,7 +7,7 @@ import numpy as np
 from mnistviz.animate.canvas import Canvas, Frame, Source
 from mnistviz.animate.film import Film
 from mnistviz.animate.stage import EDGE, WIDE, footer, rounded, spaced, title
-from mnistviz.errors import MnistvizError
+from mnistviz.errors import refuse
 from mnistviz.look.arithmetic import ledger
 from mnistviz.look.replay import padded, pair
 from mnistviz.look.trace import Trace, times
@@ -25,13 +25,11 @@ def convolution(trace: Trace, layer: str = "conv1", channel: int | None = None, 
     """
     trace.one_digit()
     step = trace[layer]
-    if step.kind != "Conv2d":
-        others = trace.of_kind("Conv2d") or "none here"
-        raise MnistvizError(f"{layer!r} is a {step.kind} and slides no kernel", allowed=others)
+    others = trace.of_kind("Conv2d") or "none here"
+    refuse(step.kind != "Conv2d", f"{layer!r} is a {step.kind} and slides no kernel", allowed=others)
     sides = step.weights["weight"].shape[2:]
-    if max(sides) > 5:
-        problem = f"the kernels of {layer!r} are too large to be written out"
-        raise MnistvizError(problem, given=times(sides), allowed="up to 5×5")
+    problem = f"the kernels of {layer!r} are too large to be written out"
+    refuse(max(sides) > 5, problem, given=times(sides), allowed="up to 5×5")
     out = array(step.result[0])
     shown = int(out.clip(0).std((1, 2)).argmax()) if channel is None else channel
     ledger(trace, layer, shown, 0, 0)  # a channel that is not there is an error now, not at the first frame

@@ -19,7 +19,7 @@ from PIL.PngImagePlugin import PngInfo
 from mnistviz import project
 from mnistviz.animate.canvas import Frame
 from mnistviz.animate.palette import PALETTE, PAPER, TRANSPARENT, USED
-from mnistviz.errors import MnistvizError, choose
+from mnistviz.errors import MnistvizError, choose, refuse
 from mnistviz.look.trace import times
 from mnistviz.progress import Log
 from mnistviz.show.png import indexed
@@ -53,8 +53,7 @@ class Film:
                 raise MnistvizError(problem, given=given, allowed=allowed, fix=fix)
             _check_time(frame.ms, f"frame {number}")
             yield frame
-        if size is None:
-            raise MnistvizError("this film has no frames", fix="yield at least one: canvas.frame(100)")
+        refuse(size is None, "this film has no frames", fix="yield at least one: canvas.frame(100)")
 
     def save(
         self,
@@ -170,9 +169,8 @@ def _through_pillow(frames: list[Frame], kind: str, plays: int, alt: str) -> byt
 
 def _mp4(frames: list[Frame]) -> bytes:
     """H.264 through imageio, at the one pace that fits all durations."""
-    if find_spec("av") is None:
-        fix = 'python -m pip install "mnistviz[video]", or write .gif, .webp or .png'
-        raise MnistvizError("an MP4 needs a video codec, and none is installed", fix=fix)
+    fix = 'python -m pip install "mnistviz[video]", or write .gif, .webp or .png'
+    refuse(find_spec("av") is None, "an MP4 needs a video codec, and none is installed", fix=fix)
     buffer, pace = io.BytesIO(), math.gcd(*(frame.ms for frame in frames))
     with iio.imopen(buffer, "w", plugin="pyav", extension=".mp4") as file:
         file.init_video_stream("libx264", fps=1000 / pace)
@@ -194,9 +192,8 @@ def _read_back(content: bytes, path: Path, durations: list[int]) -> None:
             # a WebP knows a frame's time only once it is decoded
             stored = [round(f.info.get("duration", 0)) for f in ImageSequence.Iterator(file) if f.load()]
         right = stored == durations or (len(durations) == 1 and stored == [0])  # a single picture may know no time
-    if not right:
-        given, allowed = (f"{len(ms)} frames, {sum(ms):.0f} ms" for ms in (stored, durations))
-        raise MnistvizError(f"{path.name} did not come out as drawn, and was not written", given=given, allowed=allowed)
+    given, allowed = (f"{len(ms)} frames, {sum(ms):.0f} ms" for ms in (stored, durations))
+    refuse(not right, f"{path.name} did not come out as drawn, and was not written", given=given, allowed=allowed)
 
 
 def _plays(loop: str | int) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 from mnistviz.animate.canvas import Canvas, Frame, Source, ease, width_of
 from mnistviz.animate.film import Film
 from mnistviz.animate.stage import EDGE, WIDE, footer, spaced, title
-from mnistviz.errors import MnistvizError, one_of
+from mnistviz.errors import MnistvizError, one_of, refuse
 from mnistviz.look.paths import pool_winners
 from mnistviz.look.replay import margins, pair
 from mnistviz.look.trace import Trace, sizes, times
@@ -24,8 +24,7 @@ def max_pooling(trace: Trace, layer: str | None = None, channel: int | None = No
     """
     trace.one_digit()
     pools = list(trace.of_kind("MaxPool2d"))
-    if not pools and layer is None:
-        raise MnistvizError("no layer of this trace is a max-pool", given=", ".join(trace.keys))
+    refuse(not pools and layer is None, "no layer of this trace is a max-pool", given=", ".join(trace.keys))
     layer = layer or pools[0]
     pool_winners(trace, layer)  # an error if it is none
     step, out = trace[layer], array(trace[layer].result[0])

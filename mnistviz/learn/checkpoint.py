@@ -79,10 +79,9 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         fix = "restore both files together, or train again"
         refuse(expected != actual, what, given=given, allowed=allowed, fix=fix)
     state = _from_bytes(content, path)
-    own = model.state_dict()
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise MnistvizError(f"{name} does not hold a state dict", given=type(state).__name__)
-    shapes, wanted = ({key: tuple(tensor.shape) for key, tensor in part.items()} for part in (state, own))
+    shapes, wanted = ({key: tuple(value.shape) for key, value in part.items()} for part in (state, model.state_dict()))
     wrong = sorted((key for key in shapes.keys() | wanted.keys() if shapes.get(key) != wanted.get(key)), key=str)
     if wrong:
         given, allowed = (f"{wrong[0]}: {part.get(wrong[0], 'nothing')}" for part in (shapes, wanted))
@@ -143,10 +142,8 @@ class Store:
             return
         kept = _from_bytes(_read(path), path)
         changed = [name for name, value in self._contract.items() if kept["contract"].get(name) != value]
-        if changed:
-            fix = "resume with the same recipe and data, or start afresh with resume=False"
-            given = f"another {' and '.join(changed)}"
-            raise MnistvizError(f"{project.shown(path)} is from a different training", given=given, fix=fix)
+        given, fix = " and ".join(changed), "resume with the same recipe and data, or start afresh with resume=False"
+        refuse(changed, f"{project.shown(path)} is from a different training", given=f"another {given}", fix=fix)
         self.fit.load_state_dict(kept)
 
     def save(self, improved: bool) -> None:

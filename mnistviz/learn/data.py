@@ -113,9 +113,8 @@ class Digits:
         """
         refuse(size < 1, "a batch needs at least one digit", given=size, allowed="1 or more")
         labels = self.known_labels()
-        order = None
-        if generator is not None:
-            order = torch.randperm(len(self), generator=generator, device=self.images.device)
+        device = self.images.device
+        order = None if generator is None else torch.randperm(len(self), generator=generator, device=device)
         for start in range(0, len(self), size):
             chosen = slice(start, start + size) if order is None else order[start : start + size]
             x, y = self.images[chosen].unsqueeze(1).float().div_(255), labels[chosen]

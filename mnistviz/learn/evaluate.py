@@ -208,9 +208,9 @@ class Report:
 
     def undisputed(self) -> "Report":
         """Without the 15 digits of MNIST's test set whose labels most people contradict."""
-        if self.digits.source != "MNIST test" or len(self.labels) != 10_000:
-            what = "disputed labels are known only for MNIST's own 10,000 test digits"
-            raise MnistvizError(what, given=self.digits, fix='mv.evaluate(model, mv.load_digits("mnist").test)')
+        what = "disputed labels are known only for MNIST's own 10,000 test digits"
+        others = self.digits.source != "MNIST test" or len(self.labels) != 10_000
+        refuse(others, what, given=self.digits, fix='mv.evaluate(model, mv.load_digits("mnist").test)')
         return self.take(np.setdiff1d(np.arange(10_000), self.disputed))
 
     def cooled(self, temperature: float) -> "Report":

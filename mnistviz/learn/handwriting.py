@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from mnistviz.errors import MnistvizError
+from mnistviz.errors import MnistvizError, refuse
 from mnistviz.learn.data import Digits
 
 BOX, SIDE, MIDDLE = 20, 28, 14  # MNIST fits the ink into 20×20 and puts its centre of mass on pixel 14 of 28
@@ -45,10 +45,9 @@ def ink(grey: np.ndarray, name: str = "the picture") -> np.ndarray:
     away = (paper - grey) if paper > grey.mean() else (grey - paper)
     strongest = float(np.percentile(away, 99.8)) if away.size >= 500 else float(away.max())
     strongest = max(strongest, float(away.max()) * 0.5)
-    if strongest < 25:
-        given = f"the strongest mark differs from the paper by {max(strongest, 0):.0f} of 255 grey levels"
-        allowed = "dark on light or light on dark, a difference of 25 or more"
-        raise MnistvizError(f"no digit found in {name}", given=given, allowed=allowed)
+    given = f"the strongest mark differs from the paper by {max(strongest, 0):.0f} of 255 grey levels"
+    allowed = "dark on light or light on dark, a difference of 25 or more"
+    refuse(strongest < 25, f"no digit found in {name}", given=given, allowed=allowed)
     share = np.clip(away / strongest, 0, 1)
     return np.where(share < 0.2, 0, share)  # paper grain and shadows
 

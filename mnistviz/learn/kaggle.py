@@ -17,17 +17,14 @@ TEST_ROWS = 28_000
 def read_csv(path: str | Path, *, labelled: bool) -> tuple[np.ndarray, np.ndarray | None]:
     """`images, labels = read_csv("train.csv", labelled=True)`: uint8 (N, 28, 28) and int64 (N,), all values checked."""
     path = Path(path)
-    if not path.exists():
-        fix = "put Kaggle's train.csv and test.csv in digit-recognizer/"
-        raise MnistvizError(f"{project.shown(path)} does not exist", fix=fix)
+    fix = "put Kaggle's train.csv and test.csv in digit-recognizer/"
+    refuse(not path.exists(), f"{project.shown(path)} does not exist", fix=fix)
     table = _parse(path, [*(["label"] if labelled else []), *PIXELS])
     values = np.stack([column.to_numpy() for column in table.columns], axis=1)  # (N, 784 or 785)
-    labels = values[:, 0].astype(np.int64) if labelled else None
-    pixels = values[:, 1:] if labelled else values
-    if labels is not None:
-        _check_range(path, "label", labels[:, None], 9)
+    labels, pixels = values[:, :-784], values[:, -784:]
+    _check_range(path, "label", labels, 9)
     _check_range(path, "pixel", pixels, 255)
-    return pixels.astype(np.uint8).reshape(-1, 28, 28), labels
+    return pixels.astype(np.uint8).reshape(-1, 28, 28), labels[:, 0].astype(np.int64) if labelled else None
 
 
 def _parse(path: Path, columns: list[str]):  # type: ignore[no-untyped-def]  # pyarrow has no types
@@ -74,8 +71,9 @@ def _check_header(path: Path, columns: list[str]) -> None:
 
 
 def _check_range(path: Path, kind: str, values: np.ndarray, top: int) -> None:
-    if values.min() < 0 or values.max() > top:
-        row, column = np.argwhere((values < 0) | (values > top))[0]
+    outside = (values < 0) | (values > top)
+    if outside.any():
+        row, column = np.argwhere(outside)[0]
         given = f"{values[row, column]} in row {row + 1}" + (f", pixel{column}" if kind == "pixel" else "")
         raise MnistvizError(f"{project.shown(path)} has a {kind} out of range", given=given, allowed=f"0 to {top}")
 

@@ -98,9 +98,8 @@ def _prepared(
     listeners = {event: [given] if callable(given) else list(given) for event, given in callbacks.items()}
     precision, steps = pick_precision(recipe.precision, device), math.ceil(images / recipe.batch)
     model.to(device, memory_format=precision.memory_format)  # type: ignore[call-overload]
-    averaged = None
-    if recipe.average:
-        averaged = AveragedModel(model, multi_avg_fn=_moving_average(recipe.average), use_buffers=True)
+    mean = _moving_average(recipe.average)
+    averaged = AveragedModel(model, multi_avg_fn=mean, use_buffers=True) if recipe.average else None
     optimiser, history, log = recipe.make_optimiser(model), History(recipe), Log(progress)
     schedule = recipe.make_schedule(optimiser, steps)
     return Fit(model, recipe, history, optimiser, schedule, averaged, steps, device, precision, listeners, log)

@@ -72,11 +72,9 @@ def ledger(trace: Trace, layer: str, channel: int, y: int | None = None, x: int 
     """
     trace.one_digit()
     step = trace[layer]
-    if step.kind not in WEIGHTED:
-        what = f"{layer!r} is a {step.kind} and multiplies no weights with a patch"
-        allowed = ", ".join(trace.of_kind(*WEIGHTED)) or "no layer of this trace"
-        fix = "ask the ledger of one of these, convolutions and linear layers"
-        raise MnistvizError(what, allowed=allowed, fix=fix)
+    what = f"{layer!r} is a {step.kind} and multiplies no weights with a patch"
+    allowed = ", ".join(trace.of_kind(*WEIGHTED)) or "no layer of this trace"
+    refuse(step.kind not in WEIGHTED, what, allowed=allowed, fix="ask one of these, convolutions and linear layers")
     unit = unit_of(step, layer, channel, y, x)
     if step.kind == "Linear" and len(unit) != 1:
         raise MnistvizError(f"{layer!r} is applied to more than one row of features", given=sizes(step.inputs))
@@ -107,9 +105,8 @@ def unit_of(step: Step, layer: str, channel: int, y: int | None, x: int | None) 
     given = [i for i in (channel, y, x) if i is not None]
     counted = ", ".join(f"{n} 0 to {size - 1}" for n, size in zip(("channel", "y", "x"), shape, strict=False))
     refuse(len(shape) not in (1, 3), f"the output of {layer!r} has no units to point at", given=sizes(step.output))
-    if len(given) != len(shape):
-        fix = "give channel, y and x" if len(shape) == 3 else "give the number of the unit alone"
-        raise MnistvizError(f"that does not name one unit of {layer!r}", given=tuple(given), allowed=counted, fix=fix)
+    what, fix = f"that does not name one unit of {layer!r}", "give channel, y and x; of a linear layer only its number"
+    refuse(len(given) != len(shape), what, given=tuple(given), allowed=counted, fix=fix)
     if not all(0 <= i < size for i, size in zip(given, shape, strict=True)):
         what = f"no such unit in {layer!r}, whose output is {sizes(step.output)}"
         named = ", ".join(f"{n} {i}" for n, i in zip(("channel", "y", "x"), given, strict=False))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map, tree_map_only
 
-from mnistviz.errors import MnistvizError, one_of
+from mnistviz.errors import MnistvizError, one_of, refuse
 from mnistviz.look.layers import Hooks, Layers, kind_of, names_of, pick, settings_of, undisturbed, unwrapped, weights_of
 from mnistviz.look.trace import MODEL_INPUT, Step, Trace, sizes, tensors
 
@@ -106,9 +106,8 @@ class _Recorder:
         self.copies: dict[int, _Copy] = {}
 
     def before_model(self, model: nn.Module, args: Arguments, kwargs: dict[str, Any]) -> None:
-        if self.trace.inputs is not None:
-            fix = "open a capture for each pass, or mv.watch(model), which sums up any number of them"
-            raise MnistvizError("a trace holds one forward pass, and this would be the second", fix=fix)
+        fix = "open a capture for each pass, or mv.watch(model), which sums up any number of them"
+        refuse(self.trace.inputs is not None, "a trace holds one forward pass, and this would be the second", fix=fix)
         self.trace.inputs = self.keep((*args, *kwargs.values()), MODEL_INPUT)
         for x in tensors(self.trace.inputs):
             if x.is_floating_point() and not bool(x.isfinite().all()):

@@ -92,18 +92,16 @@ class Timelapse:
 
     def __init__(self, at: Iterable[int]) -> None:
         self.at = sorted(set(at))
-        if not self.at or self.at[0] < 0:
-            given, allowed = self.at or "none", "0 or more, at least one"
-            raise MnistvizError("steps to keep the weights at", given=given, allowed=allowed)
+        given, allowed = self.at or "none", "0 or more, at least one"
+        refuse(not self.at or self.at[0] < 0, "steps to keep the weights at", given=given, allowed=allowed)
         self.checkpoints: dict[int, dict[str, Tensor]] = {}
         self._steps = 0
 
     @classmethod
     def over(cls, steps: int, count: int) -> "Timelapse":
         """`Timelapse.over(94, 24)`: the first, the last and 22 steps between, closer together at the start."""
-        if count < 2 or steps < 1:
-            given = f"{steps} steps, {count} looks"
-            raise MnistvizError("a training to look at", given=given, allowed="1 and 2 at least")
+        given = f"{steps} steps, {count} looks"
+        refuse(count < 2 or steps < 1, "a training to look at", given=given, allowed="1 and 2 at least")
         return cls(round(steps * (k / (count - 1)) ** 1.7) for k in range(count))
 
     @property

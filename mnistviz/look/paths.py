@@ -35,9 +35,8 @@ def relu_gates(trace: Trace, layer: str) -> Tensor:
 
 def _of_kind(trace: Trace, layer: str, kind: str, what: str) -> Step:
     step = trace[layer]
-    if step.kind != kind:
-        allowed = ", ".join(trace.of_kind(kind)) or f"no layer of this trace is a {kind}"
-        raise MnistvizError(f"{layer!r} is a {step.kind} and has no {what}", allowed=allowed)
+    allowed = ", ".join(trace.of_kind(kind)) or f"no layer of this trace is a {kind}"
+    refuse(step.kind != kind, f"{layer!r} is a {step.kind} and has no {what}", allowed=allowed)
     return step
 
 
@@ -136,9 +135,8 @@ def _through_weights(step: Step, unit: Unit, slope: float, rank: int) -> tuple[U
         on_map[:, [not 0 <= row < height for row in rows]] = False
         on_map[:, :, [not 0 <= column < width for column in columns]] = False
     count = int(on_map.sum())
-    if not 0 <= rank < count:
-        allowed = f"0 to {count - 1}" if count else "none: this unit sees only the border"
-        raise MnistvizError("no path of this rank", given=rank, allowed=allowed)
+    allowed = f"0 to {count - 1}" if count else "none: this unit sees only the border"
+    refuse(not 0 <= rank < count, "no path of this rank", given=rank, allowed=allowed)
     order = pushes.masked_fill(~on_map.flatten(), -torch.inf).argsort(descending=True, stable=True)
     chosen = place_of(int(order[rank]), ledger.patch.shape)
     slope *= float(ledger.kernel[chosen])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from mnistviz.errors import MnistvizError, choose
+from mnistviz.errors import choose, refuse
 
 METHODS = ("pca", "tsne")
 
@@ -30,9 +30,9 @@ def project(features: Tensor | Sequence[Tensor], method: str = "pca", seed: int 
     sets = [features] if isinstance(features, Tensor) else list(features)
     tables = [f.detach().cpu().double().flatten(1).numpy() if len(f) else np.zeros((0, 0)) for f in sets]
     last, finite = tables[-1], all(np.isfinite(table).all() for table in tables)
-    if min(last.shape) < 2 or len(last) < 3 or not finite:
-        given, allowed = f"{last.shape}, finite: {finite}", "3 or more rows of 2 or more finite numbers"
-        raise MnistvizError("these cannot be projected", given=given, allowed=allowed)
+    few, given = min(last.shape) < 2 or len(last) < 3, f"{last.shape}, finite: {finite}"
+    allowed = "3 or more rows of 2 or more finite numbers"
+    refuse(few or not finite, "these cannot be projected", given=given, allowed=allowed)
     if method == "tsne":
         from sklearn.manifold import TSNE
 

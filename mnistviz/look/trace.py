@@ -80,8 +80,7 @@ class Trace:
     @property
     def input(self) -> Tensor:
         """What the model was given, (N, …)."""
-        if self.inputs is None:
-            raise MnistvizError("this trace is empty: the model was not called inside the capture", fix=CALL)
+        refuse(self.inputs is None, "this trace is empty: the model was not called inside the capture", fix=CALL)
         return _only_tensor(self.inputs, "the model's input")
 
     @property
@@ -99,9 +98,8 @@ class Trace:
             return layer % len(self)
         name = ":".join(map(str, layer)) if isinstance(layer, tuple) else layer
         name = self.aliases.get(name, name)
-        if name in self.known and self.inputs is None and not self.steps:
-            what = f"no call seen for layer {name!r}: the model was not called inside the capture"
-            raise MnistvizError(what, fix=CALL)
+        what = f"no call seen for layer {name!r}: the model was not called inside the capture"
+        refuse(name in self.known and self.inputs is None and not self.steps, what, fix=CALL)
         why = "the pass did not call it" if name in self.chosen else "it was not among the layers to record"
         return position(name, [(step.name, step.call) for step in self.steps], self.known, why)
 
@@ -127,10 +125,9 @@ class Trace:
 
     def one_digit(self) -> Tensor:
         """The input, (1, …), or an error if several digits went through together."""
-        if len(self.input) != 1:
-            given = f"{len(self.input)} inputs of {sizes(self.input)}"
-            fix = "capture model(digits[i].pixels), which is a batch of one"
-            raise MnistvizError("this looks at one digit, and the trace holds a batch", given=given, fix=fix)
+        count, what = len(self.input), "this looks at one digit, and the trace holds a batch"
+        fix = "capture model(digits[i].pixels), which is a batch of one"
+        refuse(count != 1, what, given=f"{count} inputs of {sizes(self.input)}", fix=fix)
         return self.input
 
     def stages(self) -> list[list[int]]:
@@ -211,11 +208,8 @@ def _only_tensor(value: Any, what: str) -> Tensor:
 
 
 def _batch(inputs: Any) -> str:
-    if not inputs:
-        return ""
-    first = tensors(inputs)[:1]
-    count = len(first[0]) if first and first[0].ndim else 1
-    return " of one input" if count == 1 else f" of {count} inputs"
+    counts = [len(x) if x.ndim else 1 for x in tensors(inputs)]
+    return "" if not counts else " of one input" if counts[0] == 1 else f" of {counts[0]} inputs"
 
 
 def _range(value: Any) -> tuple[str, str]:

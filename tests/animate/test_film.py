@@ -128,6 +128,7 @@ def test_an_mp4_is_as_long_as_the_film_and_nearly_as_drawn(tmp_path: Path) -> No
     expected = colours(made).astype(int)
     for at, frame in ((0, 0), (4, 0), (5, 1), (7, 1), (8, 2), (22, 2)):
         assert np.abs(shown[at, :17, :31] - expected[frame]).mean() < 12
+    assert min(shown[:, 17:].min(), shown[:, :, 31:].min()) > 200  # paper
     assert names(tmp_path) == ["a.mp4", "a_sheet.png"]
 
 
@@ -232,14 +233,12 @@ BAD: dict[str, tuple[Callable[[Path], object], *tuple[str, ...]]] = {
     "unequal sizes, only drawn": (lambda _: list(Film(unequal, "")), *SIZES),
     "no frames": (lambda folder: gif(folder, []), "no frames", "canvas.frame(100)"),
     "too short": (lambda folder: gif(folder, [100, 10]), "frame 1", "10 ms", "20 to 655,350", "take 20"),
-    "negative": (lambda folder: gif(folder, [-100, 100]), "frame 0", "-100 ms"),
     "between steps": (lambda folder: gif(folder, [100, 47]), "frame 1", "47 ms", "steps of 10", "take 50"),
     "too long": (lambda folder: gif(folder, [655_360]), "frame 0", "655360 ms", "take 655350"),
     "too long together": (lambda folder: save(STILL, folder / "a.png"), "does not change", "800000 ms"),
     "part of a millisecond": (lambda folder: gif(folder, [100.5]), "frame 0 cannot stand", "whole number"),
     "hold 0": (lambda folder: gif(folder, hold=0), HOLD, "0 ms", "take 20"),
     "hold 2001": (lambda folder: gif(folder, hold=2001), HOLD, "2001 ms", "take 2000"),
-    "hold 700,000": (lambda folder: gif(folder, hold=700_000), HOLD, "take 655350"),
     "hold '2000'": (lambda folder: gif(folder, hold="2000"), HOLD),
     "hold nan": (lambda folder: gif(folder, hold=float("nan")), HOLD, "whole number"),
     "loop 'twice'": (lambda folder: gif(folder, loop="twice"), "cannot play like that", "'twice'", LOOP),
@@ -249,10 +248,7 @@ BAD: dict[str, tuple[Callable[[Path], object], *tuple[str, ...]]] = {
     "budget 100": (lambda folder: gif(folder, budget=100), "too large", "100 bytes", "fewer than 7 frames"),
     "budget 0": (lambda folder: save(film(), folder / "a.webp", budget=0), "too large", "0 bytes", "budget=…"),
     ".avi": (lambda folder: save(film(), folder / "a.avi"), "unknown kind of film", "'.avi'", KINDS),
-    "no suffix": (lambda folder: save(film(), folder / "gif"), "unknown kind of film", KINDS),
-    ".gif.part": (lambda folder: save(film(), folder / "a.gif.part"), "unknown kind of film", KINDS),
     "slider from 7": (lambda _: film().slider(7), "no such frame", "7", "0 to 6, or -1"),
-    "slider from -8": (lambda _: film().slider(-8), "no such frame", "-8"),
 }
 
 
@@ -340,7 +336,6 @@ def test_keyframes_are_spread_over_a_film_of_equal_times() -> None:
     assert keyframes([50] * 9, 9) == list(range(9))
     assert keyframes([50] * 102, 5) == [0, 33, 67, 100, 101]
     assert keyframes([20, 20, 900, 20, 20, 900, 20, 20, 20], 9) == [2, 5, 8]
-    assert keyframes([50], 3) == [0]
 
 
 @pytest.mark.parametrize(("start", "shown"), [(-1, 6), (0, 0), (-7, 0)])

@@ -19,7 +19,6 @@ from zoo import GRAD_MODES, SAMPLE, Small, assert_equal, bits, facts, make, reco
 
 import mnistviz as mv
 from mnistviz.look.replay import FORMULAS
-from mnistviz.look.trace import tensors
 
 every_grad_mode = pytest.mark.parametrize("grad", GRAD_MODES.values(), ids=GRAD_MODES)
 ALL_OF_SMALL = ["conv1", "relu1", "conv2", "relu2", "pool", "flatten", "fc1", "relu3", "fc2"]
@@ -139,6 +138,14 @@ def test_a_scripted_part_is_one_opaque_step_with_all_its_weights(name: str) -> N
     again = mv.replay(trace)
     assert (again.skipped, again.restarted) == ((layer,), ())
     assert list(again.differences) == trace.keys[1:]
+
+
+def test_somebody_elses_hooks_still_run_and_the_trace_shows_what_they_did(x: Tensor) -> None:
+    case = make("somebody_elses_hooks")
+    trace, conv1 = record(case.model, *case.args), case.model.conv1
+    assert_equal(trace.input, x + 1)
+    assert_equal(trace["conv1"].output, F.conv2d(x + 1, conv1.weight.detach(), conv1.bias.detach(), padding=1) * 2)
+    assert_equal(trace.output, trace["fc2"].output - 1)
 
 
 class Buffered(nn.Module):
@@ -302,18 +309,27 @@ class Prediction:
     scores: Tensor
 
 
-@pytest.mark.parametrize("shape", [lambda y: Pair(y, y * 2), lambda y: y.max(1), Prediction, lambda y: {"a": [y]}])
-def test_an_output_of_any_type_passes_and_is_copied(shape: Callable) -> None:
+TYPES = {  # what becomes of the scores, and how to take it apart
+    "a tuple of a kind of its own": (lambda y: Pair(y, y * 2), list),
+    "what torch.max returns": (lambda y: y.max(1), list),
+    "a dataclass": (Prediction, lambda out: [out.scores]),
+    "a dictionary of lists": (lambda y: {"scores": [y]}, lambda out: out["scores"]),
+}
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_an_output_of_any_type_passes_and_is_copied(name: str) -> None:
+    shape, parts = TYPES[name]
     model, x = zoo.Heads(lambda digit, angle: shape(digit)), torch.randn(2, 4)
     with torch.no_grad():
-        expected = tensors(model(x))
+        expected = parts(model(x))
         with mv.capture(model) as trace:
             out = model(x)
         assert type(out) is type(shape(torch.zeros(1, 1)))
-        assert_equal(tensors(out), expected)
-        for t in tensors(out):
+        assert_equal(parts(out), expected)
+        for t in parts(out):
             t.zero_()
-    assert_equal(tensors(trace.output), expected)
+    assert_equal(parts(trace.output), expected)
 
 
 def test_layers_are_chosen_by_name_list_or_pattern(model: Small, x: Tensor) -> None:

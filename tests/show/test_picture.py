@@ -14,7 +14,8 @@ from PIL import Image
 
 import mnistviz
 import mnistviz as mv
-from mnistviz.show.picture import Picture, bare, caption, mosaic, page, styled
+from mnistviz.show.colours import curve
+from mnistviz.show.picture import Picture, bare, names_down, page, percent, shares_on, styled
 
 
 @styled
@@ -22,7 +23,7 @@ def example() -> Picture:
     picture, axes = page(3, 2)
     axes.plot([0, 1], [0, 1])
     axes.set_title("rising ✓")
-    caption(picture, "From 0 to 1.")
+    picture.caption("From 0 to 1.")
     picture.alt = "A rising line."
     return picture
 
@@ -50,16 +51,7 @@ def test_nothing_in_the_library_imports_pyplot() -> None:
             assert not any("pyplot" in f"{module}.{name}" or "pylab" in name for name in names), path.name
 
 
-def test_the_house_style_is_used_and_given_back() -> None:
-    before = dict(mpl.rcParams)
-    picture = example()
-    assert dict(mpl.rcParams) == before
-    assert picture.axes[0].title.get_text() == ""  # titles stand on the left
-    assert picture.axes[0].get_title(loc="left") == "rising ✓"
-    assert not picture.axes[0].spines["top"].get_visible()
-
-
-def test_the_style_is_given_back_after_an_error() -> None:
+def test_the_house_style_is_used_and_given_back_after_an_error_too() -> None:
     before = dict(mpl.rcParams)
 
     @styled
@@ -68,7 +60,11 @@ def test_the_style_is_given_back_after_an_error() -> None:
 
     with pytest.raises(RuntimeError):
         fails()
+    picture = example()
     assert dict(mpl.rcParams) == before
+    assert picture.axes[0].title.get_text() == ""  # titles stand on the left
+    assert picture.axes[0].get_title(loc="left") == "rising ✓"
+    assert not picture.axes[0].spines["top"].get_visible()
 
 
 @settings(max_examples=15, deadline=None)
@@ -116,13 +112,8 @@ def test_a_notebook_gets_a_png_with_alt_text() -> None:
     assert data["image/png"].startswith(b"\x89PNG")
     assert data["text/plain"] == "Picture: A rising line."
     assert about == {"image/png": {"alt": "A rising line.", "width": 216, "height": 144}}
-
-
-def test_ipython_shows_the_png_and_keeps_the_alt_text() -> None:
     formatters = pytest.importorskip("IPython.core.formatters")
-    data, about = formatters.DisplayFormatter().format(example())
-    assert data["image/png"]
-    assert about["image/png"]["alt"] == "A rising line."
+    assert formatters.DisplayFormatter().format(picture) == (data, about)
 
 
 def test_page_hands_out_axes_and_bare_clears_one() -> None:
@@ -136,16 +127,38 @@ def test_page_hands_out_axes_and_bare_clears_one() -> None:
     assert np.all([s.get_visible() for s in axes[1, 1].spines.values()])
 
 
-@pytest.mark.parametrize("gap", [0, 3, (1, 4), (0, 2)])
-@pytest.mark.parametrize("shape", [(2, 5), (4, 4, 3), (1, 1), (1, 3, 4)])
-def test_a_mosaic_takes_pictures_of_any_size_grey_or_in_colour(shape: tuple, gap: int | tuple[int, int]) -> None:
-    below, beside = (gap, gap) if isinstance(gap, int) else gap
-    pictures = list(np.random.default_rng(0).random((5, *shape), np.float32))
-    sheet = mosaic([pictures[:3], pictures[3:]], 3, gap, paper=7.0)
-    assert sheet.shape == (2 * shape[0] + below, 3 * shape[1] + 2 * beside, *shape[2:])
-    for i, image in enumerate(pictures):
-        y, x = i // 3 * (shape[0] + below), i % 3 * (shape[1] + beside)
-        cut = sheet[y : y + shape[0], x : x + shape[1]]
-        np.testing.assert_array_equal(cut, image)
-        cut[:] = 7
-    assert (sheet == 7).all()
+def test_lying_bars_are_named_from_the_top() -> None:
+    _, axes = page(4, 2, columns=2, sharey=True)
+    for ax in axes:
+        ax.barh(range(3), [1, 2, 3])
+    names_down(*axes)
+    assert all(ax.get_ylim()[0] > ax.get_ylim()[1] for ax in axes)
+
+
+SHARES = {
+    1.0: ">99.9 %",
+    0.9995: ">99.9 %",
+    0.9994: "99.9 %",
+    0.5: "50.0 %",
+    0.001: "0.1 %",
+    0.0009: "<0.1 %",
+    0: "<0.1 %",
+}
+
+
+def test_a_percentage_never_rounds_a_doubt_away() -> None:
+    assert {share: percent(share) for share in SHARES} == SHARES
+    picture, axes = page(4, 2)
+    shares_on(axes.xaxis)
+    shares_on(axes.yaxis, 1)
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    picture.draw_without_rendering()
+    assert "20%" in [t.get_text() for t in axes.get_xticklabels()]
+    assert "50.0%" in [t.get_text() for t in axes.get_yticklabels()]
+
+
+def test_no_two_of_twenty_curves_look_alike_and_no_two_of_five_without_colour() -> None:
+    looks = [curve(k) for k in range(20)]
+    assert len({tuple(look.values()) for look in looks}) == 20
+    assert len({look["marker"] for look in looks[:5]}) == 5
+    assert len({(look["color"], look["linestyle"]) for look in looks[:8]}) == 8
