@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from mnistviz.device import pick_device
+from mnistviz.device import Precision, pick_device, pick_precision
 from mnistviz.errors import MnistvizError
-from mnistviz.device import Precision, pick_precision
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 

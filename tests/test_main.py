@@ -14,14 +14,13 @@ import torch
 from PIL import Image
 
 import mnistviz as mv
-from mnistviz.animate import scenes
 from mnistviz.__main__ import MODELS, SCENES, main, parser
-from mnistviz.animate import Film, palette
+from mnistviz.animate import Film, palette, scenes
 from mnistviz.learn import data as sources
 from mnistviz.learn import kaggle
 from mnistviz.learn.data import DigitSet
 
-COMMANDS = ("train", "evaluate", "predict", "data", "models")
+COMMANDS = ("train", "evaluate", "predict", "animate", "data", "models")
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +45,13 @@ def small_sets(monkeypatch: pytest.MonkeyPatch, project_root: Path, mnist: Digit
 def checkpoint(project_root: Path) -> Path:
     """The weights of a compact network that has had a short training on the stand-in."""
     return trained_on("kaggle", project_root / "mine")
+
+
+@pytest.fixture
+def with_light(project_root: Path) -> Path:
+    """A project that has the reference weights of `light`."""
+    shutil.copytree(Path(mv.__file__).parent.parent / "models" / "light", project_root / "models" / "light")
+    return project_root
 
 
 def trained_on(data: str, folder: Path) -> Path:
@@ -220,14 +226,28 @@ def test_predict_writes_a_submission(checkpoint: Path, small_sets: DigitSet, tmp
         (("evaluate", "deep"), "train deep"),
         (("evaluate", "nothing.pth"), "no such checkpoint"),
         (("predict", "seven.png", "--model", "nothing.pth"), "no such checkpoint"),
+        (("animate", "flight"), "allowed: mnist_data_flow, forward_propagation"),
+        (("animate", "convolutions"), "did you mean 'convolution'"),
+        (("animate", "convolution", "--model", "depp"), "depp"),
+        (("animate", "convolution", "--model", "nothing.pth"), "no such checkpoint"),
+        (("animate", "convolution", "--model", "deep"), "train deep"),
+        (("animate", "training_replay", "--model", "nothing.pth"), "nothing.json is missing"),
+        (("animate", "convolution", "--digit", "12"), "no such digit"),
+        (("animate", "convolution", "--digit", "-1"), "no such digit"),
+        (("animate", "convolution", "--image", "missing.png"), "no such picture"),
+        (("animate", "convolution", "--model", "light", "--frames", "0"), "frames for a movement"),
+        (("animate", "convolution", "--model", "light", "--frames", "1", "--out", "x.bmp"), "unknown kind of film"),
     ],
 )
-def test_a_mistake_gives_one_message_and_the_exit_status_1(arguments: tuple, said: str, capsys) -> None:
+def test_a_mistake_gives_one_message_and_the_exit_status_1(
+    arguments: tuple, said: str, with_light: Path, capsys
+) -> None:
     assert run(*arguments) == 1
     streams = capsys.readouterr()
     assert streams.err.startswith("mnistviz: ")
     assert said in streams.err
     assert "Traceback" not in streams.err + streams.out
+    assert not list(with_light.rglob("*.gif"))
 
 
 def test_a_missing_picture_and_a_folder_in_the_way_are_mistakes_too(checkpoint: Path, tmp_path: Path, capsys) -> None:
@@ -238,10 +258,14 @@ def test_a_missing_picture_and_a_folder_in_the_way_are_mistakes_too(checkpoint: 
     assert "cannot write" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [(), ("predict",), ("fly",), ("train",), ("train", "deep", "--recipe", "best")])
-def test_a_wrong_call_says_how_it_is_used(arguments: tuple, capsys) -> None:
+WRONG = ["", "predict", "fly", "train", "train deep --recipe best", "animate", "animate convolution --digit three",
+         "animate convolution --digit 3 --image x.png"]  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", WRONG)
+def test_a_wrong_call_says_how_it_is_used(arguments: str, capsys) -> None:
     with pytest.raises(SystemExit) as exit_status:
-        run(*arguments)
+        run(*arguments.split())
     assert exit_status.value.code == 2
     assert "usage: mnistviz" in capsys.readouterr().err
 
@@ -255,6 +279,7 @@ def test_the_help_of_each_command_ends_in_an_example_that_parses(command: str, c
     example = re.search(rf"example: python -m mnistviz ({command}\b.*)$", out)
     assert example
     assert parser().parse_args(example[1].split()).run.__name__ == command
+    assert command != "animate" or all(scene in out.replace(" ", "") for scene in scenes.SCENES)
 
 
 def test_an_interruption_outside_training_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,13 +299,6 @@ def test_python_m_mnistviz_runs_and_returns_the_status(monkeypatch: pytest.Monke
 
 
 # ——— animate ———
-
-
-@pytest.fixture
-def with_light(project_root: Path) -> Path:
-    """A project that has the reference weights of `light`."""
-    shutil.copytree(Path(mv.__file__).parent.parent / "models" / "light", project_root / "models" / "light")
-    return project_root
 
 
 def test_the_command_line_knows_the_names_without_loading_the_library() -> None:
@@ -338,54 +356,8 @@ def test_animate_stops_at_3_megabytes_unless_any_size_will_do(with_light: Path, 
     assert asked == [3_000_000, None]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (("animate", "flight"), "allowed: mnist_data_flow, forward_propagation"),
-        (("animate", "convolutions"), "did you mean 'convolution'"),
-        (("animate", "convolution", "--model", "depp"), "depp"),
-        (("animate", "convolution", "--model", "nothing.pth"), "no such checkpoint"),
-        (("animate", "convolution", "--model", "deep"), "train deep"),
-        (("animate", "training_replay", "--model", "nothing.pth"), "nothing.json is missing"),
-        (("animate", "convolution", "--digit", "12"), "no such digit"),
-        (("animate", "convolution", "--digit", "-1"), "no such digit"),
-        (("animate", "convolution", "--image", "missing.png"), "no such picture"),
-        (("animate", "convolution", "--model", "light", "--frames", "0"), "frames for a movement"),
-        (("animate", "convolution", "--model", "light", "--frames", "1", "--out", "x.bmp"), "unknown kind of film"),
-    ],
-)
-def test_a_mistake_in_animate_gives_one_message(arguments: tuple, said: str, with_light: Path, capsys) -> None:
-    assert run(*arguments) == 1
-    streams = capsys.readouterr()
-    assert streams.err.startswith("mnistviz: ")
-    assert said in streams.err
-    assert "Traceback" not in streams.err + streams.out
-    assert not list(with_light.rglob("*.gif"))
-
-
 def test_animate_says_where_it_cannot_write(with_light: Path, tmp_path: Path, capsys) -> None:
     (tmp_path / "file").write_text("")
     assert run(*CONVOLUTION, "--out", tmp_path / "file" / "x.gif") == 1
     assert "cannot write x" in capsys.readouterr().err
     assert (tmp_path / "file").read_text() == ""
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [("animate",), ("animate", "convolution", "--digit", "3", "--image", "x.png"),
-     ("animate", "convolution", "--digit", "three")],
-)  # fmt: skip
-def test_a_wrong_call_of_animate_says_how_it_is_used(arguments: tuple, capsys) -> None:
-    with pytest.raises(SystemExit) as exit_status:
-        run(*arguments)
-    assert exit_status.value.code == 2
-    assert "usage: mnistviz animate" in capsys.readouterr().err
-
-
-def test_the_help_of_animate_names_every_scene_and_ends_in_an_example_that_parses(capsys) -> None:
-    with pytest.raises(SystemExit):
-        run("animate", "--help")
-    out = " ".join(capsys.readouterr().out.split())
-    assert all(scene in out.replace(" ", "") for scene in scenes.SCENES)
-    example = re.search(r"example: python -m mnistviz (animate\b.*)$", out)
-    assert parser().parse_args(example[1].split()).scene in scenes.SCENES

@@ -90,10 +90,8 @@ class Records:
     @cached_property
     def activities(self) -> dict[str, Activity]:
         """Two, over different numbers of digits."""
-        return {
-            "these": self.activity,
-            "others": mv.activity.summarise(record(whole_numbers(), whole_pixels(self.few[48:108]))),
-        }
+        others = record(whole_numbers(), whole_pixels(self.few[48:108]))
+        return {"these": self.activity, "others": mv.activity.summarise(others)}
 
     @cached_property
     def diary(self) -> mv.Diary:
@@ -103,9 +101,8 @@ class Records:
         diary.pages, diary.steps = [self.activity, others, self.activity], 12
         for step in range(2, 13, 2):
             for k, layer in enumerate(["conv1", "conv2", "mix1", "conv3", "mix2", "conv4", "mix3", "fc1"]):
-                diary.ratios.append(
-                    {"step": step, "layer": layer, "gradient": (k + 1) / step, "update": 0.01 / (k + step)}
-                )
+                lengths = {"gradient": (k + 1) / step, "update": 0.01 / (k + step)}
+                diary.ratios.append({"step": step, "layer": layer, **lengths})
         return diary
 
     @cached_property
@@ -121,14 +118,9 @@ class Records:
         """One of each method: Grad-CAM in cells, occlusion without signs."""
         values = torch.arange(784.0, dtype=torch.double).reshape(28, 28).sin()
         cells = values[:7, :7].contiguous()
-        maps = [
-            (values, values),
-            (values * 3, values * 3),
-            (cells.repeat_interleave(4, 0).repeat_interleave(4, 1), cells),
-        ]
-        maps.append((values.abs(), values.abs()))
-        residuals = [None, 0.0123, None, None]
-        return [Attribution(m, 7, *both, r) for m, both, r in zip(METHODS, maps, residuals, strict=True)]
+        blocks = cells.repeat_interleave(4, 0).repeat_interleave(4, 1)
+        maps = [(values, values), (values * 3, values * 3, 0.0123), (blocks, cells), (values.abs(), values.abs())]
+        return [Attribution(method, 7, *numbers) for method, numbers in zip(METHODS, maps, strict=True)]
 
     @cached_property
     def checks(self) -> list[Sanity]:
@@ -151,12 +143,10 @@ class Records:
         """A 4 taken for a 9: twenty features, thirty silenced channels, three of which would turn the answer."""
         features = torch.arange(20.0, dtype=torch.double)
         for_one, for_other = (features / 2).sin() * 3, (features / 3).cos()
-        bias_gap = 0.25
-        gap = float((for_one - for_other).sum()) + bias_gap
-        contrast = Contrast("fc1", 9, 4, features, for_one, for_other, bias_gap, gap)
+        gap = float((for_one - for_other).sum()) + 0.25
+        contrast = Contrast("fc1", 9, 4, features, for_one, for_other, 0.25, gap)
         silenced = [Silenced("relu2", k, 4 if k < 3 else 9, 1.0 - 0.4 * k) for k in range(30)]
-        near = self.few[:6]
-        distances = [1.5 + k / 4 for k in range(6)]
+        near, distances = self.few[:6], [1.5 + k / 4 for k in range(6)]
         return Cause(self.few[7].pixels, contrast, silenced, near.pixels, near.labels.tolist(), distances)
 
     @cached_property

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import mnistviz
 import mnistviz as mv
 from mnistviz.show.colours import curve
-from mnistviz.show.picture import Picture, bare, names_down, page, percent, shares_on, styled
+from mnistviz.show.picture import Picture, bare, names_down, page, percent, styled
+from mnistviz.show.png import indexed
 
 
 @styled
@@ -26,10 +26,6 @@ def example() -> Picture:
     picture.caption("From 0 to 1.")
     picture.alt = "A rising line."
     return picture
-
-
-def png(picture: Picture, path: Path) -> Image.Image:
-    return Image.open(io.BytesIO(picture.save(path).read_bytes()))
 
 
 def test_a_picture_is_unknown_to_pyplot() -> None:
@@ -44,7 +40,7 @@ def test_a_picture_is_unknown_to_pyplot() -> None:
 
 
 def test_nothing_in_the_library_imports_pyplot() -> None:
-    for path in Path(mnistviz.__file__).parent.rglob("*.py"):
+    for path in Path(mv.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [a.name for a in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
             module = getattr(node, "module", None) or ""
@@ -83,17 +79,16 @@ def test_equal_pictures_are_equal_bytes(tmp_path: Path) -> None:
     assert set(Image.open(one).info) == {"Description", "dpi"}  # no version, no date
 
 
-def test_the_page_looks_the_same_whatever_the_readers_settings_are_when_it_is_drawn() -> None:
+def test_a_page_looks_the_same_whatever_the_readers_settings_are_and_files_are_half_as_fine_again(
+    tmp_path: Path,
+) -> None:
     plain = example()._png()
     picture = example()
     with mpl.rc_context({"xtick.labelcolor": "red", "grid.color": "red", "savefig.facecolor": "red", "font.size": 30}):
         assert picture._png() == plain
-
-
-def test_the_size_in_pixels_is_inches_times_dpi_and_files_are_half_as_fine_again(tmp_path: Path) -> None:
     with mpl.rc_context({"figure.dpi": 60, "savefig.dpi": 300, "savefig.bbox": "standard"}):
         picture = example()
-        assert png(picture, tmp_path / "a.png").size == (270, 180)
+        assert Image.open(picture.save(tmp_path / "a.png")).size == (270, 180)
         assert Image.open(io.BytesIO(picture._png())).size == (180, 120)
 
 
@@ -116,45 +111,21 @@ def test_a_notebook_gets_a_png_with_alt_text() -> None:
     assert formatters.DisplayFormatter().format(picture) == (data, about)
 
 
-def test_page_hands_out_axes_and_bare_clears_one() -> None:
-    picture, axes = page(4, 2, rows=2, columns=3)
-    assert axes.shape == (2, 3)
+def test_bare_clears_one_axes_and_lying_bars_are_named_from_the_top() -> None:
+    picture, axes = page(4, 2, rows=2, columns=3, sharey=True)
     assert list(picture.get_size_inches()) == [4, 2]
-    ax = bare(axes[0, 0])
-    assert not len(ax.get_xticks())
-    assert not len(ax.get_yticks())
-    assert not any(s.get_visible() for s in ax.spines.values())
+    first = bare(axes[0, 0])
+    assert not len(first.get_xticks())
+    assert not any(s.get_visible() for s in first.spines.values())
     assert np.all([s.get_visible() for s in axes[1, 1].spines.values()])
-
-
-def test_lying_bars_are_named_from_the_top() -> None:
-    _, axes = page(4, 2, columns=2, sharey=True)
-    for ax in axes:
-        ax.barh(range(3), [1, 2, 3])
-    names_down(*axes)
-    assert all(ax.get_ylim()[0] > ax.get_ylim()[1] for ax in axes)
-
-
-SHARES = {
-    1.0: ">99.9 %",
-    0.9995: ">99.9 %",
-    0.9994: "99.9 %",
-    0.5: "50.0 %",
-    0.001: "0.1 %",
-    0.0009: "<0.1 %",
-    0: "<0.1 %",
-}
+    names_down(*axes.flat)
+    assert all(ax.get_ylim()[0] > ax.get_ylim()[1] for ax in axes.flat)
 
 
 def test_a_percentage_never_rounds_a_doubt_away() -> None:
-    assert {share: percent(share) for share in SHARES} == SHARES
-    picture, axes = page(4, 2)
-    shares_on(axes.xaxis)
-    shares_on(axes.yaxis, 1)
-    axes.set(xlim=(0, 1), ylim=(0, 1))
-    picture.draw_without_rendering()
-    assert "20%" in [t.get_text() for t in axes.get_xticklabels()]
-    assert "50.0%" in [t.get_text() for t in axes.get_yticklabels()]
+    shares = [1.0, 0.9995, 0.9994, 0.5, 0.001, 0.0009, 0]
+    texts = [">99.9 %", ">99.9 %", "99.9 %", "50.0 %", "0.1 %", "<0.1 %", "<0.1 %"]
+    assert [percent(share) for share in shares] == texts
 
 
 def test_no_two_of_twenty_curves_look_alike_and_no_two_of_five_without_colour() -> None:
@@ -162,3 +133,60 @@ def test_no_two_of_twenty_curves_look_alike_and_no_two_of_five_without_colour() 
     assert len({tuple(look.values()) for look in looks}) == 20
     assert len({look["marker"] for look in looks[:5]}) == 5
     assert len({(look["color"], look["linestyle"]) for look in looks[:8]}) == 8
+
+
+GREYS = np.arange(256, dtype=np.uint8)[:, None].repeat(3, axis=1)
+
+
+def colours(count: int, seed: int = 0) -> np.ndarray:
+    """So many different colours, none of them grey."""
+    drawn = np.random.default_rng(seed).integers(0, 256, (2 * count, 3), np.uint8)
+    drawn = np.unique(drawn[(drawn != drawn[:, :1]).any(axis=1)], axis=0)
+    return np.random.default_rng(seed).permutation(drawn)[:count]
+
+
+def read(picture: Image.Image) -> np.ndarray:
+    return np.asarray(picture.convert("RGB"))
+
+
+@pytest.mark.parametrize("count", [1, 100, 232])
+@pytest.mark.parametrize("others", [0, 20, 500])
+def test_exact_colours_stay_as_they_are(count: int, others: int) -> None:
+    exact = colours(count + others)[:count]
+    dice = np.random.default_rng(1)
+    pixels = colours(count + others)[dice.integers(0, count + others, (30, 40))]
+    picture = indexed(pixels, exact)
+    assert picture.mode == "P"
+    assert len(picture.getpalette()) <= 3 * 256
+    is_exact = (pixels[:, :, None] == exact).all(3).any(2)
+    np.testing.assert_array_equal(read(picture)[is_exact], pixels[is_exact])
+    if count + others <= 224:
+        np.testing.assert_array_equal(read(picture), pixels)
+
+
+def test_of_the_others_the_most_frequent_stay_and_each_of_the_rest_is_replaced_by_the_nearest() -> None:
+    exact, others = colours(100), colours(500, seed=1)
+    pixels = np.concatenate([others[:124].repeat(3, axis=0), others])[:, None]
+    drawn = read(indexed(pixels, exact))
+    np.testing.assert_array_equal(drawn[: 3 * 124], pixels[: 3 * 124])
+    palette = np.unique(drawn.reshape(-1, 3), axis=0).astype(int)
+    distance = ((pixels.astype(int) - palette) ** 2).sum(2)
+    np.testing.assert_array_equal(((pixels.astype(int) - drawn) ** 2).sum(2)[:, 0], distance.min(1))
+
+
+def test_where_there_are_too_many_only_greys_give_way() -> None:
+    meaning = colours(129)
+    pixels = np.concatenate([GREYS, meaning])[None]
+    picture = indexed(pixels, np.concatenate([GREYS, meaning]))
+    drawn = read(picture)[0]
+    assert picture.mode == "P"
+    np.testing.assert_array_equal(drawn[256:], meaning)
+    assert ((drawn[:256].astype(int) - GREYS) ** 2).sum(1).max() <= 3 * 2**2  # half the step between 64 levels
+    assert (drawn[[0, 255]] == [[0] * 3, [255] * 3]).all()
+
+
+def test_a_picture_whose_colours_all_mean_something_keeps_them_all() -> None:
+    pixels = colours(300)[None]
+    picture = indexed(pixels, pixels[0])
+    assert picture.mode == "RGB"
+    np.testing.assert_array_equal(read(picture), pixels)

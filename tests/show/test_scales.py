@@ -47,9 +47,6 @@ def lab(rgb: np.ndarray, vision: str = "full") -> np.ndarray:
     return np.stack([116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], -1)
 
 
-# ── which numbers a scale spans ───────────────────────────────────────────────────────────────────────────
-
-
 @sampled
 @given(panels)
 def test_a_scale_is_symmetric_about_0_if_anything_is_negative_and_else_begins_at_0(values: list[np.ndarray]) -> None:
@@ -79,9 +76,6 @@ def test_the_scope_of_a_layer_decides_which_outputs_count(scope: str, passes: di
         assert Scale.for_layer(trace, layer, scope) == scale_of(*(step.result for step in steps), scope=scope)
         assert Scale.for_layer(trace, layer, mine) is mine  # one of your own is used as it is
         assert Scale.for_layer(trace, layer) == Scale.for_layer(trace, layer, "layer")
-
-
-# ── numbers to colours ────────────────────────────────────────────────────────────────────────────────────
 
 
 @sampled
@@ -161,8 +155,6 @@ def test_constant_and_empty_maps_are_drawn_without_a_division_by_zero() -> None:
             drawn = Scale.over([np.full(shape, value)]).rgb(np.full(shape, value))
             np.testing.assert_array_equal(drawn, np.broadcast_to(colour, (*shape, 3)))
 
-
-# ── what is said of it ────────────────────────────────────────────────────────────────────────────────────
 
 TEXTS = {  # a scale in a caption, and the ends of its bar
     "each map has its own scale": (Scale(-1.5, 1.5, "map"), ["−1.50", "0", "1.50"]),

@@ -1,4 +1,4 @@
-"""Figures of many passes: marks, bars and cells stand at the totals that were summed up."""
+"""Figures of many passes: totals, strongest examples and places on a plane, each computed once more."""
 
 from typing import Any
 
@@ -6,12 +6,19 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
-from helpers import caption_of
-from matplotlib.colors import to_hex
+from helpers import caption_of, sheet_of
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.offsetbox import AnnotationBbox
+from torch import Tensor
 
+import mnistviz as mv
 from mnistviz import figures
 from mnistviz.look.activity import Activity, Totals
+from mnistviz.look.examples import Examples
+from mnistviz.look.projection import project
 from mnistviz.show.colours import BLUE, ORANGE
+from mnistviz.show.figures.examples import BEYOND
 from mnistviz.show.picture import Picture
 from mnistviz.show.scales import POSITIVE
 
@@ -73,7 +80,7 @@ def meshes(picture: Picture) -> list[mpl.collections.QuadMesh]:
 
 def test_the_cells_count_the_outputs_themselves(records: Any) -> None:
     layers = ["0", "4", "5"]
-    picture = figures.histograms(records.diary.pages, layers)
+    picture = figures.histograms(records.diary.pages, layers, names=["here", "there", "again"])
     assert len({id(mesh.norm) for mesh in meshes(picture)}) == 1
     for mesh, axes, layer in zip(meshes(picture), picture.axes, layers, strict=False):
         values = records.many[layer].output.flatten()
@@ -85,6 +92,7 @@ def test_the_cells_count_the_outputs_themselves(records: Any) -> None:
         corners = mesh.get_coordinates()
         np.testing.assert_allclose(corners[0, :, 0], np.arange(4) - 0.5)
         np.testing.assert_allclose(corners[:, 0, 1], np.linspace(-20, 30, 21), atol=1e-6)
+        assert [t.get_text() for t in axes.get_xticklabels()] == ["here", "there", "again"]
         assert isinstance(mesh.norm, mpl.colors.LogNorm)
         assert mesh.cmap == POSITIVE
         assert axes.get_title(loc="left").split()[0] == layer
@@ -106,8 +114,110 @@ def test_black_is_fewer_than_one_in_100_000(records: Any) -> None:
     assert max(mesh.to_rgba(one)[:3]) < 0.02 < 0.06 < max(mesh.to_rgba(seven)[:3])
 
 
-def test_pages_may_have_names(records: Any) -> None:
-    axes = figures.histograms(records.diary.pages[:2], ["1"], names=["after", "before"]).axes[0]
-    assert [t.get_text() for t in axes.get_xticklabels()] == ["after", "before"]
-    assert list(axes.get_xticks()) == [0, 1]
-    assert "epoch" not in axes.get_xlabel()
+K = 9
+
+
+def assert_crops(axes: Axes, examples: Examples, digits: mv.Digits, channel: int) -> None:
+    """One window after another: pixels of the digit, and beyond its border pale blue."""
+    height, width = examples.field(channel, 0).size
+    sheet = sheet_of(axes)
+    gap, odd = divmod(sheet.shape[1] - K * width, K - 1)
+    assert gap > 0
+    assert odd == 0
+    inside = np.arange(sheet.shape[1]) % (width + gap) < width
+    assert (sheet[:, ~inside] == 1).all()
+    for place, crop in enumerate(np.split(sheet[:, inside], K, axis=1)):
+        top, left = examples.field(channel, place).window
+        image = digits.images[int(examples.rows[channel, place])].numpy() / 255
+        expected = np.full((height, width, 3), BEYOND)
+        for i, j in np.ndindex(height, width):
+            if 0 <= top + i < 28 and 0 <= left + j < 28:
+                expected[i, j] = image[top + i, left + j]
+        np.testing.assert_allclose(crop, expected, atol=1e-6)
+    assert axes.get_ylabel() == f"channel {channel}"
+    ends = [float(value) for value in axes.get_xlabel().split(" … ")]
+    assert ends == pytest.approx(examples.values[channel, [0, -1]].tolist(), abs=0.00501)
+
+
+@pytest.mark.parametrize(("layer", "channels"), [("relu2", [3, 0, 7]), ("relu5", [1, 100]), ("fc2", [9, 4])])
+def test_each_channel_has_its_crops_the_first_digit_framed_and_all_classes_counted(
+    layer: str, channels: list[int], records: Any
+) -> None:
+    digits = records.few[100:180]
+    examples = mv.top_examples(records.models["deep"], digits.pixels, layer, K)
+    axes = figures.top_examples(examples, digits, iter(channels)).axes
+    fields = [examples.field(channel, place) for channel in channels for place in range(K)]
+    assert any((field.height, field.width) != field.size for field in fields) == (layer != "relu2")  # at a border
+    for (crops, first, classes), channel in zip(np.reshape(axes, (-1, 3)), channels, strict=True):
+        assert_crops(crops, examples, digits, channel)
+        rows, field = examples.rows[channel], examples.field(channel, 0)
+        np.testing.assert_array_equal(sheet_of(first), digits.images[int(rows[0])].numpy())
+        assert first.images[0].get_clim() == (0, 255)
+        (frame,) = first.patches
+        assert frame.get_xy() == (field.left - 0.5, field.top - 0.5)
+        assert (frame.get_width(), frame.get_height()) == (field.width, field.height)
+        labels = digits.labels[rows].tolist()
+        assert [bar.get_height() for bar in classes.containers[0]] == [labels.count(d) for d in range(10)]
+        assert classes.get_ylim() == (0, K)
+        assert [text.get_text() for text in classes.get_xticklabels()] == list("0123456789")
+
+
+def points_of(picture: Picture, labels: Tensor) -> np.ndarray:
+    """Where each digit was drawn: class by class, in the order of the rows."""
+    points = np.full((len(labels), 2), np.nan)
+    for d, dots in enumerate(picture.axes[0].collections):
+        points[labels == d] = dots.get_offsets()
+    return points
+
+
+def test_points_are_the_two_principal_components_by_hand_or_those_of_t_sne(records: Any) -> None:
+    digits, table = records.few[:150], records.features.double().numpy()
+    picture = figures.embedding(records.features, digits, thumbnails=0)
+    centred = table - table.mean(0)
+    expected = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
+    drawn = points_of(picture, digits.labels)
+    signs = np.sign((drawn * expected).sum(0))  # a direction may point either way
+    np.testing.assert_allclose(drawn, expected * signs, atol=1e-6)
+    again = figures.embedding(records.features[:30], records.few[:30], "tsne", thumbnails=0, seed=5)
+    points = project(records.features[:30], "tsne", 5).points[0]
+    np.testing.assert_array_equal(points_of(again, records.few.labels[:30]), points)
+    share = expected.var(0).sum() / table.var(0).sum()
+    assert f"the two directions hold {100 * share:.1f} % of the variance" in caption_of(picture)
+
+
+def test_each_digit_has_the_colour_of_its_class_and_each_class_that_occurs_its_number(records: Any) -> None:
+    known = records.few[:150].labels != 4
+    features, digits = records.features[known], records.few[:150][known]
+    picture = figures.embedding(features, digits, thumbnails=0)
+    (axes,) = picture.axes
+    points = points_of(picture, digits.labels)
+    assert np.isfinite(points).all()
+    assert len(axes.collections) == 10
+    assert [text.get_text() for text in axes.texts] == list("012356789")
+    colours = [to_rgb(colour) for colour in mpl.rcParamsDefault["axes.prop_cycle"].by_key()["color"]]
+    assert [tuple(dots.get_facecolor()[0, :3]) for dots in axes.collections] == colours
+    for text in axes.texts:
+        d = int(text.get_text())
+        assert text.xy == pytest.approx(np.median(points[digits.labels == d], axis=0))
+        assert text.get_bbox_patch().get_edgecolor()[:3] == colours[d]
+
+
+@pytest.mark.parametrize(("wanted", "count"), [(0, 0), (12, 12), (500, 150)])
+def test_thumbnails_are_digits_at_their_points_each_as_far_as_can_be_from_those_before(
+    wanted: int, count: int, records: Any
+) -> None:
+    digits = records.few[:150]
+    picture = figures.embedding(records.features, digits, thumbnails=wanted)
+    points = points_of(picture, digits.labels)
+    stamps = [artist for artist in picture.axes[0].artists if isinstance(artist, AnnotationBbox)]
+    rows = [int(np.abs(points - stamp.xy).sum(1).argmin()) for stamp in stamps]
+    assert len(set(rows)) == len(stamps) == count
+    for k, (stamp, row) in enumerate(zip(stamps, rows, strict=True)):
+        assert stamp.xy == pytest.approx(points[row])
+        ink = digits.images[row].numpy()
+        black_ink_on_nothing = np.dstack([255 - ink] * 3 + [ink])
+        np.testing.assert_array_equal(stamp.offsetbox.get_data(), black_ink_on_nothing)
+        assert stamp.offsetbox.image.get_interpolation() == "nearest"
+        if k:
+            to_nearest = np.linalg.norm(points[:, None] - points[rows[:k]], axis=2).min(1)
+            assert to_nearest[row] == pytest.approx(to_nearest.max())

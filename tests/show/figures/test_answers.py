@@ -1,15 +1,20 @@
-"""Figures of answers, read back from the page: every count, share and mark is that of the report."""
+"""Figures of answers, of the training behind them, and of how far to trust them: each number counted once more."""
 
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pytest
-from helpers import sheet_of, words_of
+from helpers import caption_of, sheet_of, words_of
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.container import BarContainer, ErrorbarContainer
 
 import mnistviz as mv
 from mnistviz import figures
-from mnistviz.show.colours import BLUE, GREEN, RED
+from mnistviz.learn.evaluate import Report
+from mnistviz.learn.history import History
+from mnistviz.show.colours import BLUE, GREEN, ORANGE, RED
 from mnistviz.show.picture import percent
 
 pytestmark = pytest.mark.filterwarnings("ignore:vert. bool was deprecated")  # seaborn's to mend
@@ -35,13 +40,7 @@ def test_confusion_writes_every_count_and_colours_mistakes_by_their_share(record
     assert all(f"{shares[d, d]:.1f} %" in words_of(picture) for d in range(10))
     true, answer = np.unravel_index((counts - np.diag(counts.diagonal())).argmax(), counts.shape)
     assert f"{true} read as {answer}, {counts[true, answer]} times" in picture.alt
-
-
-def test_confusion_of_digits_that_never_occur(records: Any) -> None:
-    sevens = records.few[records.few.labels == 7]
-    words = words_of(figures.confusion(records.report_of(sevens, sevens.labels))).split("\n")
-    assert words.count("none") == 9
-    assert "100.0 %" in words
+    assert words_of(figures.confusion(records.some_absent)).split("\n").count("none") == 2  # no 3 and no 7
 
 
 def test_predictions_mark_right_and_wrong_with_sign_and_colour(records: Any) -> None:
@@ -95,3 +94,183 @@ def test_prediction_distribution_draws_answers_beside_what_was_expected(records:
     assert list(axes.lines[0].get_ydata()) == pytest.approx(due)
     assert axes.get_ylim()[1] > 30
     assert f"{30 - due[0]:+.0f}, at digit 0" in picture.alt
+
+
+def test_training_history_draws_the_table_and_rings_the_best_epoch(records: Any) -> None:
+    history = records.history
+    picture = figures.training_history(history)
+    for axes, measure in zip(picture.axes, ("loss", "accuracy"), strict=True):
+        for line, column in zip(axes.lines, (measure, f"val_{measure}"), strict=False):
+            assert list(line.get_xdata()) == [row["epoch"] for row in history.rows]
+            assert list(line.get_ydata()) == [row[column] for row in history.rows]
+        assert len({line.get_marker() for line in axes.lines[:2]}) == 2
+    left, right = picture.axes
+    assert len(left.lines) == 2
+    assert (right.lines[2].get_xdata()[0], right.lines[2].get_ydata()[0]) == (5, history.best_value)
+    by_loss = History(history.recipe.but(keep="loss"), history.rows, best_epoch=4, best_value=0.425)
+    left, right = figures.training_history(by_loss).axes
+    assert (left.lines[2].get_xdata()[0], left.lines[2].get_ydata()[0], len(right.lines)) == (4, 0.425, 2)
+
+
+def test_half_as_many_errors_is_the_same_step_anywhere(records: Any) -> None:
+    """The scale of accuracy is logarithmic in its errors, and undone by its inverse."""
+    axes = figures.training_history(records.history).axes[1]
+    heights = axes.yaxis.get_transform().transform(np.array([0.2, 0.6, 0.8, 0.9, 0.95]))
+    assert np.diff(heights) == pytest.approx(np.log10(2))
+    back = axes.yaxis.get_transform().inverted().transform(heights)
+    assert back == pytest.approx([0.2, 0.6, 0.8, 0.9, 0.95])
+
+
+def test_the_lines_are_the_ratios_of_the_diary(records: Any) -> None:
+    diary = records.diary
+    picture = figures.weight_ratios(diary)
+    layers = list(dict.fromkeys(row["layer"] for row in diary.ratios))
+    looks = []
+    for axes, measure in zip(picture.axes, ("gradient", "update"), strict=True):
+        assert axes.get_yscale() == "log"
+        assert axes.get_title(loc="left") == f"{measure} / weight"
+        for line, layer in zip(axes.lines, layers, strict=False):
+            rows = [row for row in diary.ratios if row["layer"] == layer]
+            assert list(line.get_xdata()) == [row["step"] for row in rows]
+            assert list(line.get_ydata()) == pytest.approx([row[measure] for row in rows])
+            looks.append((line.get_color(), line.get_linestyle(), line._dash_pattern))
+    assert looks[:8] == looks[8:]
+    assert len(set(map(str, looks[:8]))) == 8
+    legend = picture.axes[1].get_legend()
+    assert [t.get_text() for t in legend.get_texts()] == layers
+    assert [handle.get_color() for handle in legend.legend_handles] == [colour for colour, *_ in looks[:8]]
+    *_, guide = picture.axes[1].lines
+    (label,) = picture.axes[1].texts
+    assert list(guide.get_ydata()) == [1e-3, 1e-3]
+    assert (label.get_text(), to_hex(label.get_color())) == ("1 in 1,000", to_hex(guide.get_color()))
+    last = [row["update"] for row in diary.ratios[-8:]]
+    assert f"between {min(last):.1e} and {max(last):.1e} of" in picture.alt
+
+
+def bars_of(axes: Axes) -> list[BarContainer]:
+    return [container for container in axes.containers if isinstance(container, BarContainer)]
+
+
+def heights(bars: BarContainer) -> list[float]:
+    return [bar.get_height() for bar in bars]
+
+
+def middles(bars: BarContainer) -> list[float]:
+    return [bar.get_x() + bar.get_width() / 2 for bar in bars]
+
+
+def share(part: np.ndarray, whole: np.ndarray) -> float:
+    """How much of the whole is in the part too; NaN of nothing."""
+    return (part & whole).sum() / whole.sum() if whole.any() else np.nan
+
+
+@pytest.mark.parametrize("name", ["report", "perfect", "some_absent"])
+def test_bars_are_precision_and_recall_counted_by_hand(name: str, records: Any) -> None:
+    report: Report = getattr(records, name)
+    (axes,) = figures.per_digit(report).axes
+    is_d, answered_d = (np.equal.outer(np.arange(10), of) for of in (report.labels, report.predictions))
+    precision = [share(is_d[d], answered_d[d]) for d in range(10)]
+    recall = [share(answered_d[d], is_d[d]) for d in range(10)]
+    bars = bars_of(axes)
+    assert heights(bars[0]) == pytest.approx(precision, nan_ok=True)
+    assert heights(bars[1]) == pytest.approx(recall, nan_ok=True)
+    assert np.isnan(recall).sum() == (2 if name == "some_absent" else 0)
+    np.testing.assert_allclose([middles(both) for both in bars], np.add.outer([-0.2, 0.2], np.arange(10)))
+    assert [to_hex(both[0].get_facecolor()) for both in bars] == [ORANGE, BLUE]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["precision", "recall"]
+    assert [text.get_text() for text in axes.get_xticklabels()] == [f"{d}\n{is_d[d].sum()}" for d in range(10)]
+    low, high = axes.get_ylim()
+    assert 0 < low < np.nanmin(precision + recall)
+    assert high == 1
+
+
+def test_an_axis_is_said_not_to_begin_at_zero_only_where_that_is_so(records: Any) -> None:
+    digits = records.few[records.few.labels != 3]
+    answers = digits.labels.clone()
+    answers[0] = 3  # its precision is 0
+    for report, cut in ((records.report_of(digits, answers), False), (records.report, True)):
+        picture = figures.per_digit(report)
+        assert (picture.axes[0].get_ylim()[0] > 0) == cut == ("does not begin at 0" in caption_of(picture))
+
+
+def cells_of(axes: Axes) -> np.ndarray:
+    """What is written in each cell."""
+    cells = np.full((10, 10), "", dtype=object)
+    for text in axes.texts:
+        x, y = text.get_position()
+        cells[int(y), int(x)] = text.get_text()
+    return cells
+
+
+@pytest.mark.parametrize("name", ["report", "some_absent"])
+def test_cells_are_the_counts_and_their_shares_and_white_is_none(name: str, records: Any) -> None:
+    report: Report = getattr(records, name)
+    picture = figures.confusion_pairs(report)
+    counts = np.zeros((10, 10), int)
+    np.add.at(counts, (report.labels, report.predictions), 1)
+    shares = counts / counts.sum(1, keepdims=True).clip(min=1) * 100
+    right = np.eye(10, dtype=bool)
+    wrong = (counts > 0) & ~right
+    for axes, values, form in ((picture.axes[0], counts, "{:d}"), (picture.axes[1], shares, "{:.1f}")):
+        (mesh,) = axes.collections
+        drawn = mesh.get_array().reshape(10, 10)
+        np.testing.assert_array_equal(np.ma.getmaskarray(drawn), right)
+        np.testing.assert_allclose(drawn.filled(0), np.where(wrong, values, 0))
+        np.testing.assert_array_equal(cells_of(axes), np.where(wrong, np.vectorize(form.format)(values), ""))
+        assert mesh.get_clim() == pytest.approx((0, values[wrong].max()))
+        assert to_hex(mesh.to_rgba(0.0)) == "#ffffff"
+        assert (axes.get_xlabel(), axes.get_ylabel()) == ("answer", "true digit")
+        assert axes.get_ylim()[0] > axes.get_ylim()[1]  # 0 on top
+        for ticks in (axes.get_xticklabels(), axes.get_yticklabels()):
+            assert [text.get_text() for text in ticks] == [str(d) for d in range(10)]
+
+
+def wilson(right: int, n: int) -> tuple[float, float]:
+    """The ends of the 95 % interval of a share, by hand."""
+    p, z = right / n, 1.959963984540054
+    middle, half = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
+
+
+@pytest.mark.parametrize("names", [["report"], ["report", "perfect"]])
+def test_bars_are_the_share_that_is_right_at_each_confidence(names: list[str], records: Any) -> None:
+    bins, reports = 7, {name: getattr(records, name) for name in names}
+    picture = figures.reliability(reports, bins)
+    pairs = np.reshape(picture.axes, (2, -1)).T
+    for (above, below), (name, report) in zip(pairs, reports.items(), strict=True):
+        confidence, right = report.probabilities.max(1), report.predictions == report.labels
+        step = (confidence * bins).astype(int).clip(max=bins - 1)
+        filled = np.unique(step)
+        accuracy = [right[step == k].mean() for k in filled]
+        certainty = [confidence[step == k].mean() for k in filled]
+        counts = [int((step == k).sum()) for k in filled]
+        for axes, expected in ((above, accuracy), (below, counts)):
+            (bars,) = bars_of(axes)
+            assert heights(bars) == pytest.approx(expected)
+            assert middles(bars) == pytest.approx((filled + 0.5) / bins)
+        (dots,) = (line for line in above.lines if line.get_marker() == ".")
+        np.testing.assert_allclose(dots.get_xydata(), np.column_stack([certainty, accuracy]))
+        (errors,) = (container for container in above.containers if isinstance(container, ErrorbarContainer))
+        ends = [segment[:, 1] for segment in errors.lines[2][0].get_segments()]
+        np.testing.assert_allclose(ends, [wilson(right[step == k].sum(), (step == k).sum()) for k in filled])
+        assert below.get_yscale() == "log"
+        assert above.get_title(loc="left") == name
+        gap = np.average(np.abs(np.subtract(accuracy, certainty)), weights=counts)
+        assert f"ECE {gap:.2%}" in above.texts[0].get_text()
+        assert f"{name}: ECE {gap:.2%}" in picture.alt
+
+
+def test_curves_are_the_errors_among_the_surest(records: Any) -> None:
+    reports = {"as trained": records.report, "perfect": records.perfect}
+    (axes,) = figures.coverage(reports).axes
+    for line, report in zip(axes.lines, reports.values(), strict=True):
+        order = sorted(range(len(report.labels)), key=lambda i: -report.probabilities[i].max())
+        wrong, expected = 0, []
+        for k, i in enumerate(order, 1):
+            wrong += report.predictions[i] != report.labels[i]
+            expected.append((k / len(order), wrong / k))
+        np.testing.assert_allclose(line.get_xydata(), expected)
+    assert [line.get_label() for line in axes.lines] == list(reports)
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == list(reports)
+    colours, markers = ({getattr(line, f"get_{what}")() for line in axes.lines} for what in ("color", "marker"))
+    assert len(colours) == len(markers) == 2

@@ -1,4 +1,4 @@
-"""Which pixels mattered, read back from the page: every colour through its scale, every bar a number of the record."""
+"""What mattered, and what breaks a network: every colour through its scale, every bar and point a number given."""
 
 from dataclasses import replace
 from typing import Any
@@ -10,20 +10,19 @@ from helpers import caption_of, scale_of, sheet_of
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
+import mnistviz as mv
 from mnistviz import figures
 from mnistviz.look.attribution import METHODS
 from mnistviz.look.causes import Contrast
 from mnistviz.show.colours import BLUE, FAINT, ORANGE
-from mnistviz.show.scales import Scale
+from mnistviz.show.picture import percent
+from mnistviz.show.scales import Scale, short
 
 
 def assert_grey(axes: Axes, pixels: torch.Tensor) -> None:
     """These pixels, from 0, black, to 1, white."""
     np.testing.assert_allclose(sheet_of(axes), pixels)
     assert (axes.images[0].get_clim(), axes.images[0].get_cmap().name) == ((0, 1), "gray")
-
-
-# ── attributions and their controls ───────────────────────────────────────────────────────────────────────
 
 
 def test_each_map_is_drawn_about_zero_on_its_own_scale(records: Any) -> None:
@@ -37,12 +36,8 @@ def test_each_map_is_drawn_about_zero_on_its_own_scale(records: Any) -> None:
     assert [axes.get_title(loc="left") for axes in maps] == list(METHODS)
     scales = ["±1.00", "±3.00\nresidual 1.2 %", "±1.00, 7×7 cells", "±1.00"]
     assert [axes.get_xlabel() for axes in maps] == scales
-
-
-def test_a_map_of_zeros_is_drawn_flat(records: Any) -> None:
     zeros = replace(records.attributions[0], values=torch.zeros(28, 28, dtype=torch.double))
-    sheet = sheet_of(figures.attributions(records.digit, [zeros]).axes[1])
-    assert (sheet == sheet[0, 0]).all()
+    assert not np.ptp(sheet_of(figures.attributions(records.digit, [zeros]).axes[1]), axis=(0, 1)).any()
 
 
 def test_maps_for_different_answers_are_told_apart(records: Any) -> None:
@@ -76,9 +71,6 @@ def test_each_check_is_a_map_its_controls_and_its_curves(records: Any) -> None:
     assert legends[1] is None  # once is enough
 
 
-# ── dreams ────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def test_each_dream_stands_in_grey_levels_over_what_it_gave(records: Any) -> None:
     axes = np.reshape(figures.dreams(records.dreams, records.digit, "the score for 7").axes, (2, 4))
     below = ["−1.25 → 12.00", "0 → 900.00", "2.50 → 4.0e−03"]
@@ -91,9 +83,6 @@ def test_each_dream_stands_in_grey_levels_over_what_it_gave(records: Any) -> Non
         assert not any(ax.images for ax in row[count:3])
         assert_grey(row[3], records.digit[0, 0])
         assert row[3].get_title(loc="left") == "a real digit"
-
-
-# ── one mistake ───────────────────────────────────────────────────────────────────────────────────────────
 
 
 def names_and_widths(axes: Axes) -> tuple[list[str], list[float]]:
@@ -144,3 +133,70 @@ def test_few_features_and_channels_are_drawn_once_each(records: Any) -> None:
     assert sorted(names) == [*"01234567", "biases"]
     assert names_and_widths(picture.axes[2])[0] == [f"relu2 {k}" for k in range(5)]
     assert "the 5 channels whose silence helps 4 most; of 5 tried, 3 turn" in caption_of(picture)
+
+
+def looks_of(axes: Axes) -> list[tuple[str, str]]:
+    return [(line.get_color(), line.get_marker()) for line in axes.lines]
+
+
+def test_each_panel_holds_the_rows_of_its_corruption(records: Any) -> None:
+    picture = figures.robustness(records.tables)
+    kinds = list(mv.corruptions.CORRUPTIONS)
+    assert [axes.get_title(loc="left") for axes in picture.axes] == kinds
+    for axes, kind in zip(picture.axes, kinds, strict=True):
+        for line, table in zip(axes.lines, records.tables.values(), strict=True):
+            rows = [row for row in table.itertuples() if row.corruption == kind]
+            assert list(line.get_xdata()) == [row.strength for row in rows]
+            assert list(line.get_ydata()) == [row.accuracy for row in rows]
+        assert axes.get_ylim() == (0, 1.02)
+        assert looks_of(axes) == looks_of(picture.axes[0])
+    colours, markers = (set(look) for look in zip(*looks_of(picture.axes[0]), strict=True))
+    assert len(colours) == len(markers) == 3  # told apart without colour too
+    legend = picture.axes[0].get_legend()
+    assert [t.get_text() for t in legend.get_texts()] == list(records.tables)
+    assert [(h.get_color(), h.get_marker()) for h in legend.legend_handles] == looks_of(picture.axes[0])
+    for name, table in records.tables.items():
+        assert f"{name}: {percent(min(table['accuracy']))}" in picture.alt
+
+
+def test_tables_may_know_different_corruptions_and_the_lowest_panel_of_each_column_has_numbers(records: Any) -> None:
+    kinds = list(mv.corruptions.CORRUPTIONS)
+    picture = figures.robustness({"a": records.table(0, kinds[:4]), "b": records.table(1, kinds[1:5])})
+    picture.draw_without_rendering()
+    panels = [axes for axes in picture.axes if axes.get_visible()]
+    assert [[len(line.get_xdata()) for line in axes.lines] for axes in panels] == [[6, 0], *[[6, 6]] * 3, [0, 6]]
+    assert all(any(t.get_visible() and t.get_text() for t in axes.get_xticklabels()) for axes in panels[-4:])
+
+
+def test_points_of_the_curves_are_the_numbers_given_in_the_order_of_their_sizes(records: Any) -> None:
+    picture = figures.attack_curves(records.curves)
+    (axes,) = picture.axes
+    for line, (name, curve) in zip(axes.lines, records.curves.items(), strict=True):
+        assert line.get_label() == name
+        assert list(line.get_xdata()) == sorted(curve)
+        assert dict(zip(line.get_xdata(), line.get_ydata(), strict=True)) == curve
+    legend = axes.get_legend()
+    assert [t.get_text() for t in legend.get_texts()] == list(records.curves)
+    assert [(h.get_color(), h.get_marker()) for h in legend.legend_handles] == looks_of(axes)
+    assert len(set(looks_of(axes))) == 2
+
+
+def test_each_column_is_a_digit_what_was_added_and_their_sum(records: Any) -> None:
+    digits, changed, before, after = records.pairs
+    picture = figures.adversarial_pairs(*records.pairs)
+    added = (changed - digits.pixels)[:, 0].double().numpy()
+    limit = np.abs(added).max()
+    scale = Scale(-limit, limit, "across inputs")
+    for k, (first, middle, last) in enumerate(
+        zip(*(picture.axes[5 * row : 5 * row + 5] for row in range(3)), strict=True)
+    ):
+        np.testing.assert_allclose(sheet_of(first), digits.images[k] / 255, atol=1e-6)
+        np.testing.assert_allclose(sheet_of(last), changed[k, 0], atol=1e-6)
+        np.testing.assert_allclose(sheet_of(middle), scale.rgb(added[k]), atol=1e-6)
+        assert (first.get_xlabel(), last.get_xlabel()) == (f"answer {before[k]}", f"answer {after[k]}")
+        assert middle.get_xlabel() == f"at most {short(np.abs(added[k]).max())}"
+        for axes in (first, last):
+            assert (axes.images[0].get_clim(), axes.images[0].get_cmap().name) == ((0, 1), "gray")
+    assert (sheet_of(picture.axes[5]) == 1).all()  # nothing added is white
+    assert [picture.axes[5 * row].get_ylabel() for row in range(3)] == ["digit", "added", "sum"]
+    assert [t.get_text() for t in picture.axes[15].get_yticklabels()] == ["−0.15", "0", "0.15"]
