@@ -3,7 +3,6 @@
 import shutil
 import statistics as stats
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -17,8 +16,9 @@ from PIL import Image
 
 import mnistviz as mv
 from benchmarks.common import interleaved
-from mnistviz import animate, studio
+from mnistviz import animate
 from mnistviz.animate.palette import PALETTE
+from mnistviz.animate.scenes import JUDGED, PROBES, SCENES, trained
 from mnistviz.learn.data import DigitSet
 
 Row = tuple[str, str, str, str, str]  # what, here, beside, ratio, goal
@@ -99,12 +99,13 @@ def _one_sheet(maps: np.ndarray) -> np.ndarray:
 def scenes(digits: DigitSet) -> list[Row]:
     """All eight scenes: seconds, bytes, the same pixels through Pillow, and what gifsicle can save."""
     started = time.perf_counter()
-    training = studio.Training("deep")
-    judged = digits.test[: studio.JUDGED]
-    many, few = training.moments(judged, training.last), training.moments(digits.test[list(studio.PROBES)])
+    model, lapse = trained("deep")
+    judged = digits.test[:JUDGED]
+    few = lapse.moments(model, digits.test[list(PROBES)].pixels)
+    many = lapse.moments(model, judged.pixels, few[0].trace.last_linear())
     labels = judged.known_labels().tolist()
     prepared = time.perf_counter() - started
-    films = dict.fromkeys(studio.SCENES) | {
+    films = dict.fromkeys(SCENES) | {
         "training_replay": animate.training_replay(few, many, labels),
         "embedding_evolution": animate.embedding_evolution(many, labels),
     }
@@ -114,7 +115,7 @@ def scenes(digits: DigitSet) -> list[Row]:
         folder = Path(name)
         for scene, made in films.items():
             started = time.perf_counter()
-            film = made or mv.animate.film(scene)
+            film = made or animate.film(scene)
             path = film.save(folder / f"{scene}.gif", budget=None, progress=False)
             spent += time.perf_counter() - started
             sizes[scene] = (path.stat().st_size, _through_pillow(film, path), _squeezed(path))
@@ -136,7 +137,8 @@ def scenes(digits: DigitSet) -> list[Row]:
 def _through_pillow(film: animate.Film, ours: Path) -> int:
     """The size that matplotlib's PillowWriter gives the same pixels; both files decode to them."""
     pictures = [PALETTE[frame.pixels] for frame in film]
-    for drawn, decoded in zip(pictures, iio.imiter(ours), strict=True):
+    changes = [picture for i, picture in enumerate(pictures) if not i or (picture != pictures[i - 1]).any()]
+    for drawn, decoded in zip(changes, iio.imiter(ours), strict=True):
         assert np.array_equal(drawn, decoded[..., :3])
     path = ours.with_name("pillow.gif")
     frames = [Image.fromarray(picture) for picture in pictures]  # what PillowWriter.finish does with opaque frames
@@ -151,33 +153,3 @@ def _squeezed(path: Path) -> int:
     out = path.with_name("squeezed.gif")
     subprocess.run(["gifsicle", "-O3", str(path), "-o", str(out)], check=True, stderr=subprocess.DEVNULL)
     return out.stat().st_size
-
-
-MEMORY = """
-import sys, tempfile, numpy as np, mnistviz as mv
-from mnistviz import animate
-values, scale = np.random.default_rng(0).random((64, 14, 14)), mv.Scale(0.0, 1.0, "layer")
-def draw():
-    canvas = animate.Canvas(600, 640)
-    for n in range(int(sys.argv[1])):
-        canvas.maps(24, 60, np.roll(values, n, 2), scale, 4, columns=8, gap=12)
-        yield canvas.frame(100)
-film = animate.Film(draw, "rolling maps")
-film.save(tempfile.mkdtemp() + "/warm.gif", budget=None, progress=False, sheet=False)
-from pathlib import Path
-print(next(l.split()[1] for l in Path("/proc/self/status").read_text().splitlines() if l.startswith("VmHWM")))
-"""
-
-
-def memory(digits: DigitSet) -> list[Row]:
-    """Peak memory of a process that writes 20 frames, and of one that writes 200."""
-    if not sys.platform.startswith("linux"):
-        return []  # the peak is read from /proc
-    few, many = (
-        int(subprocess.run([sys.executable, "-c", MEMORY, n], check=True, capture_output=True, text=True).stdout) / 1024
-        for n in ("20", "200")
-    )
-    beside = f"20 frames: {few:.0f} MiB; 180 frames of 600×640 are {180 * 600 * 640 / 2**20:.0f} MiB"
-    return [
-        ("peak memory while writing 200 frames", f"{many:.0f} MiB", beside, f"{many - few:+.0f} MiB", "not with frames")
-    ]

@@ -36,7 +36,7 @@ TABLE = {
     ],
     ("learn/checkpoint.py", "learn/test_checkpoint.py"): [
         ("weights_only=True", "weights_only=False"),  # code in a file of weights runs
-        ("if expected != actual", "if not expected"),  # the checksum is not compared
+        ("expected != actual", "not expected"),  # the checksum is not compared
     ],
     ("look/capture.py", "look/test_capture.py"): [
         ("tensor.detach().clone()", "tensor.detach()")  # what is recorded may change later

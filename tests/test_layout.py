@@ -108,10 +108,10 @@ def test_pictures_never_run_a_model() -> None:
 
 
 def test_a_scene_has_one_name() -> None:
-    from mnistviz.__main__ import SCENES as on_the_command_line
+    from mnistviz import __main__ as command_line
     from mnistviz.animate.scenes import SCENES
 
-    assert tuple(SCENES) == on_the_command_line
+    assert tuple(SCENES) == command_line.SCENES
     for scene in SCENES:
         assert (LIBRARY / "animate" / f"{scene}.py").exists()
         assert callable(getattr(mv.animate, scene))
@@ -169,7 +169,7 @@ def test_the_api_page_lists_every_public_name_with_a_line() -> None:
     assert sorted(listed) == sorted(mv.__all__)
 
 
-TAUGHT = "load_digits fit load_model predict evaluate capture watch replay ledger receptive_field".split()
+TAUGHT = "load_digits fit load_model predict evaluate capture watch replay ledger receptive_field".split()  # noqa: SIM905
 
 
 @pytest.mark.parametrize("name", TAUGHT)

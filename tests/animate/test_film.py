@@ -103,7 +103,6 @@ def test_every_frame_is_read_back_to_the_pixel_and_stands_as_long_as_drawn(
     pictures, times = decoded(path)
     np.testing.assert_array_equal(pictures, colours(expected))
     assert times == [frame.ms for frame in expected] or len(times) == 1  # a single picture may know no time
-    np.testing.assert_array_equal(iio.imread(path, plugin="pillow", index=..., mode="RGB"), colours(expected))
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".png"])
@@ -139,21 +138,14 @@ def test_without_a_codec_an_mp4_names_the_way_out(tmp_path: Path, monkeypatch: p
     assert names(tmp_path) == []
 
 
-def test_the_same_film_gives_the_same_bytes_under_any_name(tmp_path: Path) -> None:
-    made = film()
-    paths = [save(made, tmp_path / "one.gif"), save(made, tmp_path / "TWO.GIF"), save(film(), tmp_path / "3.gif")]
-    assert len({path.read_bytes() for path in paths}) == 1
-    assert len({(tmp_path / f"{path.stem}_sheet.png").read_bytes() for path in paths}) == 1
-
-
 def test_a_new_folder_is_made_an_older_file_replaced_and_nothing_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "deep" / "er" / "a.gif"
+    path = tmp_path / "deep" / "er" / "a.GIF"
     assert film([50]).save(str(path)) == path
     assert film().save(path) == path
     assert decoded(path)[1] == [*TIMES[:-1], 2000]
-    assert names(path.parent) == ["a.gif", "a_sheet.png"]
+    assert names(path.parent) == ["a.GIF", "a_sheet.png"]
     assert capsys.readouterr() == ("", "")
 
 

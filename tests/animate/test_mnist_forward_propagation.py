@@ -126,20 +126,18 @@ def test_the_network_says_where_the_path_ends(traces: dict[str, Trace], monkeypa
 
 
 @every_model
-def test_forward_propagation_shows_every_value_of_every_layer(name: str, traces: dict[str, Trace]) -> None:
+def test_forward_propagation_shows_every_value_of_every_layer_and_ends_with_ten_probabilities(
+    name: str, traces: dict[str, Trace]
+) -> None:
     trace, shown = traces[name], set()
     for frame in mv.animate.forward_propagation(trace, frames=2):
         shown |= {(c.source[0], c.source[2]) for c in frame.claims if c.zoom}
     for key, step in trace.items():
         if not step.kind.startswith(("Dropout", "Flatten")):
             assert {(key, c) for c in range(step.result.shape[1])} <= shown
-
-
-def test_forward_propagation_ends_with_the_digit_as_it_was_and_ten_probabilities(traces: dict[str, Trace]) -> None:
-    *_, last = mv.animate.forward_propagation(traces["deep"], frames=2)
-    assert [c.source for c in last.claims if not c.zoom] == [("probability", 0, d) for d in range(10)]
-    (digit,) = (c for c in last.claims if c.source[0] == "input")
-    around = last.pixels[digit.y - 8 : digit.y + 28 * digit.zoom + 8, digit.x - 8 : digit.x + 28 * digit.zoom + 8]
+    assert [c.source for c in frame.claims if not c.zoom] == [("probability", 0, d) for d in range(10)]
+    (digit,) = (c for c in frame.claims if c.source[0] == "input")
+    around = frame.pixels[digit.y - 8 : digit.y + 28 * digit.zoom + 8, digit.x - 8 : digit.x + 28 * digit.zoom + 8]
     assert not (around == ACCENT).any()  # it is boxed only while something is said of what a layer sees
 
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 from helpers import refused
-from oracle import Fresh, Watch, half_step, lies, lies_of, reads, stands
+from oracle import Fresh, Watch, half_step, lies, lies_of, reads
 from PIL import Image
 from torch import Tensor, nn
 
 import mnistviz as mv
 from mnistviz import project
-from mnistviz.animate import Canvas, Claim, Film, palette, scenes
+from mnistviz.animate import Claim, Film, palette, scenes
 from mnistviz.learn.data import DigitSet
 from mnistviz.look.capture import record
 from mnistviz.look.trace import Trace
@@ -88,16 +88,6 @@ def test_a_forged_picture_and_forged_words_are_found(
         claim = Claim(source, text.values, text.x, text.y, words=words)
         watch.styles[claim] = watch.styles[text]
         assert any(lie in other for other in lies(watch.forged(frame, claims=(claim,)), fresh, watch))
-
-
-def test_a_number_that_something_was_painted_over_is_claimed_no_longer() -> None:
-    canvas, style = Canvas(200, 60), {"anchor": "lm", "size": 18}
-    canvas.number(20, 30, 123.45, ("a", 0), **style)
-    claim, nothing = canvas.claims[0], np.full((60, 200), palette.TRANSPARENT)
-    assert stands(canvas.pixels, nothing, claim, style)
-    canvas.fill(40, 20, 100, 20, "shade")
-    assert not stands(canvas.pixels, nothing, claim, style)
-    assert canvas.claims == []
 
 
 def test_the_check_of_words_and_colours_knows_right_from_wrong() -> None:
@@ -250,20 +240,6 @@ def test_a_plane_of_many_digits_has_yours_as_one_more_without_a_label(
     moments = lapse.moments(model, torch.cat([mnist.test.pixels[:80], mine.pixels]), "fc1")
     assert_same(film, mv.animate.embedding_evolution(moments, [*mnist.test.labels[:80].tolist(), None]))
     assert film.alt.startswith("80 digits")
-
-
-def test_the_names_of_the_scenes_are_those_of_their_functions() -> None:
-    assert list(scenes.SCENES) == [
-        "mnist_data_flow",
-        "forward_propagation",
-        "forward_propagation_demo",
-        "mnist_forward_propagation",
-        "convolution",
-        "max_pooling",
-        "training_replay",
-        "embedding_evolution",
-    ]
-    assert all(callable(getattr(mv.animate, name)) for name in scenes.SCENES)
 
 
 BAD = {

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,11 +16,9 @@ from mnistviz.learn.data import DigitSet
 from mnistviz.learn.evaluate import Report
 from mnistviz.learn.history import History
 from mnistviz.learn.recipes import Recipe
-from mnistviz.look.activity import Activity
 from mnistviz.look.attribution import METHODS, Attribution, Sanity
 from mnistviz.look.causes import Cause, Contrast, Silenced
 from mnistviz.look.dreams import Dreams
-from mnistviz.look.examples import Examples
 from mnistviz.look.trace import Trace
 
 BINS = mv.activity.Bins(-20.0, 30.0, 20)
@@ -84,11 +83,11 @@ class Records:
         return record(whole_numbers(), whole_pixels(self.few[:48]))
 
     @cached_property
-    def activity(self) -> Activity:
+    def activity(self) -> Any:
         return mv.activity.summarise(self.many, BINS)
 
     @cached_property
-    def activities(self) -> dict[str, Activity]:
+    def activities(self) -> dict[str, Any]:
         """Two, over different numbers of digits."""
         others = record(whole_numbers(), whole_pixels(self.few[48:108]))
         return {"these": self.activity, "others": mv.activity.summarise(others)}
@@ -106,7 +105,7 @@ class Records:
         return diary
 
     @cached_property
-    def examples(self) -> Examples:
+    def examples(self) -> Any:
         return mv.top_examples(self.models["deep"], self.digits.pixels, "relu2")
 
     @cached_property

@@ -84,7 +84,6 @@ DRAWN: dict[str, Callable[[Any], Picture]] = {  # each public figure, and what i
     "filters of many channels": lambda r: fig.filters(r.trace, "conv2"),
     "feature_maps": lambda r: fig.feature_maps(r.trace, "conv3", "map"),
     "feature_maps, many": lambda r: fig.feature_maps(r.trace, "pool3"),
-    "feature_maps, two": lambda r: fig.feature_maps(r.trace, "relu4", "network", [5, 2]),
     "feature_maps of a flat layer": lambda r: fig.feature_maps(r.trace, "fc2"),
     "all_maps": lambda r: fig.all_maps(r.passes["compact"]),
     "map_rows": lambda r: fig.map_rows({"a seven": r.trace, "another": r.other}, "relu2"),
@@ -140,7 +139,6 @@ BAD: dict[str, tuple[Any, ...]] = {
     "a row before the first": (lambda r: fig.predictions(r.report, [0, -1]), "no such row", "-1", "0 to 599"),
     "a row after the last": (lambda r: fig.predictions(r.report, [0, 600]), "no such row", "600", "0 to 599"),
     "two digits": (lambda r: fig.one_prediction(r.few[:2], np.zeros(10)), "one digit", "2 digits", "digits[7]"),
-    "nine shares": (lambda r: fig.one_prediction(r.few[:1], np.zeros(9)), "one digit", "(9,)"),
     "shares, not answers": (lambda r: fig.prediction_distribution(np.zeros((3, 10)), r.few), "not answers", "argmax"),
     "an answer of ten": (lambda r: fig.prediction_distribution(np.array([3, 10]), r.few), "from 0 to 9"),
     "no epochs": (lambda r: fig.training_history(History(r.history.recipe)), "no epochs"),
@@ -193,7 +191,6 @@ BAD: dict[str, tuple[Any, ...]] = {
     "no pairs": (lambda r: fig.adversarial_pairs(r.few[:0], r.digit[:0], [], []), "one changed picture", "0 digits"),
     "an answer missing": (lambda r: fig.adversarial_pairs(*r.pairs[:3], [1]), "per digit", "5 and 1 answers"),
     "points on a line": (lambda r: fig.decisions(r.plane[0][:, :1], r.plane[1], {"a": r.plane[2]}), "(N, 2)"),
-    "a point without label": (lambda r: fig.decisions(r.plane[0], r.plane[1][:2], {"a": r.plane[2]}), "labels (2,)"),
     "no grids": (lambda r: fig.decisions(*r.plane[:2], {}), "at least one grid"),
     "a row for a grid": (lambda r: fig.decisions(*r.plane[:2], {"a": r.plane[2][0]}), "grids [(5,)]"),
 }

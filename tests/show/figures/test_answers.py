@@ -1,4 +1,4 @@
-"""Figures of answers, of the training behind them, and of how far to trust them: each number counted once more."""
+"""Figures of digits, of a training and of its answers: every pixel, point and count once more, by hand."""
 
 from typing import Any
 
@@ -18,6 +18,71 @@ from mnistviz.show.colours import BLUE, GREEN, ORANGE, RED
 from mnistviz.show.picture import percent
 
 pytestmark = pytest.mark.filterwarnings("ignore:vert. bool was deprecated")  # seaborn's to mend
+
+
+def test_sample_grid_shows_the_pixels_of_the_first_of_each_digit(records: Any) -> None:
+    few = records.few
+    axes = figures.sample_grid(few, each=3).axes[0]
+    sheet = sheet_of(axes)
+    assert sheet.shape == (10 * 30 - 2, 3 * 30 - 2)
+    for digit in range(10):
+        first = [i for i in range(len(few)) if few.labels[i] == digit][:3]
+        for column, i in enumerate(first):
+            cut = sheet[digit * 30 : digit * 30 + 28, column * 30 : column * 30 + 28]
+            np.testing.assert_array_equal(cut, few.images[i].numpy())
+    assert (sheet[28:30] == 255).all()
+    assert axes.images[0].get_clim() == (0, 255)
+    without_fours = sheet_of(figures.sample_grid(few[few.labels != 4], each=2).axes[0])
+    assert (without_fours[4 * 30 : 4 * 30 + 28] == 255).all()
+
+
+def test_class_balance_draws_the_shares_counts_a_single_part_and_cuts_no_bar_off(records: Any) -> None:
+    few, parts = records.few, {"train": records.few[:450], "validation": records.few[450:]}
+    axes = figures.class_balance(parts).axes[0]
+    for container, digits in zip(axes.containers, parts.values(), strict=True):
+        shares = [float((digits.labels == d).double().mean()) for d in range(10)]
+        assert [bar.get_height() for bar in container] == pytest.approx(shares)
+    assert {"train: 450", "validation: 150"} < {t.get_text() for t in axes.get_legend().get_texts()}
+    assert len({bars[0].get_hatch() for bars in axes.containers}) == 2  # told apart without colour
+    words = words_of(figures.class_balance({"train": few})).split("\n")
+    assert all(str(int((few.labels == digit).sum())) in words for digit in range(10))
+    assert figures.class_balance({"ones": few[few.labels == 1]}).axes[0].get_ylim()[1] > 1
+
+
+def test_mean_and_spread_are_the_mean_and_the_variance(records: Any) -> None:
+    few = records.few
+    above, below = (sheet_of(axes) for axes in figures.mean_and_spread(few).axes[:2])
+    assert above.shape == below.shape == (28, 280)
+    for digit in range(10):
+        group = few.images[few.labels == digit].numpy() / 255
+        cut = slice(28 * digit, 28 * digit + 28)
+        np.testing.assert_allclose(above[:, cut], group.mean(0), atol=1e-6)
+        np.testing.assert_allclose(below[:, cut], group.var(0), atol=1e-6)
+
+
+def test_medians_of_ink_are_drawn_and_every_grey_level_is_counted(records: Any) -> None:
+    few = records.few
+    medians = [np.median(few.images[few.labels == d].numpy().mean((1, 2)) / 255) for d in range(10)]
+    picture = figures.ink_by_digit(few)
+    assert f"Digit {np.argmin(medians)} uses least ink (median {min(medians):.2f})" in picture.alt
+    assert f"digit {np.argmax(medians)} most ({max(medians):.2f})" in picture.alt
+    level = [line.get_ydata()[0] for line in picture.axes[0].lines if len(set(line.get_ydata())) == 1]
+    assert all(min(abs(y - median) for y in level) < 1e-6 for median in medians)
+    counts = [int((few.images == level).sum()) for level in range(256)]
+    assert [bar.get_height() for bar in figures.pixel_histogram(few).axes[0].containers[0]] == counts
+
+
+def test_image_rows_show_the_pixels_under_their_names(records: Any) -> None:
+    x, y = records.few.pixels[:3], records.few.pixels[5:7] * 0.5
+    picture = figures.image_rows({"as they are": x, "darker": y}, note="Half as bright.")
+    (axes,) = picture.axes
+    sheet = sheet_of(axes)
+    np.testing.assert_allclose(sheet[:28, 30:58], x[1, 0])
+    np.testing.assert_allclose(sheet[30:58, 30:58], y[1, 0])
+    assert (sheet[30:58, 60:] == 1).all()  # the shorter row ends in white
+    assert axes.images[0].get_clim() == (0, 1)
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["as they are", "darker"]
+    assert caption_of(picture).startswith("Half as bright. ")
 
 
 def test_confusion_writes_every_count_and_colours_mistakes_by_their_share(records: Any) -> None:
@@ -43,29 +108,22 @@ def test_confusion_writes_every_count_and_colours_mistakes_by_their_share(record
     assert words_of(figures.confusion(records.some_absent)).split("\n").count("none") == 2  # no 3 and no 7
 
 
-def test_predictions_mark_right_and_wrong_with_sign_and_colour(records: Any) -> None:
+def test_predictions_mark_right_and_wrong_with_sign_and_colour_and_mistakes_begin_with_the_surest(records: Any) -> None:
     report = records.report
-    wrong, right = (np.flatnonzero((report.predictions == report.labels) == fine).tolist() for fine in (False, True))
+    wrong, right = (np.flatnonzero((report.predictions == report.labels) == which).tolist() for which in (False, True))
     rows = [wrong[0], right[0], wrong[1], *right[1:3]]
     picture = figures.predictions(report, rows, columns=3)
     for axes, i in zip(picture.axes, rows, strict=False):
-        answer, right = report.predictions[i], report.predictions[i] == report.labels[i]
-        assert axes.get_title() == f"{'✓' if right else '✗'} {answer}  {percent(report.probabilities[i, answer])}"
-        assert axes.title.get_color() == (GREEN if right else RED)
-        assert axes.get_xlabel() == (f"row {i}" if right else f"row {i}, is {report.labels[i]}")
+        answer, fine = report.predictions[i], report.predictions[i] == report.labels[i]
+        assert axes.get_title() == f"{'✓' if fine else '✗'} {answer}  {percent(report.probabilities[i, answer])}"
+        assert axes.title.get_color() == (GREEN if fine else RED)
+        assert axes.get_xlabel() == (f"row {i}" if fine else f"row {i}, is {report.labels[i]}")
         np.testing.assert_array_equal(sheet_of(axes), report.digits.images[i].numpy())
         assert axes.images[0].get_clim() == (0, 255)
     assert [len(axes.images) for axes in picture.axes] == [1, 1, 1, 1, 1, 0]  # the last line is not full
-    assert "5 digits with the network's answers: 3 right, 2 wrong" in picture.alt
-
-
-def test_mistakes_show_the_surest_wrong_answers_first(records: Any) -> None:
-    report = records.report
-    wrong = [i for i in range(600) if report.predictions[i] != report.labels[i]]
     surest = sorted(wrong, key=lambda i: -report.probabilities[i].max())[:3]
-    picture = figures.mistakes(report, count=3)
-    assert [axes.get_xlabel().split(",")[0] for axes in picture.axes] == [f"row {i}" for i in surest]
-    assert all(axes.get_title().startswith("✗") for axes in picture.axes)
+    mistakes = figures.mistakes(report, count=3)
+    assert [axes.get_xlabel().split(",")[0] for axes in mistakes.axes] == [f"row {i}" for i in surest]
 
 
 @pytest.mark.parametrize(("mark", "colour"), [("✓", GREEN), ("✗", RED), ("", BLUE)], ids=["right", "wrong", "unknown"])
@@ -107,18 +165,12 @@ def test_training_history_draws_the_table_and_rings_the_best_epoch(records: Any)
     left, right = picture.axes
     assert len(left.lines) == 2
     assert (right.lines[2].get_xdata()[0], right.lines[2].get_ydata()[0]) == (5, history.best_value)
+    heights = right.yaxis.get_transform().transform(np.array([0.2, 0.6, 0.8, 0.9, 0.95]))
+    assert np.diff(heights) == pytest.approx(np.log10(2))  # half as many errors is the same step anywhere
+    assert right.yaxis.get_transform().inverted().transform(heights) == pytest.approx([0.2, 0.6, 0.8, 0.9, 0.95])
     by_loss = History(history.recipe.but(keep="loss"), history.rows, best_epoch=4, best_value=0.425)
     left, right = figures.training_history(by_loss).axes
     assert (left.lines[2].get_xdata()[0], left.lines[2].get_ydata()[0], len(right.lines)) == (4, 0.425, 2)
-
-
-def test_half_as_many_errors_is_the_same_step_anywhere(records: Any) -> None:
-    """The scale of accuracy is logarithmic in its errors, and undone by its inverse."""
-    axes = figures.training_history(records.history).axes[1]
-    heights = axes.yaxis.get_transform().transform(np.array([0.2, 0.6, 0.8, 0.9, 0.95]))
-    assert np.diff(heights) == pytest.approx(np.log10(2))
-    back = axes.yaxis.get_transform().inverted().transform(heights)
-    assert back == pytest.approx([0.2, 0.6, 0.8, 0.9, 0.95])
 
 
 def test_the_lines_are_the_ratios_of_the_diary(records: Any) -> None:

@@ -200,3 +200,6 @@ def test_each_column_is_a_digit_what_was_added_and_their_sum(records: Any) -> No
     assert (sheet_of(picture.axes[5]) == 1).all()  # nothing added is white
     assert [picture.axes[5 * row].get_ylabel() for row in range(3)] == ["digit", "added", "sum"]
     assert [t.get_text() for t in picture.axes[15].get_yticklabels()] == ["−0.15", "0", "0.15"]
+    lighter = (digits[:1].pixels + 0.1).clamp(max=1)  # ink that was only added is orange too
+    red, _, blue = sheet_of(figures.adversarial_pairs(digits[:1], lighter, [7], [7]).axes[1])[0, 0]
+    assert red > blue + 0.3

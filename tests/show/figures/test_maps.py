@@ -1,7 +1,6 @@
 """Figures of one pass: read back from the page, colours are outputs, bars are shares, and blocks are to scale."""
 
 import io
-import re
 from itertools import pairwise
 from typing import Any
 
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from zoo import record
 
 from mnistviz import figures
-from mnistviz.look.trace import Trace
+from mnistviz.look.trace import Step, Trace
 from mnistviz.show.colours import BLUE
 from mnistviz.show.picture import Picture, percent
 from mnistviz.show.scales import SCOPES, SIGNED, Scale
@@ -238,6 +237,10 @@ def bars_of(axes: Axes) -> list[Rectangle]:
     return [p for p in axes.patches if isinstance(p, Rectangle)]
 
 
+def parameters_of(step: Step) -> list[Tensor]:
+    return [weight for name, weight in step.weights.items() if name in ("weight", "bias")]
+
+
 def shapes_of(trace: Trace) -> list[tuple[int, ...]]:
     """Of the input and of what each stage hands on."""
     results = [trace.steps[trace.result_of(stage)].output for stage in trace.stages()]
@@ -250,7 +253,9 @@ def drawn(request: pytest.FixtureRequest, records: Any) -> tuple[Trace, Picture]
     return trace, figures.network(trace)
 
 
-def test_there_is_a_block_for_the_input_and_for_every_stage(drawn: tuple[Trace, Picture]) -> None:
+def test_there_is_a_block_for_the_input_and_for_every_stage_with_all_its_parameters(
+    drawn: tuple[Trace, Picture],
+) -> None:
     trace, picture = drawn
     (axes,) = picture.axes
     shapes = shapes_of(trace)
@@ -264,19 +269,13 @@ def test_there_is_a_block_for_the_input_and_for_every_stage(drawn: tuple[Trace, 
             high, wide = np.broadcast_to(step.settings["kernel_size"], 2)
             assert f"{layer} {high}×{wide}" in lines
     assert all(size in picture.alt for size in sizes[1:])
+    learned = [sum(w.numel() for i in stage for w in parameters_of(trace.steps[i])) for stage in trace.stages()]
+    counts = [note.split("\n")[-1].replace(",", "") for note in notes[1:]]
+    assert [int(count) if count.isdigit() else 0 for count in counts] == learned
+    assert caption_of(picture).startswith(f"{sum(learned):,} parameters, ")
 
 
-def test_the_parameters_below_the_blocks_are_all_there_are(drawn: tuple[Trace, Picture]) -> None:
-    trace, picture = drawn
-    last = [text.get_text().split("\n")[-1] for text in picture.axes[0].texts[1::2]]
-    counts = [int(line.replace(",", "")) if re.fullmatch(r"[\d,]+", line) else 0 for line in last[1:]]
-    for stage, count in zip(trace.stages(), counts, strict=True):
-        weights = [w for i in stage for key, w in trace.steps[i].weights.items() if key in ("weight", "bias")]
-        assert count == sum(w.numel() for w in weights)
-    assert caption_of(picture).startswith(f"{sum(counts):,} parameters, ")
-
-
-def test_everything_is_drawn_to_one_scale(drawn: tuple[Trace, Picture]) -> None:
+def test_everything_is_drawn_to_one_scale_the_digit_too(drawn: tuple[Trace, Picture]) -> None:
     trace, picture = drawn
     (axes,) = picture.axes
     assert axes.get_aspect() == 1
@@ -287,6 +286,10 @@ def test_everything_is_drawn_to_one_scale(drawn: tuple[Trace, Picture]) -> None:
             assert len({tuple(c) for c in np.round(corners, 6)} & {tuple(c) for c in np.round(face, 6)}) == 2
             depth = max(np.linalg.norm(np.diff(corners, axis=0), axis=1), key=lambda d: abs(d - edge))
             assert depth == pytest.approx(channels * 0.2 * np.hypot(0.8, 0.5))
+    (digit,), (left, bottom) = axes.images, boxes_of(axes)[0][2].min(0)
+    np.testing.assert_allclose(digit.get_array(), trace.input[0, 0])  # on the first face
+    assert digit.get_extent() == pytest.approx([left, left + 28, bottom, bottom + 28])
+    assert (digit.get_clim(), digit.get_cmap().name) == ((0, 1), "gray")
     flat = [shape[0] for shape in shapes_of(trace) if len(shape) == 1]
     assert [bar.get_height() for bar in bars_of(axes)] == pytest.approx([1.4 * np.sqrt(n) for n in flat])
     assert len({bar.get_width() for bar in bars_of(axes)}) == 1
@@ -306,18 +309,6 @@ def test_blocks_stand_apart_and_an_arrow_leads_from_each_to_the_next(drawn: tupl
         (start, _), (end, _) = arrow._posA_posB
         assert before[1] < start < end < after[0]
         assert arrow.get_linestyle() == "-"
-
-
-def test_the_first_face_is_the_digit_and_a_faint_one_is_not_drawn_brighter(records: Any) -> None:
-    picture = figures.network(record(records.models["light"], records.digit * 0.25))
-    (axes,) = picture.axes
-    np.testing.assert_allclose(sheet_of(axes), records.digit[0, 0] * 0.25)
-    left, right, bottom, top = axes.images[0].get_extent()
-    face = boxes_of(axes)[0][2]
-    assert [left, bottom] == pytest.approx(face.min(0))
-    assert [right, top] == pytest.approx(face.max(0))
-    assert axes.images[0].get_clim() == (0, 1)
-    assert axes.images[0].get_cmap().name == "gray"
 
 
 def test_ways_between_the_layers_are_dashed_and_ways_past_them_curved(records: Any) -> None:
@@ -353,23 +344,15 @@ def test_height_and_width_are_not_confused_nor_the_calls_of_a_layer() -> None:
     assert [t.get_text() for t in figures.network(trace).axes[0].texts[3::2]] == ["0\n1:0\n20", "2\n1:1\n10"]
 
 
-def test_colours_are_the_probabilities_and_points_keep_their_places(records: Any) -> None:
+def test_decisions_have_the_colours_of_their_probabilities_and_a_line_where_they_change(records: Any) -> None:
     points, labels, rising = records.plane
-    left, right = figures.decisions(points, labels, {"a": rising, "b": rising.T}).axes
-    np.testing.assert_allclose(sheet_of(left), SIGNED(0.32 + 0.36 * rising.double().numpy()), atol=1e-7)
-    np.testing.assert_allclose(sheet_of(right), SIGNED(0.32 + 0.36 * rising.T.double().numpy()), atol=1e-7)
-    assert left.images[0].origin == "lower"
-    assert left.images[0].get_extent() == [-3, 3, -3, 3]
-    *_, noughts, ones = left.collections
-    assert ones.get_offsets().tolist() == [[0, 0]]
-    assert noughts.get_offsets().tolist() == [[2, 1], [-1, -2]]
-    assert len({to_hex(c.get_facecolor()[0]) for c in (noughts, ones)}) == 2
-
-
-def test_the_line_is_where_the_answer_changes(records: Any) -> None:
-    points, labels, _ = records.plane
-    across = torch.linspace(0, 1, 5).expand(5, 5)
-    (axes,) = figures.decisions(points, labels, {"a": across}).axes
-    assert np.unique(axes.collections[0].get_paths()[0].vertices[:, 0]) == pytest.approx([0])
-    (axes,) = figures.decisions(points, labels, {"a": torch.full((4, 4), 0.9)}).axes
-    assert len(axes.collections) == 2  # where all answers are one there is no line
+    panels = figures.decisions(points, labels, {"a": rising, "b": rising.T, "c": torch.full((4, 4), 0.9)}).axes
+    for axes, shares in zip(panels, (rising, rising.T), strict=False):
+        np.testing.assert_allclose(sheet_of(axes), SIGNED(0.32 + 0.36 * shares.double().numpy()), atol=1e-7)
+        assert (axes.images[0].origin, axes.images[0].get_extent()) == ("lower", [-3, 3, -3, 3])
+        line, noughts, ones = axes.collections
+        assert (ones.get_offsets().tolist(), noughts.get_offsets().tolist()) == ([[0, 0]], [[2, 1], [-1, -2]])
+        assert to_hex(ones.get_facecolor()[0]) != to_hex(noughts.get_facecolor()[0])
+        x, y = line.get_paths()[0].vertices.T if axes is panels[0] else line.get_paths()[0].vertices.T[::-1]
+        assert 5 * y + x == pytest.approx(0 * x, abs=1e-5)  # where they are one half
+    assert len(panels[2].collections) == 2  # where all answers are one there is no line
