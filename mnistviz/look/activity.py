@@ -73,9 +73,8 @@ class Totals:
             is_nan = values.isnan()
             self.nan += int(is_nan.sum())
             values = values[~is_nan]
-        if not len(values):
-            return
-        self._merge(values)
+        if len(values):
+            self._merge(values)
         on_cpu = values.device.type == "cpu"  # where numpy counts five times as fast as torch
         self.nonzero += int(np.count_nonzero(values.numpy()) if on_cpu else values.count_nonzero())
         if self.bins is not None:

@@ -29,7 +29,9 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
                 now.clear()
                 now.update(before)
             for buffer, content in contents:
-                if not torch.equal(buffer, content):
+                if buffer.shape != content.shape:
+                    buffer.data = content
+                elif not torch.equal(buffer, content):  # in place: buffers that share memory still do
                     buffer.data.copy_(content)
 
 
@@ -111,7 +113,6 @@ def weights_of(module: nn.Module) -> dict[str, Tensor]:
 def settings_of(module: nn.Module) -> dict[str, Any]:
     """Stride, padding, eps …: what a layer's public attributes say, and which of its weights are learned."""
     learned = {"parameters": tuple(name for name, _ in module.named_parameters(recurse=_scripted(module)))}
-    if _scripted(module):
-        return learned
-    public = {key: value for key, value in vars(module).items() if not key.startswith("_") and key != "training"}
+    own = {} if _scripted(module) else vars(module)
+    public = {key: value for key, value in own.items() if not key.startswith("_") and key != "training"}
     return public | learned

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from oracle import Watch
+from oracle import Fresh, Watch
 from torch import Tensor, nn
 
 import mnistviz as mv
@@ -34,3 +34,9 @@ def real(reference: dict[str, nn.Sequential]) -> dict[str, nn.Sequential]:
 @pytest.fixture(scope="session")
 def traces(real: dict[str, nn.Sequential], seven: Tensor) -> dict[str, Trace]:
     return {name: record(model, seven) for name, model in real.items()}
+
+
+@pytest.fixture(params=mv.models.MODELS)
+def passes(request: pytest.FixtureRequest, real: dict[str, nn.Sequential], traces: dict[str, Trace], seven: Tensor):
+    """Of every architecture in turn: a fresh pass of a seven and the recorded one."""
+    return Fresh(real[request.param], seven), traces[request.param]

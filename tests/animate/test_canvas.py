@@ -26,6 +26,7 @@ POINTS = st.tuples(st.floats(-20, 60), st.floats(-20, 50))
 SHAPES = st.tuples(st.integers(1, 7), st.integers(1, 4), st.integers(1, 4))  # maps, rows, columns
 SCALES = st.sampled_from([None, SIGNED, POSITIVE])
 TEXTS = st.text("abcgjyÄÉ0123456789.,−%→×()/ ", max_size=9)
+ANY_INK = st.sampled_from(sorted(INKS))
 ANCHORS = st.sampled_from([side + height for side in "lmr" for height in "amsbd"])
 
 
@@ -146,15 +147,7 @@ def test_a_copy_and_a_frame_stay_as_they_were_when_the_canvas_goes_on() -> None:
 
 
 @settings(deadline=None, max_examples=80)
-@given(
-    TEXTS,
-    st.integers(-60, 340),
-    st.integers(-40, 140),
-    st.integers(8, 40),
-    ANCHORS,
-    st.booleans(),
-    st.sampled_from(sorted(INKS)),
-)
+@given(TEXTS, st.integers(-60, 340), st.integers(-40, 140), st.integers(8, 40), ANCHORS, st.booleans(), ANY_INK)
 def test_letters_are_pillows_own_at_every_anchor_and_cut_off_at_the_edges(
     words: str, x: int, y: int, size: int, anchor: str, bold: bool, ink: str
 ) -> None:
@@ -192,7 +185,7 @@ def test_a_colour_bar_shows_the_whole_scale_and_writes_its_ends() -> None:
 
 
 @settings(deadline=None)
-@given(RECTANGLES, st.sampled_from(sorted(INKS)))
+@given(RECTANGLES, ANY_INK)
 def test_a_filled_rectangle_is_where_it_says_and_nowhere_else(place: Rectangle, ink: str) -> None:
     expected = np.where(inside(*place), INKS[ink][-1], PAPER)
     np.testing.assert_array_equal(drawn(lambda c: c.fill(*place, ink)), expected)

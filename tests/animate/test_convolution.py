@@ -151,9 +151,7 @@ def two(setting: int | tuple[int, int]) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize(("case", "frames"), [(case, 8 if case == "2" else 2) for case in POOLS])
-def test_the_winner_of_every_window_is_that_of_torch_and_all_are_handed_on_in_the_end(
-    case: str, frames: int, watch: Watch
-) -> None:
+def test_every_window_hands_on_the_winner_of_torch_until_all_are_there(case: str, frames: int, watch: Watch) -> None:
     pool, x = POOLS[case], torch.randn(1, 2, 11, 9, generator=torch.Generator().manual_seed(3))
     fresh = Fresh(nn.Sequential(pool, nn.Flatten()), x)
     settings_ = (pool.kernel_size, pool.stride, pool.padding, pool.dilation, pool.ceil_mode)

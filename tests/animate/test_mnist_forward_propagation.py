@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import ACCENT, Fresh, Watch, reads, texts_of
-from torch import Tensor, nn
+from torch import nn
 
 import mnistviz as mv
 from mnistviz.animate import palette, stage
@@ -18,7 +18,8 @@ from mnistviz.animate.mnist_forward_propagation import LINKS, MAPS, _Stage
 from mnistviz.look.capture import record
 from mnistviz.look.trace import Trace
 
-every_model = pytest.mark.parametrize("name", mv.models.MODELS)
+Passes = tuple[Fresh, Trace]
+SIDES = st.integers(1, 28)  # of a map
 
 
 def flow_by_hand(fresh: Fresh, layer: str, channels: int) -> np.ndarray:
@@ -38,11 +39,8 @@ def mixing(fresh: Fresh) -> list[str]:
     return [name for name, layer in fresh.layers.items() if isinstance(layer, nn.Conv2d | nn.Linear)]
 
 
-@every_model
-def test_links_are_as_strong_as_the_products_between_two_maps(
-    name: str, real: dict[str, nn.Sequential], traces: dict[str, Trace], seven: Tensor
-) -> None:
-    fresh, trace = Fresh(real[name], seven), traces[name]
+def test_links_are_as_strong_as_the_products_between_two_maps(passes: Passes) -> None:
+    fresh, trace = passes
     shown = _Stage(trace, mv.winning_path(trace))
     assert len(shown.flows) == len(mixing(fresh))
     drawn = iter(sorted(shown.links(), key=lambda link: link[1][0][0]))
@@ -74,11 +72,8 @@ def test_the_strongest_link_of_all_is_drawn_darkest_in_the_colour_of_its_sign(
     assert before_the_path.pixels[round(y), round(x)] == palette.RAMPS[True][-1 if strength > 0 else 0]
 
 
-@every_model
-def test_columns_hold_the_path_and_the_maps_that_hand_on_most(
-    name: str, real: dict[str, nn.Sequential], traces: dict[str, Trace], seven: Tensor
-) -> None:
-    trace, fresh = traces[name], Fresh(real[name], seven)
+def test_columns_hold_the_path_and_the_maps_that_hand_on_most(passes: Passes) -> None:
+    fresh, trace = passes
     path = {stop.layer: stop.unit for stop in mv.winning_path(trace)}
     *_, last = mv.animate.mnist_forward_propagation(trace, frames=1)
     shown: dict[str, set[int]] = {}
@@ -95,9 +90,8 @@ def test_columns_hold_the_path_and_the_maps_that_hand_on_most(
         assert not len(rest) or min(handed_on[list(channels - {path[layer][0]})]) >= rest.max() * (1 - 1e-4)
 
 
-@every_model
-def test_the_path_that_is_drawn_is_the_winning_path(name: str, traces: dict[str, Trace], watch: Watch) -> None:
-    trace = traces[name]
+def test_the_path_that_is_drawn_is_the_winning_path(passes: Passes, watch: Watch) -> None:
+    trace = passes[1]
     path = mv.winning_path(trace)
     *_, last = mv.animate.mnist_forward_propagation(trace, frames=1)
     places = {claim.source: claim for claim in last.claims if claim.zoom}
@@ -125,11 +119,8 @@ def test_the_network_says_where_the_path_ends(traces: dict[str, Trace], monkeypa
 # ——— every layer of the pass ———
 
 
-@every_model
-def test_forward_propagation_shows_every_value_of_every_layer_and_ends_with_ten_probabilities(
-    name: str, traces: dict[str, Trace]
-) -> None:
-    trace, shown = traces[name], set()
+def test_forward_propagation_shows_every_value_and_ends_with_ten_probabilities(passes: Passes) -> None:
+    trace, shown = passes[1], set()
     for frame in mv.animate.forward_propagation(trace, frames=2):
         shown |= {(c.source[0], c.source[2]) for c in frame.claims if c.zoom}
     for key, step in trace.items():
@@ -145,14 +136,7 @@ def test_forward_propagation_shows_every_value_of_every_layer_and_ends_with_ten_
 
 
 @settings(max_examples=80, deadline=None)
-@given(
-    st.integers(1, 140),
-    st.integers(1, 28),
-    st.integers(1, 28),
-    st.integers(200, 800),
-    st.integers(200, 500),
-    st.integers(0, 8),
-)
+@given(st.integers(1, 140), SIDES, SIDES, st.integers(200, 800), st.integers(200, 500), st.integers(0, 8))
 def test_many_maps_fit_their_field_and_no_larger_zoom_would(
     count: int, high: int, wide: int, across: int, down: int, gap: int
 ) -> None:
@@ -166,17 +150,6 @@ def test_many_maps_fit_their_field_and_no_larger_zoom_would(
     if any(fits(n, 1) for n in range(1, count + 1)):
         assert fits(columns, zoom)
         assert not any(fits(n, zoom + 1) for n in range(1, count + 1))
-
-
-@given(st.integers(1, 60), st.integers(1, 20))
-def test_stops_are_as_many_as_asked_even_and_end_at_the_last(length: int, count: int) -> None:
-    stops = sorted(stage.spaced(length, count))
-    assert stops[-1] == length - 1
-    assert stops[0] >= 0
-    if count <= length:
-        assert len(stops) == count
-        gaps = {b - a for a, b in pairwise(stops)}
-        assert not gaps or max(gaps) - min(gaps) <= 1
 
 
 def test_probabilities_are_right_even_for_large_scores_and_after_a_log_softmax() -> None:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 import matplotlib.style
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -119,13 +118,6 @@ def test_zero_is_exactly_white_with_signs_and_black_without() -> None:
     flat = Scale(0.0, 0.0, "layer")
     assert (palette.indices(np.zeros((2, 3)), flat) == RAMPS[False][0]).all()
     assert (palette.values(RAMPS[False], flat) == 0).all()
-
-
-def test_any_kind_of_tensor_has_colours() -> None:
-    tensor = torch.tensor([[1.5, -0.5]], requires_grad=True)
-    expected = palette.indices(np.array([[1.5, -0.5]]), SIGNED)
-    for numbers in (tensor, tensor.double(), tensor.bfloat16(), tensor.detach().numpy(), [[1.5, -0.5]]):
-        np.testing.assert_array_equal(palette.indices(numbers, SIGNED), expected)
 
 
 def test_the_colours_are_those_of_the_static_figures() -> None:

@@ -20,13 +20,6 @@ from mnistviz.look.capture import record
 from mnistviz.look.trace import Trace
 from mnistviz.show.scales import Scale
 
-SCENES: dict[str, Callable[..., Film]] = {
-    "mnist_data_flow": mv.animate.mnist_data_flow,
-    "forward_propagation": mv.animate.forward_propagation,
-    "mnist_forward_propagation": mv.animate.mnist_forward_propagation,
-    "convolution": mv.animate.convolution,
-    "max_pooling": mv.animate.max_pooling,
-}
 FORGED = {  # in which layer of "light" a number is changed
     "mnist_data_flow": "relu3",
     "forward_propagation": "relu3",
@@ -34,8 +27,9 @@ FORGED = {  # in which layer of "light" a number is changed
     "convolution": "conv1",
     "max_pooling": "pool1",
 }
+SCENES: dict[str, Callable[..., Film]] = {scene: getattr(mv.animate, scene) for scene in FORGED}
 every_scene = pytest.mark.parametrize("scene", SCENES)
-every_model = pytest.mark.parametrize("name", mv.models.MODELS)
+Passes = tuple[Fresh, Trace]
 
 
 def assert_same(film: Film, other: Film) -> None:
@@ -49,12 +43,12 @@ def assert_same(film: Film, other: Film) -> None:
 
 
 @every_scene
-@every_model
 def test_every_claim_of_a_frame_that_fits_a_slide_is_what_a_fresh_pass_computes(
-    name: str, scene: str, real: dict[str, nn.Sequential], traces: dict[str, Trace], seven: Tensor, watch: Watch
+    scene: str, passes: Passes, traces: dict[str, Trace], watch: Watch
 ) -> None:
-    film = SCENES[scene](traces[name], frames=8 if name == "compact" else 2)
-    assert lies_of(film, Fresh(real[name], seven), watch) == []
+    fresh, trace = passes
+    film = SCENES[scene](trace, frames=8 if trace is traces["compact"] else 2)
+    assert lies_of(film, fresh, watch) == []
 
 
 @every_scene
@@ -129,11 +123,8 @@ def test_a_batch_is_not_one_digit(scene: str, real: dict[str, nn.Sequential], fe
     refused(lambda: SCENES[scene](trace), "one digit", "2 inputs")
 
 
-@every_model
-def test_alt_texts_tell_the_answer_and_the_sizes(
-    name: str, real: dict[str, nn.Sequential], traces: dict[str, Trace], seven: Tensor
-) -> None:
-    fresh, trace = Fresh(real[name], seven), traces[name]
+def test_alt_texts_tell_the_answer_and_the_sizes(passes: Passes) -> None:
+    fresh, trace = passes
     alt = {scene: make(trace).alt for scene, make in SCENES.items()}
     answer, pixel = int(fresh.shares.argmax()), mv.winning_path(trace)[-1].unit[1:]
     mixing = [n for n, layer in fresh.layers.items() if isinstance(layer, nn.Conv2d | nn.Linear)]
@@ -262,7 +253,11 @@ def test_what_cannot_be_made_is_told(case: str) -> None:
 # ——— a training for a film ———
 
 
-def test_a_training_is_the_same_whatever_was_drawn_before_and_leaves_the_dice_of_others(training: Training) -> None:
+def same(weights: dict[str, Tensor], others: dict[str, Tensor]) -> bool:
+    return all(torch.equal(w, others[name]) for name, w in weights.items())
+
+
+def test_a_training_starts_afresh_ends_with_its_last_step_and_leaves_the_dice_of_others(training: Training) -> None:
     torch.manual_seed(99)
     np.random.seed(99)
     before, other = torch.random.get_rng_state(), np.random.get_state()[1].copy()
@@ -270,19 +265,13 @@ def test_a_training_is_the_same_whatever_was_drawn_before_and_leaves_the_dice_of
     _, again = scenes.trained(str(path), images=200, looks=4, epochs=1)
     assert torch.equal(before, torch.random.get_rng_state())
     assert np.array_equal(other, np.random.get_state()[1])
-    for step, weights in training[1].checkpoints.items():
-        assert all(torch.equal(w, again.checkpoints[step][name]) for name, w in weights.items())
-
-
-def test_a_training_is_looked_at_from_before_its_first_step_to_its_last(training: Training) -> None:
-    model, lapse = training
-    recipe = mv.recipes.tuned("light")
-    steps = -(-200 // recipe.batch)
-    assert (min(lapse.checkpoints), max(lapse.checkpoints)) == (0, steps)
+    (model, lapse), recipe = training, mv.recipes.tuned("light")
+    assert all(same(weights, again.checkpoints[step]) for step, weights in lapse.checkpoints.items())
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         fresh = mv.models.build("light")
-    first, last = lapse.checkpoints[0], lapse.checkpoints[steps]
-    assert all(torch.equal(w, first[name]) for name, w in fresh.state_dict().items())
-    assert all(torch.equal(w, last[name]) for name, w in model.state_dict().items())
-    assert not all(torch.equal(first[name], last[name]) for name in first)
+    first, last = lapse.checkpoints[0], lapse.checkpoints[-(-200 // recipe.batch)]
+    assert (min(lapse.checkpoints), max(lapse.checkpoints)) == (0, -(-200 // recipe.batch))
+    assert same(fresh.state_dict(), first)
+    assert same(model.state_dict(), last)
+    assert not same(first, last)

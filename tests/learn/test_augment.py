@@ -81,9 +81,6 @@ def test_each_part_and_all_together_are_torchvision_s_affine_map(x: Tensor) -> N
         for i, (angle, zoom, move) in enumerate(zip(angles(affine), 1 / zooms, moves, strict=True)):
             expected = tv.affine(x[i], -float(angle), move.tolist(), float(zoom), [0.0], BILINEAR)
             assert torch.allclose(result[i], expected, atol=3e-3)
-        if setting == {"zoom": 0.3}:  # larger is nearer
-            grown = (result.sum((1, 2, 3)) / x.sum((1, 2, 3))).numpy()
-            assert np.corrcoef(grown, 1 / zooms**2)[0, 1] > 0.95
 
 
 def test_a_crop_is_the_middle_resized(x: Tensor) -> None:
@@ -106,9 +103,6 @@ def test_one_resampling_serves_every_geometric_part(x: Tensor, monkeypatch: pyte
     monkeypatch.setattr(module.F, "grid_sample", lambda *a, **k: calls.append(len(a[0])) or sample(*a, **k))
     apply(mv.Augment(rotation=10, shift=0.1, zoom=0.1, crop=(24, 0.5), elastic=(0.5, 4.0), cutout=(6, 0.5)), x)
     assert calls == [N]
-    calls.clear()
-    apply(mv.Augment(cutout=(6, 0.5), mixup=0.2), x)
-    assert calls == []
 
 
 @pytest.mark.parametrize(("pixels", "smoothness"), [(0.5, 3.0), (2.0, 4.0)])
@@ -142,11 +136,10 @@ def test_cutout_keeps_the_rest_and_happens_as_often_as_asked(x: Tensor) -> None:
     assert stats.binomtest(int(hit.sum()), 1000, 0.25).pvalue > 1e-3
     ours = apply(mv.Augment(cutout=(8, 1.0)), x)
     assert ((ours == x) | (ours == 0)).all()
-    assert torch.equal(apply(mv.Augment(cutout=(8, 0.0)), x), x)
 
 
 @settings(max_examples=15, deadline=None)
-@given(alpha=st.floats(0.05, 5), count=st.integers(1, 100), seed=st.integers(0, 99))
+@given(alpha=st.just(1e-6) | st.floats(0.05, 5), count=st.integers(1, 100), seed=st.integers(0, 99))
 def test_mixup_mixes_images_and_labels_in_the_same_share(alpha: float, count: int, seed: int) -> None:
     x = torch.eye(784)[:count].view(count, 1, 28, 28)  # image i is white in pixel i alone
     y = torch.arange(count) % 10
@@ -166,12 +159,6 @@ def test_mixup_draws_its_share_from_a_beta_distribution(alpha: float) -> None:
     share = shares.diagonal()[(shares > 0).sum(1) == 2]  # not those mixed with themselves
     assert len(share) > 700
     assert stats.kstest(share.numpy(), stats.beta(alpha, alpha).cdf).pvalue > 1e-3
-
-
-def test_a_tiny_alpha_still_gives_numbers(x: Tensor) -> None:
-    mixed, labels = mv.Augment(mixup=1e-6)(x, torch.zeros(N, dtype=torch.int64))
-    assert mixed.isfinite().all()
-    assert torch.allclose(labels.sum(1), torch.ones(N))
 
 
 parts = st.builds(
@@ -195,10 +182,8 @@ def test_any_setting_keeps_pixels_in_range_and_repeats_with_its_seed(augment: mv
     out, labels = augment(x, y, torch.Generator().manual_seed(seed))
     again = augment(x, y, torch.Generator().manual_seed(seed))
     assert torch.equal(x, kept)  # what came in is left alone
-    assert out.shape == x.shape
-    assert out.dtype == x.dtype
-    assert out.min() >= 0
-    assert out.max() <= 1 + 1e-5
+    assert (out.shape, out.dtype) == (x.shape, x.dtype)
+    assert 0 <= out.min() <= out.max() <= 1 + 1e-5
     assert torch.equal(out, again[0])
     assert torch.equal(labels, again[1])
     assert augment.mixup or torch.equal(labels, y)
@@ -212,15 +197,14 @@ def test_all_zero_changes_nothing_and_draws_nothing(x: Tensor) -> None:
     assert torch.equal(generator.get_state(), torch.Generator().manual_seed(0).get_state())
 
 
-NAN = float("nan")
 OUT_OF_RANGE = {
-    "rotation": [-1, 181, NAN],
+    "rotation": [-1, 181, np.nan],
     "shift": [-0.1, 1.1],
     "zoom": [-0.1, 1],
     "crop": [(0, 0.5), (20, 1.1), (20, -0.1)],
     "elastic": [(-1, 4), (1, 0)],
     "cutout": [(-1, 0.5), (6, 2)],
-    "mixup": [-0.1, NAN],
+    "mixup": [-0.1, np.nan],
 }
 
 

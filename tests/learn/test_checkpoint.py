@@ -147,14 +147,12 @@ def test_weights_of_another_architecture_are_refused(bare: Path) -> None:
     not_loaded(bare, "1 tensors differ", "fc2.bias: (11,)", "fc2.bias: (10,)")
 
 
-@pytest.mark.parametrize("card", [True, False], ids=["with its card", "bare"])
-def test_a_truncated_file_is_refused_at_every_length(card: bool, saved: Path) -> None:
-    if not card:
-        saved.with_suffix(".json").unlink()
-    content = saved.read_bytes()
+def test_a_truncated_file_is_refused_at_every_length(saved: Path) -> None:
+    content, bare = saved.read_bytes(), saved.with_name("bare.pth")
     for length in (0, 1, 2, 3, 64, len(content) - 1, len(content) - 22, *range(0, len(content), len(content) // 40)):
-        saved.write_bytes(content[:length])
-        not_loaded(saved, "truncated" if card else "not a file of tensors")
+        for path, words in ((saved, "truncated"), (bare, "not a file of tensors")):
+            path.write_bytes(content[:length])
+            not_loaded(path, words)
 
 
 def flipped(content: bytes, at: float, flip: int) -> bytes:
@@ -210,18 +208,12 @@ def test_what_is_no_state_dict_of_this_model_is_refused(bare: Path) -> None:
         not_loaded(bare)
 
 
-NO_CARDS = (b"", b"{", b"\xff\xfe", b"[]", b"3", b"{}", b'{"architecture": null}', b'{"architecture": ["compact"]}')
-
-
-def test_an_unreadable_card_is_refused(saved: Path) -> None:
-    for card in NO_CARDS:
-        saved.with_suffix(".json").write_bytes(card)
+def test_an_unreadable_or_incomplete_card_is_refused(saved: Path) -> None:
+    card, unnamed = saved.with_suffix(".json"), (b'{"architecture": null}', b'{"architecture": ["compact"]}')
+    for content in (b"", b"{", b"\xff\xfe", b"[]", b"3", b"{}", *unnamed):
+        card.write_bytes(content)
         refused(lambda: mv.load_model(saved), "a.json")
         refused(lambda: load_weights(compact(), saved), "a.json")
-
-
-def test_a_card_without_its_checksum_or_with_an_unknown_architecture_is_refused(saved: Path) -> None:
-    card = saved.with_suffix(".json")
     card.write_text('{"architecture": "compact"}')
     not_loaded(saved, "sha256")
     card.write_text('{"architecture": "compakt"}')

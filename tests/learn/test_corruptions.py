@@ -13,7 +13,6 @@ from torch import nn
 import mnistviz as mv
 from mnistviz.learn.corruptions import CORRUPTIONS, corrupt, robustness
 
-KINDS = "shift, rotation, shear, shrink, blur, noise, specks, fading, grey paper, thick, thin, cover"
 DRAWN = {"shift", "rotation", "shear", "noise", "specks", "cover"}  # those with a draw of its own for each digit
 
 each_kind = pytest.mark.parametrize("kind", CORRUPTIONS)
@@ -48,10 +47,6 @@ def worse(digits: mv.Digits, kind: str, strength: int) -> np.ndarray:
 def off(result: np.ndarray, expected: np.ndarray) -> float:
     """The largest difference; rounding to whole grey levels alone gives 0.5."""
     return float(np.abs(result - expected.clip(0, 255)).max())
-
-
-def test_these_are_the_corruptions() -> None:
-    assert ", ".join(CORRUPTIONS) == KINDS
 
 
 @each_kind
@@ -187,14 +182,8 @@ def test_robustness_is_the_accuracy_for_every_kind_and_strength(some: mv.Digits)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
-
-    def right(digits: mv.Digits) -> float:
-        with torch.no_grad():
-            answers = model(digits.pixels).argmax(1)
-        return sum(int(a == b) for a, b in zip(answers, some.known_labels(), strict=True)) / 40
-
     rows = [(kind, strength) for kind in CORRUPTIONS for strength in range(6)]
-    expected = [(*row, right(corrupt(some, *row, seed=3))) for row in rows]
+    expected = [(*row, mv.evaluate(model, corrupt(some, *row, seed=3)).accuracy) for row in rows]
     table = robustness(model, some, seed=3)
     pd.testing.assert_frame_equal(table, pd.DataFrame(expected, columns=["corruption", "strength", "accuracy"]))
     named = robustness(model, some, iter(["noise", "blur"]), seed=3)
@@ -206,7 +195,6 @@ BAD = {
     "below 0": (lambda: corrupt(GREY, "blur", -1), "strength of a corruption", "given:   -1", "0 (none) to 5"),
     "above 5": (lambda: corrupt(GREY, "blur", 6), "strength of a corruption", "0 (none) to 5"),
     "a float": (lambda: corrupt(GREY, "blur", 1.0), "strength of a corruption"),
-    "a text": (lambda: corrupt(GREY, "blur", "2"), "strength of a corruption", "'2'"),
     "true": (lambda: corrupt(GREY, "blur", True), "strength of a corruption"),
     "above 5, of no digits": (lambda: corrupt(NONE, "blur", 6), "strength of a corruption"),
     "a kind": (lambda: corrupt(GREY, "rotate", 1), "unknown corruption", "did you mean 'rotation'", *CORRUPTIONS),

@@ -48,10 +48,8 @@ def embedded(repository: Path) -> Path:
 
 
 def test_pixels_are_the_images_over_255(few: Digits) -> None:
-    assert few.pixels.shape == (600, 1, 28, 28)
-    assert few.pixels.dtype == torch.float32
+    assert (few.pixels.shape, few.pixels.dtype) == ((600, 1, 28, 28), torch.float32)
     assert np.array_equal(few.pixels[:, 0].numpy(), few.images.numpy().astype(np.float32) / np.float32(255))
-    assert (float(few.pixels.min()), float(few.pixels.max())) == (0, 1)
 
 
 def test_an_index_gives_digits_again() -> None:
@@ -117,8 +115,7 @@ def test_batches_serve_every_image_once_with_its_label(count: int, size: int, se
         batches = list(digits.batches(size, generator=generator))
         assert [len(x) for x, _ in batches] == [min(size, count - start) for start in range(0, count, size)]
         for x, y in batches:
-            assert x.dtype == torch.float32
-            assert x.shape[1:] == (1, 28, 28)
+            assert (x.dtype, x.shape[1:]) == (torch.float32, (1, 28, 28))
             assert [number % 10 for number in numbers(x)] == y.tolist()
         return [number for x, _ in batches for number in numbers(x)]
 
@@ -132,17 +129,13 @@ def test_batches_serve_every_image_once_with_its_label(count: int, size: int, se
         assert served(torch.Generator().manual_seed(seed + 1)) != shuffled
 
 
-def test_a_batch_holds_the_pixels_each_augmented_by_itself(few: Digits) -> None:
+def test_each_image_of_a_batch_is_augmented_by_itself(few: Digits) -> None:
     same = Digits(few.images[:1].expand(8, -1, -1), few.known_labels()[:1].expand(8), "one digit, eight times")
     x, _ = next(same.batches(8, generator=torch.Generator().manual_seed(0), augment=mv.Augment(rotation=20)))
     assert len({image.numpy().tobytes() for image in x}) == 8
-    plain, _ = next(same.batches(8, generator=torch.Generator().manual_seed(0), augment=mv.Augment()))
-    assert torch.equal(plain, same.pixels)
 
 
-def test_mnist_is_60_000_and_10_000_as_torchvision_reads_them(
-    mnist: DigitSet, embedded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mnist_is_60_000_and_10_000_as_torchvision_reads_them(mnist: DigitSet, embedded: Path, tmp_path: Path) -> None:
     theirs = []
     for name, (_, _, md5) in IDX.items():
         raw = gzip.decompress((embedded / f"{name}.gz").read_bytes())
@@ -153,15 +146,8 @@ def test_mnist_is_60_000_and_10_000_as_torchvision_reads_them(
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
     assert (len(mnist.train), len(mnist.test)) == (60_000, 10_000)
     assert mnist.test.known_labels()[:5].tolist() == [7, 2, 1, 0, 4]
-    assert not mnist.stand_in
-    assert mnist.answers is None
+    assert (mnist.stand_in, mnist.answers) == (False, None)
     assert torch.equal(mnist.judged.known_labels(), mnist.test.known_labels())
-
-    monkeypatch.setattr(data, "load_mnist", lambda folder: mnist)
-    few = mv.load_digits("mnist", limit=500)
-    share = np.bincount(mnist.train.known_labels()) / 120
-    assert np.abs(np.bincount(few.train.known_labels()) - share).max() <= 1.5
-    assert len(few.test) == 10_000
 
 
 def test_the_stand_in_deals_out_exactly_the_70_000(mnist: DigitSet) -> None:
@@ -183,11 +169,6 @@ def test_the_stand_in_deals_out_exactly_the_70_000(mnist: DigitSet) -> None:
     assert [part.fingerprint() for part in (again.train, again.test)] == [194_217_365, 2_623_067_982]
     assert torch.equal(again.answers, dealt.answers)
 
-    rest, val = dealt.train.split(0.15, seed=0)
-    assert (len(rest), len(val)) == (35_700, 6_300)
-    share = np.bincount(dealt.train.known_labels()) * 0.15
-    assert np.abs(np.bincount(val.known_labels()) - share).max() <= 1
-
 
 def test_the_stand_in_is_announced_and_your_own_kaggle_files_come_first(
     tmp_path: Path, few: Digits, mnist: DigitSet, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -196,9 +177,7 @@ def test_the_stand_in_is_announced_and_your_own_kaggle_files_come_first(
     digits = mv.load_digits("kaggle", folder=tmp_path, limit=200)
     assert digits.stand_in
     assert (len(digits.train), len(digits.test), len(digits.answers)) == (200, 28_000, 28_000)
-    printed = capsys.readouterr().out
-    assert "stand-in" in printed
-    assert "not Kaggle's own rows" in printed
+    assert "not Kaggle's own rows" in capsys.readouterr().out
 
     kaggle.write_csv(tmp_path / "train.csv", few.images[:30].numpy(), few.known_labels()[:30].numpy())
     refused(lambda: mv.load_digits("kaggle", folder=tmp_path), "train.csv is there without test.csv")
@@ -235,8 +214,7 @@ def test_missing_files_are_downloaded_and_checked(
     assert f"{LABELS}.gz is not in" in capsys.readouterr().out
     monkeypatch.setattr("torchvision.datasets.MNIST", fail)
     digits = mv.load_digits("mnist", folder=tmp_path)  # it is there now
-    assert torch.equal(digits.test.images, mnist.test.images)
-    assert torch.equal(digits.test.known_labels(), mnist.test.known_labels())
+    assert digits.test.fingerprint() == mnist.test.fingerprint()
 
 
 @pytest.fixture(scope="module")
@@ -283,7 +261,6 @@ BAD = {
     "float images": (lambda: Digits(THREE.float(), None, "here"), "wrong form", "torch.float32", "torch.uint8"),
     "a small image": (lambda: Digits(THREE[:, 1:], None, "here"), "wrong form", "(3, 27, 28)"),
     "a channel": (lambda: Digits(THREE[:, None], None, "here"), "wrong form", "(3, 1, 28, 28)"),
-    "one image": (lambda: Digits(THREE[0], None, "here"), "wrong form", "(28, 28)"),
     "float labels": (lambda: Digits(THREE, torch.zeros(3), "here"), "wrong form", "torch.float32"),
     "two labels": (lambda: Digits(THREE, torch.zeros(2, dtype=WHOLE), "here"), "(3,), one per image"),
     "a column": (lambda: Digits(THREE, torch.zeros(3, 1, dtype=WHOLE), "here"), "(3, 1)", "one per image"),
@@ -292,10 +269,8 @@ BAD = {
     "index 40": (lambda: numbered(40)[40], "given:   40", "allowed: 0 to 39"),
     "no labels": (UNKNOWN.known_labels, "no labels\n", "Kaggle test.csv", ".train"),
     "no labels to batch": (lambda: next(UNKNOWN.batches(2)), "no labels\n", "Kaggle test.csv"),
-    "no labels to split": (lambda: UNKNOWN.split(0.5), "no labels\n", "Kaggle test.csv"),
     "all split off": (lambda: numbered(100).split(1), "not a fraction", "given:   1"),
     "nothing split off": (lambda: numbered(100).split(0), "not a fraction", "between 0 and 1"),
-    "not a number": (lambda: numbered(100).split(float("nan")), "not a fraction"),
     "a part too small": (lambda: numbered(100).split(0.05), "too few digits", "0.05 of 100"),
     "a small sample": (lambda: numbered(100).sample(5), "too few digits", "5 of 100"),
     "an empty batch": (lambda: next(numbered(5).batches(0)), "a batch needs", "given:   0"),

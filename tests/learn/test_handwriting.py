@@ -18,8 +18,6 @@ from torch import nn
 import mnistviz as mv
 from mnistviz.learn.handwriting import digits_from_elsewhere
 
-Grey = np.ndarray  # a page: uint8 (H, W), dark ink on light paper
-
 PLACES = {  # (how much the digit is enlarged, page height and width, where the digit's corner goes)
     "photo": (9, (400, 560), (90, 250)),
     "in a corner": (5, (300, 200), (4, 6)),
@@ -29,8 +27,8 @@ PLACES = {  # (how much the digit is enlarged, page height and width, where the 
 }
 
 
-def page(digit: np.ndarray, place: str = "photo", ink: int = 30, paper: int = 235) -> Grey:
-    """An MNIST digit, enlarged and put somewhere on a light page."""
+def page(digit: np.ndarray, place: str = "photo", ink: int = 30, paper: int = 235) -> np.ndarray:
+    """An MNIST digit, enlarged, dark on a light page."""
     times, size, (top, left) = PLACES[place]
     big = Image.fromarray(digit).resize((28 * times, 28 * times), Image.Resampling.BICUBIC)
     share = np.zeros(size)
@@ -69,24 +67,13 @@ def ten(few: mv.Digits) -> list[np.ndarray]:
     return [few.images[labels.index(digit)].numpy() for digit in range(10)]
 
 
-def test_mnist_itself_is_centred_on_pixel_14(few: mv.Digits) -> None:
-    images = few.images.double()
-    mass = images.sum((1, 2))
-    for axis in (1, 2):
-        centres = images.sum(axis) @ torch.arange(28.0).double() / mass
-        assert centres.mean() == pytest.approx(14, abs=0.05)
-        assert (centres - 14).abs().max() <= 0.5
-
-
 @pytest.mark.parametrize("place", PLACES)
 def test_a_page_with_a_digit_gives_the_digit_back(tmp_path: Path, ten: list[np.ndarray], place: str) -> None:
     for digit in ten:
-        result = read(tmp_path, page(digit, place))
-        assert is_mnist(result)
-        assert alike(result, digit) > 0.85
-    result = read(tmp_path, ten[0])  # an MNIST image itself
-    assert is_mnist(result)
-    assert alike(result, ten[0]) > 0.85
+        for picture in (page(digit, place), digit):  # an MNIST image itself is read too
+            result = read(tmp_path, picture)
+            assert is_mnist(result)
+            assert alike(result, digit) > 0.85
 
 
 def test_light_on_dark_is_dark_on_light_and_faint_ink_becomes_full_ink(tmp_path: Path, ten: list[np.ndarray]) -> None:
@@ -172,12 +159,9 @@ def test_a_block_of_ink_is_fitted_and_centred(
     assert all(abs(start + (side - 1) / 2 - 14) <= 0.5 for start, side in zip(first, sides, strict=True))
 
 
-def test_the_smallest_mark_there_is(tmp_path: Path) -> None:
-    drawn = np.full((3, 3), 255, np.uint8)
-    drawn[1, 1] = 0
-    assert read(tmp_path, drawn).sum() == 255 * 400
+def test_a_line_one_pixel_wide_on_a_large_page_is_not_lost(tmp_path: Path) -> None:
     thin = np.full((2000, 1500), 255, np.uint8)
-    thin[300:1700, 700] = 0  # a line one pixel wide on a large page
+    thin[300:1700, 700] = 0
     result = read(tmp_path, thin)
     assert np.flatnonzero(result.any(1)).tolist() == list(range(4, 24))
     assert result.any(0).sum() == 1
@@ -241,4 +225,3 @@ def test_digits_from_elsewhere_have_the_form_of_mnist_and_are_those_of_scikit_le
             small = ndimage.zoom(ink.astype(float), np.divide(origin.shape, ink.shape), order=1)
             assert np.corrcoef(small.ravel(), origin.ravel())[0, 1] > 0.8
     assert mv.evaluate(reference["deep"], digits[:100]).accuracy > 0.6
-    assert torch.equal(digits_from_elsewhere().images, digits.images)

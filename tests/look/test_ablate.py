@@ -14,16 +14,6 @@ from zoo import GRAD_MODES, Small, assert_equal, by_hand, facts, make, record, s
 import mnistviz as mv
 
 
-@pytest.fixture
-def model() -> Small:
-    return make("small").model
-
-
-@pytest.fixture
-def x() -> Tensor:
-    return make("small").args[0]
-
-
 @torch.no_grad()
 def silenced(model: nn.Module, x: Tensor, layer: str, channels: Any) -> Tensor:
     with mv.ablate(model, layer, channels):
@@ -66,16 +56,11 @@ def test_channels_are_a_number_or_any_iterable_or_what_argmax_and_topk_give(mode
     assert (one - expected).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("capture_outside", [True, False])
-def test_a_capture_sees_the_silence_whichever_is_outside(capture_outside: bool, model: Small, x: Tensor) -> None:
+def test_a_capture_sees_the_silence_inside_it(model: Small, x: Tensor) -> None:
     unsettle(model)
     before = facts(model)
-    if capture_outside:
-        with mv.capture(model) as trace, mv.ablate(model, "relu1", [0, 2]):
-            out = model(x)
-    else:
-        with mv.ablate(model, "relu1", [0, 2]), mv.capture(model) as trace:
-            out = model(x)
+    with mv.capture(model) as trace, mv.ablate(model, "relu1", [0, 2]):
+        out = model(x)
     assert facts(model) == before
     assert (trace["relu1"].output[:, [0, 2]] == 0).all()
     assert_equal(trace["relu1"].output[:, [1, 3]], trace["conv1"].output[:, [1, 3]].clamp(min=0))
@@ -203,7 +188,6 @@ def silence(layer: str, channels: Any, name: str = "small", runs: bool = False) 
 BAD = {
     "a channel too many": (lambda: silence("conv1", 4), "no such channel in layer 'conv1'", "4", "0 to 3"),
     "a negative channel": (lambda: silence("fc1", -1), "no such channel in layer 'fc1'", "0 to 7"),
-    "one wrong of two": (lambda: silence("conv1", [0, 99]), "no such channel", "99", "0 to 3"),
     "no channel": (lambda: silence("conv1", []), "no such channel", "none"),
     "seen as it runs": (lambda: silence("relu1", 4, runs=True), "no such channel in layer 'relu1'", "0 to 3"),
     "a misspelt layer": (lambda: silence("cnov1", 0), "unknown layer", "conv1, relu1", "did you mean 'conv1'"),

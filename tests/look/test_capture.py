@@ -33,16 +33,6 @@ def plain_attention() -> Iterator[None]:
     torch.backends.mha.set_fastpath_enabled(enabled)
 
 
-@pytest.fixture
-def model() -> Small:
-    return make("small").model
-
-
-@pytest.fixture
-def x() -> Tensor:
-    return make("small").args[0]
-
-
 # ── every model, in every gradient mode ───────────────────────────────────────────────────────────────────
 
 
@@ -194,27 +184,6 @@ def test_buffers_that_share_memory_still_do_afterwards() -> None:
 # ── what is recorded ──────────────────────────────────────────────────────────────────────────────────────
 
 
-@every_grad_mode
-@pytest.mark.parametrize("kind", ["layers", "functions"])
-def test_what_is_overwritten_in_place_is_recorded_as_it_was(kind: str, grad: Callable, x: Tensor) -> None:
-    class OutOfPlace(zoo.Residual):
-        def forward(self, x: Tensor) -> Tensor:
-            x = F.relu(self.conv1(x))
-            y = self.conv2(x)
-            return self.fc(((y + x) * 2).mean((2, 3)))
-
-    ours, theirs = (Small(True), Small(False)) if kind == "layers" else (zoo.InplaceFunctions(), OutOfPlace())
-    theirs.load_state_dict(ours.state_dict())
-    with grad(), mv.capture(ours) as trace, mv.capture(theirs) as twin:
-        ours(x)
-        theirs(x)
-    assert trace.keys == twin.keys
-    for step, other in zip(trace.steps, twin.steps, strict=True):
-        assert_equal(step.output, other.output)
-        assert_equal(step.inputs, other.inputs)
-    assert (trace["conv1"].output < 0).any()
-
-
 class Cleaning(nn.Module):
     """Changes a tensor between two layers, in place."""
 
@@ -297,23 +266,14 @@ def test_notes_tell_of_values_that_are_not_numbers_and_of_layers_that_never_ran(
     assert record(loop.model, *loop.args).notes == ["never called in this pass: by_name.unused, shifts"]
 
 
-class Pair(tuple):
-    """Is not made from one iterable, as tuples are."""
-
-    def __new__(cls, first: Tensor, second: Tensor) -> "Pair":
-        return super().__new__(cls, (first, second))
-
-
 @dataclass
 class Prediction:
     scores: Tensor
 
 
 TYPES = {  # what becomes of the scores, and how to take it apart
-    "a tuple of a kind of its own": (lambda y: Pair(y, y * 2), list),
     "what torch.max returns": (lambda y: y.max(1), list),
     "a dataclass": (Prediction, lambda out: [out.scores]),
-    "a dictionary of lists": (lambda y: {"scores": [y]}, lambda out: out["scores"]),
 }
 
 

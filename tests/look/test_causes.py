@@ -20,11 +20,6 @@ from mnistviz.look.causes import Silenced, contrast, explain, nearest, silenced
 LAYERS = ["relu1", "relu2", "relu3"]  # of compact, with 10, 20 and 50 channels
 
 
-@pytest.fixture(scope="module")
-def compact(reference: Models) -> nn.Sequential:
-    return reference["compact"]
-
-
 def scores_of(model: nn.Module, x: Tensor, edit: Callable[[str, Tensor], Tensor] = lambda name, t: t) -> Tensor:
     """Module by module, no hooks; `edit` may change what comes out of each."""
     *_, scores = layer_by_layer(model, x, edit).values()
@@ -41,9 +36,6 @@ def test_features_and_biases_sum_to_the_gap_of_every_pair_of_scores(
             result, gap = contrast(trace, one, other), float(scores[one] - scores[other])
             assert (result.one, result.other) == (one, other)
             assert (result.total, result.recorded) == pytest.approx((gap, gap), abs=1e-4)
-            back = contrast(trace, other, one)
-            assert torch.equal(result.gaps, -back.gaps)
-            assert (result.bias_gap, result.recorded) == (-back.bias_gap, -back.recorded)
 
 
 def test_each_feature_gives_weight_times_value_and_is_ranked_by_it(
@@ -65,18 +57,13 @@ def test_each_feature_gives_weight_times_value_and_is_ranked_by_it(
         assert result.ranked == sorted(range(len(gaps)), key=lambda i: -gaps[i])
 
 
-def two_layers() -> nn.Sequential:
-    """Worked out on paper; the last of the linear layers counts, and it has no biases."""
-    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 4), nn.Linear(4, 3, bias=False))
-    with torch.no_grad():
-        model[1].weight.copy_(torch.eye(4))
-        model[1].bias.zero_()
-        model[2].weight.copy_(torch.tensor([[1.0, 2, 3, 4], [0, 1, 0, 1], [-1, 0, 5, 0]]))
-    return model
-
-
 def test_a_contrast_worked_out_on_paper(golden: Golden) -> None:
-    result = contrast(record(two_layers(), torch.tensor([[[[1.0, 0], [2, -1]]]])), 2, 0)
+    """The last of the linear layers counts, and it has no biases."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 4, bias=False), nn.Linear(4, 3, bias=False))
+    nn.init.eye_(model[1].weight)
+    with torch.no_grad():
+        model[2].weight.copy_(torch.tensor([[1.0, 2, 3, 4], [0, 1, 0, 1], [-1, 0, 5, 0]]))
+    result = contrast(record(model, torch.tensor([[[[1.0, 0], [2, -1]]]])), 2, 0)
     assert result.gaps.tolist() == [-2, 0, 4, 4]
     assert (result.layer, result.bias_gap, result.total, result.recorded) == ("2", 0, 6, 6)
     assert result.ranked == [2, 3, 1, 0]
@@ -176,7 +163,6 @@ def cause(right: int = 3, layer: str = "relu2", known: int = 9, n_labels: int = 
 
 ROWS = "rows of the same length"
 BAD = {
-    "an answer too many": (lambda: answers(10, 0), "no such answer", "10", "0 to 9"),
     "a negative answer": (lambda: answers(3, -1), "no such answer", "-1", "0 to 9"),
     "a batch": (lambda: contrast(record(MODEL, DIGIT.repeat(2, 1, 1, 1)), 1, 2), "one digit"),
     "no linear layer": (lambda: contrast(record(MODEL, DIGIT, layers="conv*"), 1, 2), "no linear layer", "conv1"),
@@ -184,7 +170,6 @@ BAD = {
     "too many": (lambda: nearest(torch.ones(2, 5), torch.ones(3, 5), 4), "how many neighbours", "1 to 3"),
     "rows of other lengths": (lambda: nearest(torch.ones(2, 5), torch.ones(3, 4), 1), ROWS),
     "a label too few": (lambda: cause(n_labels=8), "one label per known digit", "9 digits, 8 labels"),
-    "too few known digits": (lambda: cause(known=7, n_labels=7), "how many neighbours", "1 to 7"),
     "two mistakes": (lambda: cause(n=2), "one digit"),
     "a right answer that is none": (lambda: cause(right=10), "no such answer", "0 to 9"),
     "a layer that is not there": (lambda: cause(layer="relu4"), "unknown layer", "'relu4'"),

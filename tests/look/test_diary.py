@@ -219,7 +219,6 @@ BAD = {
     "no step at all": (lambda: mv.Timelapse([]), "steps to keep the weights at", "none", "at least one"),
     "a negative step": (lambda: mv.Timelapse([4, -1]), "steps to keep the weights at", "-1, 4"),
     "over no step": (lambda: mv.Timelapse.over(0, 10), "a training to look at", "0 steps, 10 looks", "1 and 2"),
-    "over one look": (lambda: mv.Timelapse.over(10, 1), "10 steps, 1 looks", "1 and 2"),
     "no training yet": (lambda: mv.Timelapse([0]).moments(fresh(), torch.zeros(1)), "nothing was kept", "callbacks"),
     "of another network": (unlike, "checkpoints are of another network", "Sequential"),
 }

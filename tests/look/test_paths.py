@@ -58,15 +58,6 @@ def test_winners_are_those_of_a_loop_by_hand(drawn: tuple[nn.MaxPool2d, Tensor])
             assert x[(n, c, *place)] == out[n, c, i, j]
 
 
-def test_the_gates_of_trained_models_are_open_where_something_came_out(passes: Passes) -> None:
-    for trace in passes.values():
-        for key, step in trace.of_kind("ReLU").items():
-            gates, before = mv.paths.relu_gates(trace, key), trace.steps[trace.index(key) - 1].output
-            assert torch.equal(gates, before > 0)
-            assert torch.equal(step.output, torch.where(gates, before, 0))
-            assert set(gates.flatten().tolist()) == {True, False}
-
-
 def test_a_nan_wins_and_a_gate_at_zero_is_shut() -> None:
     x = torch.zeros(1, 1, 2, 2)
     x[0, 0, 1, 0] = torch.nan
@@ -144,21 +135,6 @@ def test_every_step_of_a_path_is_right_and_its_values_are_the_recorded_ones(
             check_path(model, pixels, mv.winning_path(trace, 3, rank=rank), 3, rank)
         assert all(stop.value == float(trace[stop.layer].output[(0, *stop.unit)]) for stop in stops)
         assert (pixel.layer, pixel.value) == ("", float(trace.input[(0, *pixel.unit)]))
-
-
-def test_a_path_worked_out_on_paper() -> None:
-    """Two pixels and a weight each: 3·2 = 6 leads, 4·1 = 4 follows, and the closed gate pushes nothing."""
-    model = nn.Sequential(nn.Flatten(), nn.Linear(2, 2, bias=False), nn.ReLU(), nn.Linear(2, 2, bias=False))
-    with torch.no_grad():
-        model[1].weight.copy_(torch.tensor([[2.0, 1.0], [-1.0, -1.0]]))
-        model[3].weight.copy_(torch.tensor([[0.5, 8.0], [-0.5, 8.0]]))
-    trace = record(model, torch.tensor([[[[3.0, 4.0]]]]))
-    path = [(s.layer, s.unit, s.value, s.slope) for s in mv.winning_path(trace)]
-    assert path[:3] == [("3", (0,), 5.0, 1.0), ("2", (0,), 10.0, 0.5), ("1", (0,), 10.0, 0.5)]
-    assert path[3:] == [("0", (0,), 3.0, 1.0), ("", (0, 0, 0), 3.0, 1.0)]
-    shut = mv.winning_path(trace, 0, rank=1)
-    assert [(s.unit, s.value, s.slope) for s in shut[1:3]] == [((1,), 0.0, 8.0), ((1,), -7.0, 0.0)]
-    assert {s.slope for s in shut[2:]} == {0.0}
 
 
 def small(seed: int, *layers: nn.Module) -> nn.Sequential:
@@ -279,7 +255,6 @@ BAD = {
     "winners of a convolution": (lambda: mv.paths.pool_winners(simple(), "conv1"), "'conv1' is a Conv2d", POOLS),
     "of an average": (lambda: mv.paths.pool_winners(alone(nn.AvgPool2d(2), 1, 4, 4), "0"), "no winners", "no layer of"),
     "gates of a pool": (lambda: mv.paths.relu_gates(simple(), "pool1"), "'pool1' is a MaxPool2d", "no gates", GATES),
-    "gates without a ReLU": (lambda: mv.paths.relu_gates(alone(nn.Tanh(), 2), "0"), "no layer of this trace is a ReLU"),
     "a rank too many": (lambda: mv.winning_path(simple(), 7, rank=128), "no path of this rank", "128", "0 to 127"),
     "an answer too many": (lambda: mv.winning_path(simple(), 10), "no such unit in 'fc2'", "0 to 9"),
     "a path of a batch": (lambda: mv.winning_path(simple(2)), "one digit", "2 inputs of 1×28×28"),
@@ -288,7 +263,6 @@ BAD = {
     "a path onto the border": (onto_the_border, "this unit sees only the border"),
     "through a sigmoid": (lambda: through(nn.Sigmoid()), "no path is known through a Sigmoid", "Conv2d"),
     "a norm in training": (lambda: through(nn.BatchNorm2d(10), train=True), "a BatchNorm2d in training", "as_is"),
-    "dropout in training": (lambda: through(nn.Dropout2d(), train=True), "a Dropout2d in training mode"),
     "a norm without statistics": (lambda: through(FORGETFUL), "a BatchNorm2d without running statistics"),
     "a scripted part": (lambda: mv.winning_path(of("scripted_part")), "no path is known through a ScriptModule"),
     "flow of a ReLU": (lambda: mv.flow(simple(), "relu1"), "'relu1' is a ReLU", "no weights mix", MIXES),

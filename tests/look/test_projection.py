@@ -73,7 +73,6 @@ BAD = {
     "an unknown method": (lambda: project(rows(9, 3), "umap"), "unknown projection", "'umap'", "pca, tsne"),
     "a single column": (lambda: project(rows(9, 1)), "cannot be projected", "(9, 1)", "2 or more finite numbers"),
     "two rows": (lambda: project(rows(2, 5)), "cannot be projected", "(2, 5)", "3 or more rows"),
-    "no row": (lambda: project(torch.zeros(0, 5)), "cannot be projected", "3 or more rows"),
     "a NaN": (lambda: project(rows(9, 3) * torch.nan), "cannot be projected", "finite: False"),
     "infinity in an earlier moment": (lambda: project([rows(9, 3) / 0, rows(9, 3)]), "cannot be projected", "False"),
 }

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from zoo import Golden, Passes, assert_equal, by_hand, make, record, whole_numbers
 
 import mnistviz as mv
-from mnistviz.look.trace import MODEL_INPUT, Trace, keys_of, sizes, times
+from mnistviz.look.trace import MODEL_INPUT, Trace, sizes, times
 
 
 def traced(name: str, layers: Any = None) -> Trace:
@@ -77,12 +77,6 @@ def test_steps_of_a_kind_and_the_last_linear_layer_are_found(small: Trace, reuse
     assert (small.last_linear(), reused.last_linear()) == ("fc2", "fc2")
 
 
-def test_keys_have_a_number_where_there_were_several_calls() -> None:
-    assert keys_of([("a", 0), ("b", 0)]) == ["a", "b"]
-    assert keys_of([("a", 0), ("b", 0), ("a", 1), ("a", 2)]) == ["a:0", "b", "a:1", "a:2"]
-    assert keys_of([("", 0), ("", 1)]) == [":0", ":1"]
-
-
 def test_a_step_holds_what_went_in_what_came_out_and_what_it_was_done_with(small: Trace) -> None:
     model, x = make("small").model, make("small").args[0]
     states: dict[str, Tensor] = {}
@@ -102,14 +96,6 @@ def test_a_step_holds_what_went_in_what_came_out_and_what_it_was_done_with(small
     assert (relu.weight, relu.bias, relu.parameters) == (None, None, 0)
     with pytest.raises(dataclasses.FrozenInstanceError):
         step.output = torch.zeros(1)
-
-
-def test_running_statistics_are_weights_but_not_parameters(passes: Passes) -> None:
-    step = passes["deep"]["bn1"]
-    assert set(step.weights) == {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
-    assert step.parameters == 64
-    assert sum(step.parameters for step in passes["deep"].steps) == 437_738
-    assert passes["deep"].one_digit() is passes["deep"].input
 
 
 def test_sources_say_from_which_step_each_input_came() -> None:
@@ -163,28 +149,6 @@ class Shouting(nn.Module):
         return word.upper()
 
 
-def cells(trace: Trace) -> dict[str, list[str]]:
-    """The printed table, by step."""
-    _, head, *lines = repr(trace).splitlines()
-    assert head.split() == ["step", "kind", "output", "parameters", "values", "zeros"]
-    rows = [re.split(r"\s{2,}", line) for line in lines if not line.startswith("note: ")]
-    return {row[0]: row[1:] for row in rows}
-
-
-def test_the_table_says_what_each_step_holds(passes: Passes) -> None:
-    trace = passes["deep"]
-    table = cells(trace)
-    assert list(table) == trace.keys
-    for key, (kind, size, parameters, values, zeros) in table.items():
-        out = trace[key].output
-        assert (kind, parameters) == (trace[key].kind, f"{trace[key].parameters:,}")
-        assert size == "×".join(str(n) for n in out.shape[1:])
-        low, high = (float(v) for v in values.split(" … "))
-        assert low == pytest.approx(float(out.min()), abs=0.0051)
-        assert high == pytest.approx(float(out.max()), abs=0.0051)
-        assert float(zeros.rstrip("%")) == pytest.approx(100 * int((out == 0).sum()) / out.numel(), abs=0.51)
-
-
 def test_traces_and_steps_print_as_they_always_did(reused: Trace, golden: Golden) -> None:
     trace = record(whole_numbers(), torch.arange(2 * 784).view(2, 1, 28, 28) % 4.0)
     golden("a pass of two inputs", trace)
@@ -208,7 +172,7 @@ def test_values_are_summed_up_and_what_is_not_finite_is_counted() -> None:
         ([3 + 4j], "5.00 … 5.00 0%"),
     ):
         trace = record(nn.Sequential(nn.Identity()), torch.tensor([values]))
-        assert " ".join(cells(trace)["0"][-2:]) == text
+        assert re.split(r"\s{2,}", repr(trace).splitlines()[2])[-2:] == text.rsplit(" ", 1)
 
 
 def loop() -> Trace:
@@ -224,7 +188,6 @@ BAD = {
     "which of two calls": (lambda: traced("reused_relu")["relu"], "'relu' ran 2 times", "relu:0, relu:1"),
     "a call too many": (lambda: traced("reused_relu")["relu:2"], "unknown layer", "'relu:2'", KEYS, "did you mean"),
     "a second call of one": (lambda: traced("reused_relu")["fc1", 1], "unknown layer", "'fc1:1'", "'fc1'"),
-    "a misspelt name": (lambda: traced("reused_relu")["fc3"], "unknown layer", KEYS, "did you mean 'fc"),
     "a number too many": (lambda: traced("reused_relu")[4], "no such step", "4", "0 to 3"),
     "never called": (lambda: loop()["by_name.unused"], "no call seen for layer 'by_name.unused': the pass did not"),
     "not recorded": (lambda: loop()["by_name"], "no call seen for layer 'by_name': it was not among the layers"),
