@@ -149,7 +149,7 @@ def test_exact_colours_stay_as_they_are(count: int, others: int) -> None:
 
 def test_of_the_others_the_most_frequent_stay_and_each_of_the_rest_is_replaced_by_the_nearest() -> None:
     exact, others = colours(100), colours(500, seed=1)
-    pixels = np.concatenate([others[:124].repeat(3, axis=0), others])[:, None]
+    pixels = np.concatenate([others[:124].repeat(3, axis=0), exact.repeat(9, axis=0), others])[:, None]
     drawn = read(indexed(pixels, exact))
     np.testing.assert_array_equal(drawn[: 3 * 124], pixels[: 3 * 124])
     palette = np.unique(drawn.reshape(-1, 3), axis=0).astype(int)
