@@ -15,20 +15,20 @@ run: $(READY) ## execute all notebooks in order (full profile); results go below
 	$(BIN)/python notebooks/execute.py
 
 test: $(READY) ## lint, types, unit tests, and every notebook in the quick profile
-	$(BIN)/ruff check . && $(BIN)/ruff format --check mnistviz tests benchmarks notebooks/*.py && $(BIN)/mypy
+	$(BIN)/ruff check . && $(BIN)/ruff format --check mnistviz tests benchmarks docs notebooks/*.py && $(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests
-	$(BIN)/python -m pytest -q --nbmake --nbmake-kernel=python3 --nbmake-timeout=300 --durations=0 notebooks
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --nbmake --nbmake-kernel=python3 --nbmake-timeout=300 --durations=0 notebooks
 
 golden: $(READY) ## write the golden texts of the tests anew; then read the diff
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --golden tests
 
 lab: $(READY) ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks
 
 bench: $(READY) ## measure speed and accuracy as ratios; writes benchmarks/results.md
 	$(BIN)/python -m benchmarks.run
 
-release: $(READY) ## execute in place: refresh the shipped notebooks, models, figures and animations
+release: $(READY) ## execute in place: refresh the shipped notebooks, figures and animations
 	MNISTVIZ_RELEASE=1 $(BIN)/python notebooks/execute.py --in-place
 
 clean: ## remove the environment, caches and everything runs have written
@@ -36,7 +36,8 @@ clean: ## remove the environment, caches and everything runs have written
 	rm -rf notebooks/_* models/_* visualizations/_* animations/_*
 
 # made once, and again only when what it installs has changed
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt docs/html/install.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[notebooks,dev,bench,video]"
+	$(BIN)/python docs/html/install.py
 	@touch $@

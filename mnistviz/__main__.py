@@ -134,7 +134,7 @@ def parser() -> Parser:
     sub = command(train, "train one architecture and keep its weights", "train light --recipe published", device=True)
     sub.add_argument("model", help=f"one of {', '.join(MODELS)}")
     sub.add_argument("--recipe", choices=("tuned", "published", "robust"), default="tuned", help="default: tuned")
-    sub.add_argument("--data", choices=("mnist", "kaggle"), default="kaggle", help="default: kaggle")
+    sub.add_argument("--data", choices=("mnist", "kaggle"), default="mnist", help="default: mnist")
     sub.add_argument("--images", type=int, help="learn from at most this many, every digit in proportion")
     sub.add_argument("--validation", type=float, default=0.15, help="share kept for validation (default: 0.15)")
     sub.add_argument("--epochs", type=int, help="instead of the recipe's")
@@ -142,11 +142,11 @@ def parser() -> Parser:
     sub.add_argument("--out", type=Path, help="folder for weights, cards and history (default: models/_mine/MODEL)")
     sub.add_argument("--resume", action="store_true", help="go on with a run that was interrupted or killed")
 
-    about, example = "judge a model on test digits it has not learned from", "evaluate deep --data kaggle"
+    about, example = "judge a model on test digits it has not learned from", "evaluate deep --data mnist"
     sub = command(evaluate, about, example, device=True)
     sub.add_argument("model", help="the name of reference weights, or a .pth file with its card")
-    about = "its test part; take the set the model was trained on (default: kaggle)"
-    sub.add_argument("--data", choices=("mnist", "kaggle"), default="kaggle", help=about)
+    about = "its test part; take the set the model was trained on (default: mnist)"
+    sub.add_argument("--data", choices=("mnist", "kaggle"), default="mnist", help=about)
     sub.add_argument("--mistakes", type=int, default=10, help="how many to list (default: 10)")
 
     sub = command(predict, "read digits from pictures, or write a submission", "predict my_seven.png", device=True)

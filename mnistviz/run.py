@@ -24,15 +24,15 @@ class Profile:
 
     name: str
     images: int | None  # training images taken; None takes them all
-    epochs: int | None  # at most so many, whatever the recipe says; None leaves it to the recipe
+    epochs: int  # at most so many, whatever the recipe says; the longer recipes are for the command line
     floor: float  # validation accuracy that a training must reach here
     frames: int  # of each movement in an animation; a training is looked at six times as often
-    dpi: int  # of pictures on a page, where 72 is the size they are shown at; files are half as fine again
+    dpi: int  # of pictures, shown as large as at 72: the full profile has two pixels for each one on the page
 
 
 PROFILES = {
-    "quick": Profile("quick", images=6_000, epochs=2, floor=0.93, frames=2, dpi=60),
-    "full": Profile("full", images=None, epochs=None, floor=0.994, frames=8, dpi=72),
+    "quick": Profile("quick", images=6_000, epochs=2, floor=0.93, frames=2, dpi=72),
+    "full": Profile("full", images=None, epochs=6, floor=0.994, frames=8, dpi=144),
 }
 
 
@@ -68,7 +68,7 @@ def start(profile: str | None = None, seed: int = 0, device: str | None = None) 
 
     The profile is the argument, else `$MNISTVIZ_PROFILE`, else "full". A run writes below folders with
     the profile's name (`models/_full/` …), so it can never overwrite a shipped model or picture; only
-    `make release`, which sets `$MNISTVIZ_RELEASE`, writes the shipped ones.
+    `make release`, which sets `$MNISTVIZ_RELEASE`, writes the shipped pictures and films.
     """
     import matplotlib
 
@@ -77,8 +77,10 @@ def start(profile: str | None = None, seed: int = 0, device: str | None = None) 
     np.random.seed(seed)
     torch.manual_seed(seed)
     matplotlib.rcParams["figure.dpi"] = chosen.dpi
-    below = "." if chosen.name == "full" and os.environ.get("MNISTVIZ_RELEASE") else f"_{chosen.name}"
+    below = f"_{chosen.name}"
     folders: dict[str, Any] = {name: project.root() / name / below for name in FOLDERS}
+    if chosen.name == "full" and os.environ.get("MNISTVIZ_RELEASE"):
+        folders |= {name: project.root() / name for name in FOLDERS[1:]}
     run = Run(**asdict(chosen), **folders, seed=seed, device=pick_device(device))
     print(run)
     return run

@@ -6,6 +6,7 @@ Executed copies go to `notebooks/_full/` (or `_quick/`); with --in-place they re
 import argparse
 import asyncio
 import os
+import re
 import signal
 import sys
 import time
@@ -90,6 +91,10 @@ def execute(path: Path, target: Path) -> float:
         raise
     live("")
     tidy(book)
+    if path == target:
+        keep_stills(book)
+    else:
+        relink(book, path, target)
     with project.atomic(target) as part:
         nbformat.write(book, part)
     return time.perf_counter() - start
@@ -105,6 +110,29 @@ def tidy(book: nbformat.NotebookNode) -> None:
         cell.metadata.pop("execution", None)
         for output in cell.get("outputs", []):  # a live slider; its plain picture stays
             output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+
+
+def keep_stills(book: nbformat.NotebookNode) -> None:
+    """What is shipped keeps of each film its last frame, a plain picture; executed copies keep the films too."""
+    for cell in book.cells:
+        for output in cell.get("outputs", []):
+            if output.get("data", {}).get("text/plain", "").startswith("Film:"):
+                output.data.pop("text/html", None)
+
+
+def relink(book: nbformat.NotebookNode, path: Path, target: Path) -> None:
+    """Let the links of a copy in another folder lead where they led before; lessons have copies there too."""
+
+    def moved(match: re.Match[str]) -> str:
+        link, mark, anchor = match[1].partition("#")
+        aim = (path.parent / link).resolve()
+        if ":" in link or not link or aim.is_relative_to(HERE):
+            return match[0]
+        return f"]({Path(os.path.relpath(aim, target.parent)).as_posix()}{mark}{anchor})"
+
+    for cell in book.cells:
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(r"\]\(([^)\s]+)\)", moved, cell.source)
 
 
 def main() -> int:

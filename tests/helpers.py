@@ -73,6 +73,7 @@ def words_drawn() -> Iterator[list[tuple[str, Bbox]]]:
 
     def recorded(text: Text, renderer: object) -> None:
         if text.get_visible() and text.get_text().strip():
+            assert text.get_fontsize() >= 9, text.get_text()  # points on the page
             words.append((text.get_text(), text.get_window_extent(renderer)))
         draw(text, renderer)
 

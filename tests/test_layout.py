@@ -133,7 +133,7 @@ def lines(paths: Iterable[Path]) -> dict[str, int]:
 
 
 def test_the_house_is_within_its_budgets() -> None:
-    assert sum(lines(FILES).values()) <= 8_300
+    assert sum(lines(FILES).values()) <= 8_400
     assert sum(lines(LIBRARY / f"{name}.py" for name in CORE).values()) <= 3_200
     assert sum(lines(TESTS).values()) <= 13_000
     assert not {name: n for name, n in lines(FILES).items() if n > 300}
@@ -301,7 +301,7 @@ def test_the_readme_quotes_the_measured_results_as_they_were_measured() -> None:
     deep = json.loads((results / "accuracy.json").read_text())
     assert f"{deep['mean']:.2%} ± {deep['sd']:.2%}" in readme
     card = mv.read_card(REPOSITORY / "models" / "deep" / "best_mnist_model.pth")
-    assert f"{card['metrics']['val_accuracy']:.2%} (published: 99.49 %)" in readme
+    assert f"the other 9,000, best epoch | {card['metrics']['val_accuracy']:.2%} right" in readme
     measured = (REPOSITORY / "benchmarks" / "results.md").read_text().splitlines()
     quoted = [line for line in readme.splitlines() if line.count("|") == 6 and "×" in line]
     assert quoted

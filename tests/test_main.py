@@ -115,14 +115,13 @@ def test_train_keeps_weights_cards_and_history(recipe: str, project_root: Path, 
     out = capsys.readouterr().out
     assert "340 digits to learn from, 60 to judge by" in out
     assert "models/_mine/compact: best and final weights" in out
-    assert "stand-in" in out
     table = pd.read_csv(folder / "history.csv")
     card = mv.read_card(folder / "final_mnist_model.pth")
     assert len(table) == 1
     assert card["metrics"]["val_accuracy"] == table.val_accuracy[0]
     assert card["recipe"]["lr"] == getattr(mv.recipes, recipe)("compact").lr
     assert (card["seed"], card["recipe"]["epochs"]) == (5, 1)
-    assert "Kaggle stand-in" in card["data"]["train"]
+    assert "MNIST train" in card["data"]["train"]
 
 
 def test_every_tuned_recipe_survives_a_training_of_a_few_steps(tmp_path: Path) -> None:
@@ -159,7 +158,7 @@ def test_train_twice_gives_the_same_weights_and_resume_goes_on(
 def test_evaluate_judges_by_the_test_digits(tmp_path: Path, mnist: DigitSet, capsys) -> None:
     checkpoint = trained_on("mnist", tmp_path / "on_mnist")
     capsys.readouterr()
-    assert run("evaluate", checkpoint, "--data", "mnist", "--mistakes", 3, "--device", "cpu") == 0
+    assert run("evaluate", checkpoint, "--mistakes", 3, "--device", "cpu") == 0
     out = capsys.readouterr().out
     report = mv.evaluate(mv.load_model(checkpoint), mnist.test[:100])
     assert repr(report) in out
@@ -171,14 +170,14 @@ def test_evaluate_judges_by_the_test_digits(tmp_path: Path, mnist: DigitSet, cap
 
 def test_evaluate_on_the_stand_in_uses_the_answers_kept_apart(checkpoint: Path, small_sets, capsys) -> None:
     capsys.readouterr()
-    assert run("evaluate", checkpoint, "--device", "cpu") == 0
+    assert run("evaluate", checkpoint, "--data", "kaggle", "--device", "cpu") == 0
     answers = mv.predict(mv.load_model(checkpoint), small_sets.test).argmax(1)
     share = (answers == small_sets.answers.numpy()).mean()
     assert f"{share:.2%} of 300 right" in capsys.readouterr().out
 
 
 def test_a_model_is_never_judged_on_digits_it_may_have_learned_from(checkpoint: Path, tmp_path: Path, capsys) -> None:
-    assert run("evaluate", checkpoint, "--data", "mnist") == 1
+    assert run("evaluate", checkpoint) == 1
     assert "a score would mean nothing" in capsys.readouterr().err
     assert run("predict", "--submission", tmp_path / "s.csv", "--model", trained_on("mnist", tmp_path / "other")) == 1
     assert "learned from 765 images, MNIST train" in capsys.readouterr().err
@@ -187,7 +186,7 @@ def test_a_model_is_never_judged_on_digits_it_may_have_learned_from(checkpoint: 
 
 def test_evaluate_says_that_kaggles_own_test_has_no_labels(checkpoint: Path, small_sets, capsys, monkeypatch) -> None:
     monkeypatch.setattr(sources, "load_kaggle", lambda folder: DigitSet(small_sets.train, small_sets.test))
-    assert run("evaluate", checkpoint) == 1
+    assert run("evaluate", checkpoint, "--data", "kaggle") == 1
     assert "no labels to judge by" in capsys.readouterr().err
 
 

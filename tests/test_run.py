@@ -84,8 +84,8 @@ def test_a_run_writes_below_its_profile_s_name(project_root: Path, name: str) ->
 def test_only_a_full_release_writes_the_shipped_files(project_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MNISTVIZ_RELEASE", "1")
     full, quick = mv.start("full"), mv.start("quick")
-    assert [full.models, full.animations] == [project_root / "models", project_root / "animations"]
-    assert full.visualizations == project_root / "visualizations"
+    assert [full.visualizations, full.animations] == [project_root / "visualizations", project_root / "animations"]
+    assert full.models == project_root / "models" / "_full"  # weights are refreshed by the command line alone
     assert quick.models == project_root / "models" / "_quick"
 
 

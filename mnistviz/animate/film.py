@@ -1,7 +1,10 @@
 """A film: frames made one after another, and the files they become."""
 
+import base64
+import html
 import io
 import math
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -33,11 +36,13 @@ class Film:
     """`film.save("convolution.gif")`: a scene, ready to be drawn frame by frame as often as needed.
 
     Iterating draws its frames anew. `film.alt` says what is to be seen. With `poster` the last frame also
-    comes first, for so many milliseconds: what is seen where films stand still.
+    comes first, for so many milliseconds: what is seen where films stand still. In a notebook a film plays
+    as it was saved; where a page is only read, its last frame stands as a plain picture.
     """
 
     def __init__(self, draw: Callable[[], Iterable[Frame]], alt: str, poster: int = 0) -> None:
         self._draw, self.alt, self.poster = draw, alt, poster
+        self._saved: tuple[str, bytes, np.ndarray] | None = None  # kind, content, the last frame
 
     def __iter__(self) -> Iterator[Frame]:
         """The frames; one of another size, or that stands for no possible time, is an error that names it."""
@@ -90,7 +95,20 @@ class Film:
             still = Film(lambda: frames[1:] if self.poster else frames, self.alt).sheet()
             project.write_bytes(path.with_name(f"{path.stem}_sheet.png"), still)
         project.write_bytes(path, content)
+        self._saved = kind, content, frames[-1].pixels
         return path
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        if self._saved is None:
+            with tempfile.TemporaryDirectory() as folder:
+                self.save(Path(folder) / "film.gif", budget=None, sheet=False, progress=False)
+        assert self._saved is not None
+        kind, content, last = self._saved
+        data: dict[str, Any] = {"image/png": _png(_picture(last)), "text/plain": f"Film: {self.alt}"}
+        if kind != "MP4":
+            source = f"data:image/{kind.lower()};base64,{base64.b64encode(content).decode()}"
+            data["text/html"] = f'<img src="{source}" alt="{html.escape(self.alt)}" width="{last.shape[1]}">'
+        return data, {"image/png": {"alt": self.alt, "width": last.shape[1], "height": last.shape[0]}}
 
     def sheet(self, count: int = 9, columns: int = 3) -> bytes:
         """A PNG of `count` frames that stand long, in their order, at half size: the film on paper."""

@@ -31,13 +31,13 @@ def example(of: int) -> Digits:
 
 def trained(model: str, images: int = 12_000, looks: int = 48, epochs: int = 2) -> tuple[nn.Module, Timelapse]:
     """`network, lapse = trained("deep")`: a short training, of an architecture or that on the card of a file."""
-    architecture = model if model in models.MODELS else read_card(model)["architecture"]
+    card = {"architecture": model} if model in models.MODELS else read_card(model)
     train = load_digits("mnist").train.sample(images)
-    recipe = recipes.tuned(architecture).but(epochs=epochs)
+    recipe = recipes.TUNED.get(card["architecture"], recipes.TUNED["simple"]).but(epochs=epochs)
     lapse = Timelapse.over(epochs * math.ceil(len(train) / recipe.batch), looks)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
-        network = models.build(architecture)
+        network = models.build(card["architecture"], card.get("layers"))
     fit(network, train, None, recipe, callbacks=lapse.callbacks)
     return network.cpu(), lapse
 

@@ -52,6 +52,8 @@ def save_model(path: str | Path, state: dict[str, Tensor], card: dict[str, Any])
 def load_model(name: str | Path, device: str | torch.device = "cpu") -> nn.Sequential:
     """`load_model("deep")` is the reference under `models/deep/`, or any other folder there; a path loads that file.
 
+    A card keeps the layers of an `nn.Sequential` of your own, so `load_model("_full/mine")` builds it again.
+
     The model comes in evaluation mode. Only tensors are read: a file with anything else is refused.
 
     >>> mv.load_model("light").conv1
@@ -63,7 +65,7 @@ def load_model(name: str | Path, device: str | torch.device = "cpu") -> nn.Seque
     """
     path = _find(name)
     card = read_card(path)
-    model = models.build(card["architecture"])
+    model = models.build(card["architecture"], card.get("layers"))
     load_weights(model, path)
     return model.to(device).eval()
 
@@ -170,9 +172,11 @@ class Store:
         return {"recipe": json.dumps(asdict(self.fit.recipe)), "data": json.dumps(data)}
 
     def _card(self, epoch: int) -> dict[str, Any]:
-        row = self.fit.history.rows[epoch - 1]
+        row, name = self.fit.history.rows[epoch - 1], self.fit.recipe.model
+        own = None if name in models.MODELS else models.written(self.fit.trained)
         return {
-            "architecture": self.fit.recipe.model,
+            "architecture": name,
+            **({"layers": own} if own else {}),
             "epoch": epoch,
             "metrics": {k: row[k] for k in ("loss", "accuracy", "val_loss", "val_accuracy") if k in row},
             "data": {k: f"{len(d):,} images, {d.source}" for k, d in self.sources.items() if d is not None},

@@ -7,6 +7,8 @@ pixels on another scale.
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from inspect import signature
+from typing import Any
 
 import pandas as pd
 import torch
@@ -159,12 +161,39 @@ def sprint() -> nn.Sequential:
     )
 
 
+LAYERS: tuple[type[nn.Module], ...] = (  # of which a network of one's own can be kept, and built again from its card
+    *(Normalise, nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Dropout2d, nn.Flatten),
+    *(nn.Linear, nn.BatchNorm1d, nn.Dropout, nn.ReLU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh, nn.Softmax, nn.LogSoftmax),
+)
 MODELS: dict[str, Callable[[], nn.Sequential]] = {f.__name__: f for f in (simple, light, deep, compact, pooled, sprint)}
 
 
-def build(name: str) -> nn.Sequential:
-    """`build("deep")` is a fresh `deep()`; an unknown name raises and lists the six there are."""
-    return choose("model", name, MODELS)()
+def build(name: str, layers: Sequence[Sequence[Any]] | None = None) -> nn.Sequential:
+    """`build("deep")` is a fresh `deep()`; an unknown name raises and lists the six there are.
+
+    With the layers that `written` made of a network of your own, a fresh one like it.
+    """
+    if layers is None:
+        return choose("model", name, MODELS)()
+    kinds, made = {kind.__name__: kind for kind in LAYERS}, []
+    for own_name, kind, settings in layers:
+        given = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+        made.append((own_name, choose("layer", kind, kinds)(**given)))
+    return _sequential(*made)
+
+
+def written(model: nn.Module) -> list[tuple[str, str, dict[str, Any]]] | None:
+    """A flat `nn.Sequential` as plain data: name, kind and settings of each layer; None for any other network."""
+    if type(model) is not nn.Sequential or any(type(layer) not in LAYERS for layer in model):
+        return None
+    return [(name, type(layer).__name__, _settings(layer)) for name, layer in model.named_children()]
+
+
+def _settings(layer: nn.Module) -> dict[str, Any]:
+    """What a layer was made with: its attributes of the names that its class takes."""
+    names = [name for name in signature(type(layer)).parameters if hasattr(layer, name)]
+    values = {name: getattr(layer, name) for name in names}
+    return {name: value is not None if name == "bias" else value for name, value in values.items()}
 
 
 def count_parameters(model: nn.Module) -> int:

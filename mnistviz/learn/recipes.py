@@ -121,4 +121,4 @@ def robust(name: str, run: Run | None = None) -> Recipe:
 def _sized(recipe: Recipe, run: Run | None) -> Recipe:
     if run is None:
         return recipe
-    return recipe.but(seed=run.seed, epochs=min(recipe.epochs, run.epochs or recipe.epochs))
+    return recipe.but(seed=run.seed, epochs=min(recipe.epochs, run.epochs))

@@ -46,13 +46,8 @@ class Picture(Figure):
         self.supxlabel(lines, x=0.01, ha="left", fontsize=9, color=FAINT)
 
     def save(self, path: str | Path) -> Path:
-        """Write a PNG, whole or not at all, finer than on a page; the alt text is kept inside the file too."""
-        on_page = self.dpi
-        try:
-            self.dpi = on_page * 1.5  # files end up on slides
-            project.write_bytes(path, self._png())
-        finally:
-            self.dpi = on_page
+        """Write a PNG, whole or not at all; the alt text is kept inside the file too."""
+        project.write_bytes(path, self._png())
         return Path(path)
 
     def _png(self) -> bytes:
@@ -71,6 +66,13 @@ class Picture(Figure):
         colours = [part.to_rgba(x, bytes=True)[..., :3].reshape(-1, 3) for part, x in values if x is not None]
         house = to_rgba_array(HOUSE)[:, :3] * 255
         return np.unique(np.concatenate([house.round().astype(np.uint8), *colours]), axis=0)
+
+    def _ipython_display_(self) -> None:
+        """Shown as below also where pyplot is in use: IPython would then draw a figure its own way."""
+        from IPython.display import display
+
+        data, about = self._repr_mimebundle_()
+        display(data, metadata=about, raw=True)
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         width, height = self.get_size_inches() * 72

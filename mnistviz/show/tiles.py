@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
-from mnistviz.show.colours import FAINT, INK
+from mnistviz.show.colours import FAINT, INK, RULE
 from mnistviz.show.picture import bare
 from mnistviz.show.scales import Scale, array, short
 
@@ -22,6 +23,13 @@ def draw_grey(axes: Axes, image: Any, title: str = "", white: float = 1.0, **pla
     x = x[0].mean(0) if x.ndim == 4 and x.shape[1] > 1 else x.reshape(x.shape[-2:])
     axes.set_title(title)
     return bare(axes).imshow(x, cmap="gray", vmin=0, vmax=white, interpolation="nearest", **place)
+
+
+def draw_map(axes: Axes, values: Any, scale: Scale) -> None:
+    """A map in the colours of a scale; where zero is white, a thin line says where it ends."""
+    bare(axes).imshow(scale.rgb(values), interpolation="nearest")
+    if scale.signed:
+        axes.spines[:].set(visible=True, color=RULE, linewidth=0.7)
 
 
 def frame(axes: Axes, top: int, left: int, height: int, width: int, colour: str, line: float = 2.0) -> None:
@@ -44,9 +52,11 @@ def mosaic(
 
 
 def tile_maps(
-    axes: Axes, maps: np.ndarray, scale: Scale, columns: int, labels: Sequence[str] = (), size: float = 7
+    axes: Axes, maps: np.ndarray, scale: Scale, columns: int, labels: Sequence[str] = (), room: float = 0.26
 ) -> tuple[int, int]:
     """Draw maps (K, H, W) in rows of `columns`, labels above; a constant map is flat and says so.
+
+    Labels have `room`, as a share of a map's height; small maps need more.
 
     With a scale of scope "map" each is coloured by its own range, which its label then states. Returns how far
     one map lies from the next, downwards and across.
@@ -55,19 +65,22 @@ def tile_maps(
     count, height, width = maps.shape
     zoom = max(1, SIDE // max(height, width)) if count <= 256 else 1
     height, width = height * zoom, width * zoom
-    gap = (max(1, round(height * (0.22 if len(labels) else 0.08))), max(1, round(width * 0.1)))
+    gap = (max(1, round(height * (room if len(labels) else 0.08))), max(1, round(width * 0.1)))
     down, across = height + gap[0], width + gap[1]
     scales = [Scale.over([m], "map") for m in maps] if scale.scope == "map" else [scale] * count
     pictures = [s.rgb(m).repeat(zoom, axis=0).repeat(zoom, axis=1) for s, m in zip(scales, maps, strict=True)]
     sheet = mosaic([pictures[i : i + columns] for i in range(0, count, columns)], columns, gap, paper=1.0)
     bare(axes).imshow(sheet, interpolation="nearest")
-    words: dict[str, Any] = {"fontsize": size, "color": FAINT, "va": "bottom", "ha": "left", "in_layout": False}
-    for i, (label, own, values) in enumerate(zip(labels, scales, maps, strict=False)):
-        row, column = divmod(i, columns)
+    places = [divmod(i, columns) for i in range(count)]
+    if scale.signed:  # zero is white: where would a map end?
+        around = [Rectangle((c * across - 0.5, r * down - 0.5), width, height) for r, c in places]
+        axes.add_collection(PatchCollection(around, facecolor="none", edgecolor=RULE, linewidth=0.7))
+    words: dict[str, Any] = {"fontsize": 9, "color": FAINT, "va": "bottom", "ha": "left", "in_layout": False}
+    for (row, column), picture, label, own, values in zip(places, pictures, labels, scales, maps, strict=False):
         x, y = column * across - 0.5, row * down - height * 0.03
         if values.size > 1 and values.min() == values.max():
-            ink = "white" if pictures[i].mean() < 0.5 else INK
-            middle = {"fontsize": size - 0.5, "color": ink, "va": "center", "ha": "center"}
+            ink = "white" if picture.mean() < 0.5 else INK
+            middle = {"color": ink, "va": "center", "ha": "center"}
             axes.text(x + width / 2, y + height / 2, f"constant\n{values.flat[0]:.2f}", **(words | middle))
         elif scale.scope == "map":
             label = f"{label}  {'±' if own.signed else 'to '}{short(own.high)}"

@@ -1,6 +1,8 @@
 """A film is written whole, as drawn and at its pace, or not at all."""
 
+import base64
 import io
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -328,6 +330,25 @@ def test_keyframes_are_spread_over_a_film_of_equal_times() -> None:
     assert keyframes([50] * 9, 9) == list(range(9))
     assert keyframes([50] * 102, 5) == [0, 33, 67, 100, 101]
     assert keyframes([20, 20, 900, 20, 20, 900, 20, 20, 20], 9) == [2, 5, 8]
+
+
+@pytest.mark.parametrize("suffix", [*SUFFIXES, ".mp4", None])
+def test_in_a_notebook_a_film_plays_as_it_was_saved_and_its_last_frame_is_the_plain_picture(
+    suffix: str | None, tmp_path: Path
+) -> None:
+    made = film()
+    content = save(made, tmp_path / f"a{suffix}").read_bytes() if suffix else b""
+    data, about = made._repr_mimebundle_(include=None, exclude=None)
+    np.testing.assert_array_equal(pixels_of(data["image/png"]), colours(film())[-1])
+    assert (data["text/plain"], about) == (f"Film: {ALT}", {"image/png": {"alt": ALT, "width": 26, "height": 18}})
+    if suffix == ".mp4":
+        assert "text/html" not in data
+        return
+    kind, shown = re.fullmatch(
+        r'<img src="data:image/(\w+);base64,(\S+)" alt="A square .+" width="26">', data["text/html"]
+    ).groups()
+    assert kind == (suffix or ".gif")[1:]
+    assert base64.b64decode(shown).startswith(content or b"GIF89a")
 
 
 @pytest.mark.parametrize(("start", "shown"), [(-1, 6), (0, 0), (-7, 0)])

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
@@ -129,6 +130,42 @@ def test_bare_weights_go_into_a_model_of_ones_own(bare: Path) -> None:
     refused(lambda: mv.load_model(bare), "a.json is missing", "load_weights(model, path)")
 
 
+def own() -> nn.Sequential:
+    layers = [nn.Conv2d(1, 4, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(4, eps=1e-3), nn.LeakyReLU(0.2)]
+    layers += [
+        nn.MaxPool2d((2, 1)),
+        nn.AvgPool2d(2),
+        nn.Dropout(0.3),
+        nn.Flatten(),
+        nn.Linear(84, 10),
+        nn.LogSoftmax(1),
+    ]
+    return nn.Sequential(OrderedDict((f"layer{i}", layer) for i, layer in enumerate(layers)))
+
+
+def test_a_network_of_ones_own_is_built_again_from_its_card(few: mv.Digits, tmp_path: Path) -> None:
+    model = own()
+    mv.fit(model, few[:200], few[200:300], RECIPE.but(model="mine", epochs=1), folder=tmp_path, progress=False)
+    loaded = mv.load_model(tmp_path / FINAL)
+    assert repr(loaded) == repr(model)
+    assert same(loaded.state_dict(), model.state_dict())
+    assert torch.equal(loaded(few[:50].pixels), model(few[:50].pixels))
+    with mv.capture(loaded) as trace:
+        loaded(few[:1].pixels)
+    assert mv.replay(trace).largest == 0
+    card = json.loads((tmp_path / FINAL).with_suffix(".json").read_text())
+    card["layers"][0][1] = "Conv9d"
+    (tmp_path / FINAL).with_suffix(".json").write_text(json.dumps(card))
+    refused(lambda: mv.load_model(tmp_path / FINAL), "layer", "Conv9d", "Conv2d")
+
+
+def test_a_network_of_layers_that_no_card_can_tell_says_so_when_loaded(few: mv.Digits, tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Sequential(nn.Linear(784, 10)))
+    mv.fit(model, few[:200], few[200:300], RECIPE.but(model="mine", epochs=1), folder=tmp_path, progress=False)
+    assert "layers" not in mv.read_card(tmp_path / FINAL)
+    refused(lambda: mv.load_model(tmp_path / FINAL), "mine", "compact")
+
+
 @pytest.mark.parametrize("deal", ["MNIST {}", "Kaggle stand-in {}", "Kaggle {}.csv"])
 def test_only_the_test_part_of_the_same_deal_counts_as_unseen(few: mv.Digits, deal: str, repository: Path) -> None:
     card = {"data": {"train": f"35,700 images, {deal.format('train')}"}}
@@ -136,7 +173,7 @@ def test_only_the_test_part_of_the_same_deal_counts_as_unseen(few: mv.Digits, de
         assert unseen(card, mv.Digits(few.images, None, other.format("test"))) == (other == deal)
     assert not unseen({}, mv.Digits(few.images, None, deal.format("test")))
     shipped = mv.read_card(repository / "models" / "deep" / BEST)
-    assert unseen(shipped, mv.Digits(few.images, None, deal.format("test"))) == ("stand-in" in deal)
+    assert unseen(shipped, mv.Digits(few.images, None, deal.format("test"))) == ("MNIST" in deal)
 
 
 def test_weights_of_another_architecture_are_refused(bare: Path) -> None:

@@ -33,7 +33,7 @@ def activation_analysis(activity: Activity | Mapping[str, Activity], layers: Ite
         shares = [t.silent_units / t.units for t in totals]
         bars = silent.barh(at, shares, height * 0.9, color=colour)
         counts = [f"{t.silent_units:,} of {t.units:,}" for t in totals]
-        silent.bar_label(bars, counts, padding=4, fontsize=7 if several else 8, color=INK)
+        silent.bar_label(bars, counts, padding=4, fontsize=9, color=INK)
         largest = max(largest, *shares)
     means.set(title="mean ± standard deviation", yticks=places, yticklabels=names)
     means.axvline(0, color=INK, linewidth=0.8)
@@ -81,7 +81,7 @@ def histograms(pages: Sequence[Activity], layers: Sequence[str], names: Sequence
         if names is None:
             ax.set_xlabel("epoch (0: before training)")
         else:
-            ax.set_xticks(range(len(names)), names, rotation=30 if len(names) > 3 else 0, fontsize=8.5)
+            ax.set_xticks(range(len(names)), names, rotation=30 if len(names) > 3 else 0, fontsize=9)
         ax.grid(visible=False)
     used[0].set_ylabel("value")
     colour_bar(mesh, list(used), label="share of all values")

@@ -26,7 +26,7 @@ def confusion(report: Report) -> Picture:
     for d in range(10):
         recall = f"{rates[d, d]:.1f} %" if counts[d].sum() else "none"
         axes.text(d + 0.5, d + 0.42, f"{counts[d, d]:,}", ha="center", va="center", fontsize=9, color=INK)
-        axes.text(d + 0.5, d + 0.74, recall, ha="center", va="center", fontsize=6.5, color=FAINT)
+        axes.text(d + 0.5, d + 0.74, recall, ha="center", va="center", fontsize=9, color=FAINT)
     (low, high), wrong = report.interval, len(report.labels) - report.correct
     axes.set_title(f"{report.accuracy:.2%} right, {wrong:,} of {len(report.labels):,} wrong", pad=10)
     axes.set(xlabel="answer of the network", ylabel="true digit")
@@ -60,7 +60,7 @@ def predictions(report: Report, rows: Sequence[int] | np.ndarray, columns: int =
         draw_grey(ax, report.digits.images[i], white=255)
         title = f"{mark} {answer}  {percent(report.probabilities[i, answer])}"
         ax.set_title(title, color=colour, fontsize=10.5, pad=3, loc="center")
-        ax.set_xlabel(f"row {i}" + (f", is {truth}" if answer != truth else ""), fontsize=8.5, color=INK, labelpad=2)
+        ax.set_xlabel(f"row {i}" + (f", is {truth}" if answer != truth else ""), fontsize=9, color=INK, labelpad=2)
     picture.caption(f"✓ right, ✗ wrong; answer and its probability above. {GREY_LEVELS}")
     wrong = int((report.predictions[chosen] != report.labels[chosen]).sum())
     picture.alt = f"{len(chosen)} digits with the network's answers: {len(chosen) - wrong} right, {wrong} wrong."

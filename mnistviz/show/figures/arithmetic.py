@@ -20,7 +20,7 @@ def _patch_ledger(ledger: Ledger, count: int) -> Picture:
     sums = array(ledger.sums)
     strongest = np.argsort(-np.abs(sums), kind="stable")[:count]
     channel, y, x = ledger.unit
-    side = max(1.35, 0.42 * ledger.patch.shape[-1])
+    side = max(1.4, 0.47 * ledger.patch.shape[-1])
     several = len(sums) > 1
     width, last = (side * 3.6 + 4.0, 3.4) if several else (side * 3.6 + 1.6, 1.2)
     height, ratios = len(strongest) * (side + 0.25) + 1.25, [side, side, side, last]
@@ -60,11 +60,10 @@ def _numbers(axes: Axes, values: np.ndarray, scale: Scale) -> None:
     """A small table of coloured cells with their numbers in them."""
     colours = scale.rgb(values)
     bare(axes).imshow(colours, interpolation="nearest")
-    size = 8.5 if values.shape[1] <= 3 else 6.5
     for (i, j), value in np.ndenumerate(values):
         ink = "white" if colours[i, j] @ (0.3, 0.59, 0.11) < 0.5 else INK
         text = f"{value:.2f}".replace("-0.00", "0.00").replace("-", "−") if value else "0"
-        axes.text(j, i, text, ha="center", va="center", fontsize=size, color=ink)
+        axes.text(j, i, text, ha="center", va="center", fontsize=9, color=ink)
 
 
 def _waterfall(axes: Axes, ledger: Ledger) -> None:

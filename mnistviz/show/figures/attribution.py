@@ -13,7 +13,7 @@ from mnistviz.look.trace import times
 from mnistviz.show.colours import BLUE, FAINT
 from mnistviz.show.picture import Picture, bare, beside, page, percent, styled
 from mnistviz.show.scales import Scale, short
-from mnistviz.show.tiles import draw_grey
+from mnistviz.show.tiles import draw_grey, draw_map
 
 
 @styled
@@ -26,9 +26,8 @@ def attributions(pixels: Tensor, attributions: Sequence[Attribution]) -> Picture
     answers = " or ".join(targets)
     draw_grey(axes[0], pixels, "input")
     for ax, a in zip(axes[1:], attributions, strict=True):
-        largest = float(a.values.abs().max())
         target = f" for {a.target}" if len(targets) > 1 else ""
-        _draw_map(ax, a.values, a.method + target, Scale(-largest, largest, "map"))
+        largest = _draw_map(ax, a.values, a.method + target)
         coarse = "" if a.cells.shape == a.values.shape else f", {times(a.cells.shape)} cells"
         residual = "" if a.residual is None else f"\nresidual {percent(a.residual)}"
         ax.set_xlabel(f"±{short(largest)}{coarse}{residual}", fontsize=9)
@@ -38,11 +37,12 @@ def attributions(pixels: Tensor, attributions: Sequence[Attribution]) -> Picture
     return picture
 
 
-def _draw_map(axes: Axes, values: Tensor, title: str, scale: Scale | None = None) -> None:
-    """A map in colours, by default on the scale of its own values."""
-    colours = (scale or Scale.over([values], "map")).rgb(values)
-    bare(axes).imshow(colours, interpolation="nearest")
+def _draw_map(axes: Axes, values: Tensor, title: str) -> float:
+    """A map about zero, white, on a scale of its own, and the end of that scale."""
+    largest = float(values.abs().max())
+    draw_map(axes, values, Scale(-largest, largest, "map"))
     axes.set_title(title, fontsize=10)
+    return largest
 
 
 @styled
@@ -65,10 +65,10 @@ def sanity(pixels: Tensor, checks: Sequence[Sanity]) -> Picture:
         curves.plot(check.shares, check.at_random, color=FAINT, linestyle="--", label="drawn at random")
         curves.set(ylim=(-0.02, 1.02), xlim=(0, 1), xlabel="share of inked pixels turned black")
         curves.set_title(f"probability of {check.attribution.target}", fontsize=10)
-    axes[0, 4].legend(fontsize=8, loc="upper right", handlelength=1.4)
+    axes[0, 4].legend(fontsize=9, loc="lower left", handlelength=1.4)
     honest = "An honest map changes when the weights do, and names pixels whose loss hurts more than that of others"
     rank = "Rank agreement is Spearman's, on inked pixels; 1 is the same order"
-    picture.caption(f"{honest}. {rank}. Every map has its own scale.")
+    picture.caption(f"{honest}. {rank}. Every map has its own scale, white at 0.")
     picture.alt = f"Attributions beside their controls; rank agreement {'; '.join(agreements)}."
     return picture
 

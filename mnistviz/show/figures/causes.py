@@ -29,7 +29,7 @@ def cause(cause: Cause) -> Picture:
     turned = sum(silence.answer == truth for silence in silenced)
     bars = f"Features in orange speak for {answer}, in blue for {truth}; all bars sum to the gap between the two scores"
     helpful = f"the {len(silenced[:SHOWN])} channels whose silence helps {truth} most"
-    tried = f"of {len(silenced)} tried, {turned} turn the answer into {truth} (orange)"
+    tried = f"beside it the answer then given; of {len(silenced)} tried, {turned} make it {truth} (orange)"
     picture.caption(f"{bars}. Right: {helpful}; {tried}. Below: the nearest training digits.")
     gap = f"the features behind the gap of {contrast.total:+.2f}"
     silent = f"the channels whose silence changes it ({turned} flip the answer)"
@@ -56,13 +56,14 @@ def _draw_silenced(axes: Axes, silenced: list[Silenced], answer: int, truth: int
     """How far the right score stands above the other when a channel is silent, and what is then answered."""
     names, gaps = [f"{s.layer} {s.channel}" for s in silenced], [s.gap for s in silenced]
     _draw_bars(axes, names, gaps, [ORANGE if s.answer == truth else FAINT for s in silenced])
-    axes.set_title(f"silent, it would say … (score of {truth} above {answer})", fontsize=10.5)
+    axes.margins(x=0.2)  # for the words
+    axes.set_title(f"one channel silenced: score {truth} − score {answer}", fontsize=10.5)
     for k, s in enumerate(silenced):
-        axes.text(s.gap, k, f" {s.answer} ", va="center", ha="left" if s.gap >= 0 else "right", fontsize=8.5)
+        axes.text(s.gap, k, f" then {s.answer} ", va="center", ha="left" if s.gap >= 0 else "right", fontsize=9)
 
 
 def _draw_bars(axes: Axes, names: list[str], values: list[float], colours: list[str]) -> None:
     axes.barh(range(len(values)), values, color=colours)
-    axes.set_yticks(range(len(values)), names, fontsize=8.5)
+    axes.set_yticks(range(len(values)), names, fontsize=9)
     axes.invert_yaxis()
     axes.axvline(0, color=INK, linewidth=0.8)

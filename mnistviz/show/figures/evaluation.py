@@ -52,7 +52,7 @@ def confusion_pairs(report: Report) -> Picture:
     style |= {"linewidths": 1.2, "linecolor": "white"}
     picture, axes = page(11.4, 5.0, columns=2)
     sns.heatmap(np.where(right, 0, counts), ax=axes[0], annot=in_counts, **style)
-    sns.heatmap(shares, ax=axes[1], annot=in_shares, annot_kws={"fontsize": 8}, **style)
+    sns.heatmap(shares, ax=axes[1], annot=in_shares, annot_kws={"fontsize": 9}, **style)
     for ax, title in zip(axes, ("How many", "Per cent of that digit"), strict=True):
         ax.set(title=title, xlabel="answer", ylabel="true digit")
         ax.grid(visible=False)
@@ -85,7 +85,7 @@ def reliability(reports: Mapping[str, Report], bins: int = 15) -> Picture:
         below.set(xlim=(0, 1), yscale="log", xlabel="confidence")
         text = errors[name].replace("; ", "\n").replace(", up", "\nup")
         box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.9}
-        above.text(0.03, 0.95, text, transform=above.transAxes, va="top", fontsize=8.5, bbox=box)
+        above.text(0.03, 0.95, text, transform=above.transAxes, va="top", fontsize=9, bbox=box)
     axes[0, 0].set_ylabel("share that is right")
     axes[1, 0].set_ylabel("answers")
     marks = "lines are 95 % intervals, dots stand at the mean confidence. On the dashed line confidence is what it says"

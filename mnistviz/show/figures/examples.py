@@ -61,7 +61,7 @@ def _draw_crops(axes: Axes, examples: Examples, digits: Digits, channel: int) ->
     bare(axes).imshow(mosaic([crops], len(crops), gap, paper=1.0), interpolation="nearest")
     beside(axes, f"channel {channel}", size=10)
     ends = f"{examples.values[channel, 0]:.2f} … {examples.values[channel, -1]:.2f}"
-    axes.set_xlabel(ends, fontsize=8, color=FAINT, labelpad=2)
+    axes.set_xlabel(ends, fontsize=9, color=FAINT, labelpad=2)
 
 
 def _draw_classes(axes: Axes, examples: Examples, digits: Digits, channel: int) -> None:
@@ -69,6 +69,6 @@ def _draw_classes(axes: Axes, examples: Examples, digits: Digits, channel: int) 
     labels = digits.known_labels().cpu().numpy()[examples.rows[channel].numpy()]
     axes.bar(range(10), np.bincount(labels, minlength=10), color=BLUE, width=0.8)
     axes.set(xticks=range(10), yticks=[], ylim=(0, len(labels)), xlim=(-0.6, 9.6))
-    axes.tick_params(length=0, labelsize=7.5)
+    axes.tick_params(length=0, labelsize=9)
     axes.spines["left"].set_visible(False)
     axes.grid(visible=False)

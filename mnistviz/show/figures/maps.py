@@ -26,8 +26,8 @@ def filters(trace: Trace, layer: str) -> Picture:
     scale = Scale.over([kernels])
     if into == 1:
         columns = min(out, 16)
-        picture, axes = page(columns * 0.62 + 0.6, -(-out // columns) * 0.78 + 0.75)
-        tile_maps(axes, kernels[:, 0], scale, columns, [str(i) for i in range(out)], size=8)
+        picture, axes = page(columns * 0.7 + 0.6, -(-out // columns) * 0.95 + 0.8)
+        tile_maps(axes, kernels[:, 0], scale, columns, [str(i) for i in range(out)], room=0.4)
     else:
         tall = out * (height + 1) / (into * (width + 1))  # of the table, in widths
         side = min(6.4, 8.0 / tall, max(3.4, into * (width + 1) / 16))
@@ -37,7 +37,7 @@ def filters(trace: Trace, layer: str) -> Picture:
         for axis, count, pitch, end in ((axes.xaxis, into, across, columns), (axes.yaxis, out, down, rows)):
             tile, numbered = end - (count - 1) * pitch, range(0, count, max(1, count // 8))
             axis.set_ticks([i * pitch + (tile - 1) / 2 for i in numbered], map(str, numbered))
-        axes.tick_params(length=0, labelsize=8.5)
+        axes.tick_params(length=0, labelsize=9)
         axes.set(xlabel="input channel", ylabel="filter (output channel)")
     scale.bar(axes, "weight")
     axes.set_title(f"{layer}: {out} filters, each {times(kernels.shape[1:])}", pad=8)
@@ -62,12 +62,14 @@ def feature_maps(
     spatial = step.result.ndim == 4
     count = len(maps) if spatial else 0
     columns, side = (16, 0.66) if count > 32 else (8, 1.0) if count > 4 else (max(count, 1), 1.7)
+    if colours.scope == "map" and count > 4:
+        columns, side = 8, 1.2  # each has the end of its scale beside its number
     rows, width = max(-(-count // columns), 1), columns * side if spatial else 4.5
     size = width + 2.5, max(rows * side * 1.13, 1.6) + 0.95
     picture, (left, right) = page(*size, columns=2, width_ratios=[1.4, width + 0.6])
     draw_grey(left, digit, "input")
     if spatial:
-        tile_maps(right, maps, colours, columns, labels, size=6.5 if count > 32 else 8)
+        tile_maps(right, maps, colours, columns, labels)
         what = f"{count} maps, {times(maps.shape[1:])} each,"
     else:
         tile_cells(right, maps, colours, 64 if maps.size > 64 else 16)
@@ -115,15 +117,15 @@ def all_maps(trace: Trace, scale: str | Scale = "layer", each: int = 16) -> Pict
     changed = {key: step for key, step in trace.items() if not step.kind.startswith(("Dropout", "Identity"))}
     spatial = {key: step for key, step in changed.items() if step.result.ndim == 4}
     refuse(not spatial, "no layer of this trace has maps", given=", ".join(trace.keys))
-    picture, axes = page(each * 0.45 + 2.6, len(spatial) * 0.48 + 0.7, rows=len(spatial), squeeze=False)
+    picture, axes = page(each * 0.56 + 2.6, len(spatial) * 0.58 + 0.7, rows=len(spatial), squeeze=False)
     for ax, (key, step) in zip(axes[:, 0], spatial.items(), strict=True):
         colours = Scale.for_layer(trace, key, scale)
         tile_maps(ax, array(step.result[0])[:each], colours, each)
-        ax.text(-0.012, 0.5, key, transform=ax.transAxes, ha="right", va="bottom", fontsize=8.5, fontweight="bold")
-        ax.text(-0.012, 0.46, sizes(step.output), transform=ax.transAxes, ha="right", va="top", fontsize=8.5)
+        ax.text(-0.012, 0.5, key, transform=ax.transAxes, ha="right", va="bottom", fontsize=9, fontweight="bold")
+        ax.text(-0.012, 0.46, sizes(step.output), transform=ax.transAxes, ha="right", va="top", fontsize=9)
         if colours.scope != "map":
             ends = f"{short(colours.low)} … {short(colours.high)}"
-            ax.text(1.005, 0.5, ends, transform=ax.transAxes, ha="left", va="center", fontsize=8.5, color=FAINT)
+            ax.text(1.005, 0.5, ends, transform=ax.transAxes, ha="left", va="center", fontsize=9, color=FAINT)
     scopes = {"layer": "each layer has its own scale, given at the right", "map": "each map has its own scale"}
     meaning = scopes.get(colours.scope, "one scale for all, given at the right")
     signs = "with signs blue is below 0, white is 0, orange above; without, black is 0"
@@ -146,7 +148,7 @@ def map_rows(traces: Mapping[str, Trace], layer: str, channels: Iterable[int] | 
         draw_grey(left, trace.one_digit())
         beside(left, name)
         maps, labels = _maps(trace[layer], layer, chosen)
-        tile_maps(right, maps, scale, len(chosen), labels, size=8)
+        tile_maps(right, maps, scale, len(chosen), labels)
     scale.bar(axes[:, 1].tolist())
     picture.caption(f"{about(first, layer)} Colours: {scale}.")
     picture.alt = f"Channels {', '.join(map(str, chosen))} of layer {layer}, a row for each of: {', '.join(traces)}."
@@ -165,17 +167,17 @@ def complete_prediction(trace: Trace, label: int | None = None, each: int = 8) -
     answer = int(shares.argmax())
     stages = trace.stages()[:-1]
     widths = [1.5, *([1.12] * len(stages)), 2.1]
-    picture, axes = page(sum(widths) + 0.6, 4.3, columns=len(widths), width_ratios=widths)
+    picture, axes = page(sum(widths) + 0.6, 4.6, columns=len(widths), width_ratios=widths)
     picture.get_layout_engine().set(wspace=0.16)  # type: ignore
     draw_grey(axes[0], digit, "input" if label is None else f"input: a {label}")
     results = [trace.result_of(stage) for stage in stages]
     for ax, stage, result in zip(axes[1:-1], stages, results, strict=True):
         _draw_stage(ax, trace.steps[result], each)
         names = "\n".join(trace.keys[i] for i in stage if i <= result)
-        ax.set_title(names, fontsize=8, fontweight="normal", color=FAINT, loc="center", pad=4)
+        ax.set_title(names, fontsize=9, fontweight="normal", color=FAINT, loc="center", pad=4)
     last, places = axes[-1], range(len(shares))
     bars = last.barh(places, shares, color=[BLUE if i == answer else PALE for i in places])
-    last.bar_label(bars, [percent(p) for p in shares], padding=3, fontsize=8.5, color=INK)
+    last.bar_label(bars, [percent(p) for p in shares], padding=3, fontsize=9, color=INK)
     last.set(xlim=(0, 1.42), yticks=places, xticks=[], title=f"answer: {answer}")
     names_down(last)
     last.tick_params(axis="y", labelsize=10.5)
@@ -193,8 +195,8 @@ def _draw_stage(axes: Axes, step: Step, each: int) -> None:
     values, scale = array(step.result[0]), Scale.over([step.result])
     if values.ndim == 3:
         strongest = np.argsort(-np.abs(values).sum((1, 2)), kind="stable")[:each]
-        tile_maps(axes, values[strongest], scale, 2, [str(c) for c in strongest], size=6.5)
+        tile_maps(axes, values[strongest], scale, 2, [str(c) for c in strongest], room=0.4)
     else:
         tile_cells(axes, values, scale, 8 if values.size <= 256 else 16)
     size = sizes(step.output) if values.ndim == 3 else f"{values.size} values"
-    axes.set_xlabel(f"{size}\n{'±' if scale.signed else 'to '}{short(scale.high)}", fontsize=8.5, color=INK)
+    axes.set_xlabel(f"{size}\n{'±' if scale.signed else 'to '}{short(scale.high)}", fontsize=9, color=INK)

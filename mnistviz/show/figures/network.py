@@ -37,7 +37,7 @@ def network(trace: Trace) -> Picture:
     left = -blocks[0].width / 2 - 4
     width = float(centres[-1]) + PITCH / 2 + 2 - left
     inch = min(11.2 / width, 0.06)  # of one unit
-    line, lines = 0.15 / inch, max(len(block.names) for block in blocks) + 1
+    line, lines = 0.165 / inch, max(len(block.names) for block in blocks) + 2
     half = max(block.height for block in blocks) / 2
     top, bottom = half + 6, -half - 3 - (lines + 1.6) * line
     picture, ax = page(width * inch + 0.2, (top - bottom) * inch + 0.65)
@@ -45,15 +45,15 @@ def network(trace: Trace) -> Picture:
     for centre, block in zip(centres, blocks, strict=True):
         block.draw(ax, centre)
         ax.text(centre, -half - 3, times(block.shape), ha="center", va="top", fontsize=9.5, fontweight="bold")
-        note = "\n".join([*block.names, f"{block.learned:,}"] if block.learned else block.names)
+        note = "\n".join([*block.names, f"{block.learned:,}\nparameters"] if block.learned else block.names)
         below = -half - 3 - 1.5 * line
-        ax.text(centre, below, note, ha="center", va="top", fontsize=8, color=FAINT, linespacing=1.3)
+        ax.text(centre, below, note, ha="center", va="top", fontsize=9, color=FAINT, linespacing=1.3)
     if trace.input.ndim == 4 and trace.input.shape[1] == 1:  # the first face is the digit
         floor, (high, wide) = -blocks[0].height / 2, trace.input.shape[2:]
         draw_grey(ax, trace.input[:1], extent=(left + 4, left + 4 + wide, floor, floor + high), zorder=3)
     _connect(ax, trace, place, centres, blocks)
     ax.set(aspect="equal", xlim=(left, left + width), ylim=(bottom, top))
-    numbers = f"{sum(block.learned for block in blocks):,} parameters, the numbers below the blocks"
+    numbers = f"{sum(block.learned for block in blocks):,} parameters in all"
     depth = f"so is depth: {1 / DEPTH:.0f} channels are as deep as a pixel is wide"
     flat = "Flat layers are bars; their height grows with the square root of their size"
     picture.caption(f"{numbers}. Faces are to scale, and {depth}. {flat}.")
@@ -125,7 +125,7 @@ def decisions(points: Tensor, labels: Tensor, answers: Mapping[str, Tensor], rea
         raise MnistvizError("these are not decisions on a plane", given=given, allowed=allowed)
     picture, axes = page(4.3 * len(grids) + 0.4, 4.9, columns=len(grids), squeeze=False)
     for ax, (name, grid) in zip(axes[0], grids.items(), strict=True):
-        colours = SIGNED(0.32 + 0.36 * grid)  # light enough for the points to stand out
+        colours = SIGNED(0.22 + 0.56 * grid)  # light enough for the points to stand out
         bare(ax).imshow(colours, origin="lower", extent=(-reach, reach, -reach, reach), interpolation="nearest")
         if grid.min() < 0.5 < grid.max():
             down, across = (np.linspace(-reach, reach, count) for count in grid.shape)

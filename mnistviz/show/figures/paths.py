@@ -15,7 +15,7 @@ from mnistviz.look.trace import Trace, times
 from mnistviz.show.colours import INK, ORANGE, RULE
 from mnistviz.show.picture import Picture, bare, page, percent, styled
 from mnistviz.show.scales import Scale, array, short
-from mnistviz.show.tiles import draw_grey, frame
+from mnistviz.show.tiles import draw_grey, draw_map, frame
 
 CYAN = "#46d5ff"  # seen on every colour of a scale
 
@@ -54,7 +54,7 @@ def pool_winners(trace: Trace, layer: str, channel: int) -> Picture:
     scale = Scale.over([before])
     picture, (left, right) = page(9.0, 4.55, columns=2)
     for ax, values, title in ((left, before, f"before {layer}"), (right, after, f"after {layer}")):
-        bare(ax).imshow(scale.rgb(values), interpolation="nearest")
+        draw_map(ax, values, scale)
         ax.set_title(f"{title}: {times(values.shape)}")
     high, wide = window = pair(step.settings["kernel_size"])
     if pair(step.settings["stride"]) == window and not any(pair(step.settings["padding"])):  # windows tile the map
@@ -119,7 +119,7 @@ def winning_paths(trace: Trace, paths: Iterable[Sequence[Stop]]) -> Picture:
         _mark(line[0], stops[""], "pixel")
         for ax, key in zip(line[1:-1], spatial, strict=True):
             channel = stops[key].unit[0]
-            bare(ax).imshow(scales[key].rgb(trace[key].result[0, channel]), interpolation="nearest")
+            draw_map(ax, trace[key].result[0, channel], scales[key])
             _mark(ax, stops[key], f"channel {channel}")
         scores = "\n".join(f"{key} {stops[key].unit[0]} = {short(stops[key].value)}" for key in flat)
         last = bare(line[-1])
@@ -137,4 +137,4 @@ def _mark(axes: Axes, stop: Stop, name: str) -> None:
     """A frame around one pixel, and its value below."""
     _, y, x = stop.unit
     frame(axes, y, x, 1, 1, CYAN, line=1.8)
-    axes.set_xlabel(f"{name} = {short(stop.value)}", fontsize=8.5, color=INK, labelpad=3)
+    axes.set_xlabel(f"{name} = {short(stop.value)}", fontsize=9, color=INK, labelpad=3)

@@ -9,9 +9,9 @@ from torch import Tensor
 from mnistviz.errors import MnistvizError, some
 from mnistviz.learn.data import Digits
 from mnistviz.show.colours import curve
-from mnistviz.show.picture import Picture, bare, beside, page, percent, shares_on, styled
+from mnistviz.show.picture import Picture, beside, page, percent, shares_on, styled
 from mnistviz.show.scales import Scale, array, short
-from mnistviz.show.tiles import draw_grey
+from mnistviz.show.tiles import draw_grey, draw_map
 
 
 @styled
@@ -78,7 +78,7 @@ def adversarial_pairs(digits: Digits, changed: Tensor, before: Sequence[int], af
     picture, axes = page(1.3 * count + 1.5, 4.9, rows=3, columns=count, squeeze=False)
     for k, (above, middle, below) in enumerate(axes.T):
         draw_grey(above, pixels[k])
-        bare(middle).imshow(scale.rgb(added[k]), interpolation="nearest")
+        draw_map(middle, added[k], scale)
         draw_grey(below, changed[k])
         above.set_xlabel(f"answer {before[k]}", fontsize=9.5)
         middle.set_xlabel(f"at most {short(largest[k])}", fontsize=9.5)
