@@ -125,7 +125,7 @@ def decisions(points: Tensor, labels: Tensor, answers: Mapping[str, Tensor], rea
         raise MnistvizError("these are not decisions on a plane", given=given, allowed=allowed)
     picture, axes = page(4.3 * len(grids) + 0.4, 4.9, columns=len(grids), squeeze=False)
     for ax, (name, grid) in zip(axes[0], grids.items(), strict=True):
-        colours = SIGNED(0.22 + 0.56 * grid)  # light enough for the points to stand out
+        colours = SIGNED(0.32 + 0.36 * grid)  # light enough for the points to stand out
         bare(ax).imshow(colours, origin="lower", extent=(-reach, reach, -reach, reach), interpolation="nearest")
         if grid.min() < 0.5 < grid.max():
             down, across = (np.linspace(-reach, reach, count) for count in grid.shape)

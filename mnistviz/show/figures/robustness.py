@@ -29,7 +29,7 @@ def robustness(tables: Mapping[str, pd.DataFrame]) -> Picture:
     for ax, kind in zip(used, kinds, strict=True):
         for k, (name, table) in enumerate(tables.items()):
             part = table[table["corruption"] == kind]
-            ax.plot(part["strength"], part["accuracy"], **curve(k), markersize=6, label=name)
+            ax.plot(part["strength"], part["accuracy"], **curve(k), markersize=6, label=name.lstrip("_"))
         ax.set_title(kind, fontsize=10)
         ax.set_ylim(0, 1.02)
         shares_on(ax.yaxis)
@@ -53,7 +53,7 @@ def attack_curves(curves: Mapping[str, Mapping[float, float]]) -> Picture:
     ends = []
     for k, (name, points) in enumerate(curves.items()):
         sizes = sorted(points)
-        ax.plot(sizes, [points[size] for size in sizes], **curve(k), markersize=8, label=name)
+        ax.plot(sizes, [points[size] for size in sizes], **curve(k), markersize=8, label=name.lstrip("_"))
         ends.append(f"{name} {percent(points[sizes[-1]])} at ε {sizes[-1]:g}")
     ax.set(xlabel="ε: how far each pixel may move, of 1", ylabel="right answers", ylim=(-0.02, 1.02))
     ax.set_title("Accuracy under attack")

@@ -352,7 +352,7 @@ def test_decisions_have_the_colours_of_their_probabilities_and_a_line_where_they
     points, labels, rising = records.plane
     panels = figures.decisions(points, labels, {"a": rising, "b": rising.T, "c": torch.full((4, 4), 0.9)}).axes
     for axes, shares in zip(panels, (rising, rising.T), strict=False):
-        np.testing.assert_allclose(sheet_of(axes), SIGNED(0.22 + 0.56 * shares.double().numpy()), atol=1e-7)
+        np.testing.assert_allclose(sheet_of(axes), SIGNED(0.32 + 0.36 * shares.double().numpy()), atol=1e-7)
         assert (axes.images[0].origin, axes.images[0].get_extent()) == ("lower", [-3, 3, -3, 3])
         line, noughts, ones = axes.collections
         assert (ones.get_offsets().tolist(), noughts.get_offsets().tolist()) == ([[0, 0]], [[2, 1], [-1, -2]])
