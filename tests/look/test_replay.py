@@ -104,7 +104,7 @@ def test_one_altered_output_is_found(key: str, honest: Trace) -> None:
     + [(key, what) for key in ("bn1", "bn6") for what in ("running_mean", "running_var")],
 )
 def test_one_altered_weight_is_found(key: str, what: str, honest: Trace) -> None:
-    honest[key].weights[what][0] += 0.5  # of one channel
+    honest[key].weights[what][0] += 5  # of one channel
     result = mv.replay(honest)
     assert result.differences[key] > 100 * TOLERANCE
     assert all(result.differences[earlier] <= TOLERANCE for earlier in honest.keys[: honest.index(key)])
