@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from PIL import Image
 
 import mnistviz as mv
@@ -81,15 +82,18 @@ def test_saving_makes_the_folder_and_returns_the_path(tmp_path: Path) -> None:
         example().save(path / "b.png")
 
 
-def test_a_notebook_gets_a_png_with_alt_text() -> None:
-    picture = example()
+def test_a_notebook_gets_a_png_with_alt_text_also_where_pyplot_is_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    picture, shown = example(), []
     data, about = picture._repr_mimebundle_(include=None, exclude=None)
     assert data["image/png"] == picture._png()
     assert data["image/png"].startswith(b"\x89PNG")
     assert data["text/plain"] == "Picture: A rising line."
     assert about == {"image/png": {"alt": "A rising line.", "width": 216, "height": 144}}
-    formatters = pytest.importorskip("IPython.core.formatters")
-    assert formatters.DisplayFormatter().format(picture) == (data, about)
+    formatter = pytest.importorskip("IPython.core.formatters").DisplayFormatter()
+    formatter.formatters["image/png"].for_type(Figure, lambda figure: b"as pyplot would have it")
+    monkeypatch.setattr("IPython.display.display", lambda *what, **how: shown.append((what, how)))
+    assert formatter.format(picture) == ({}, {})  # it has shown itself
+    assert shown == [((data,), {"metadata": about, "raw": True})]
 
 
 def test_bare_clears_one_axes_and_lying_bars_are_named_from_the_top() -> None:
