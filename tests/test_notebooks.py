@@ -36,10 +36,6 @@ def outputs(path: Path):
     return [(cell["id"], output) for cell in code(path) for output in cell.outputs]
 
 
-def prose(path: Path) -> str:
-    return "\n\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
-
-
 def anchor(heading: str) -> str:
     """As GitHub makes it of a heading."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mnistviz.device import device_of
-from mnistviz.errors import choose
+from mnistviz.errors import MnistvizError, choose
 
 MEAN, SD = 0.1307, 0.3081  # of the 60,000 training images, pixels in [0, 1]
 
@@ -176,9 +176,15 @@ def build(name: str, layers: Sequence[Sequence[Any]] | None = None) -> nn.Sequen
     if layers is None:
         return choose("model", name, MODELS)()
     kinds, made = {kind.__name__: kind for kind in LAYERS}, []
-    for own_name, kind, settings in layers:
-        given = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
-        made.append((own_name, choose("layer", kind, kinds)(**given)))
+    try:
+        for own_name, kind, settings in layers:
+            given = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+            made.append((own_name, choose("layer", kind, kinds)(**given)))
+    except (AttributeError, TypeError, RuntimeError, ValueError) as error:
+        if isinstance(error, MnistvizError):
+            raise
+        fix = "restore the card that was saved, or train again"
+        raise MnistvizError(f"these are not the layers of a network ({error})", given=layers, fix=fix) from error
     return _sequential(*made)
 
 
@@ -186,7 +192,8 @@ def written(model: nn.Module) -> list[tuple[str, str, dict[str, Any]]] | None:
     """A flat `nn.Sequential` as plain data: name, kind and settings of each layer; None for any other network."""
     if type(model) is not nn.Sequential or any(type(layer) not in LAYERS for layer in model):
         return None
-    return [(name, type(layer).__name__, _settings(layer)) for name, layer in model.named_children()]
+    layers = model._modules.items()  # named_children() would leave out a layer's second use
+    return [(name, type(layer).__name__, _settings(layer)) for name, layer in layers if layer is not None]
 
 
 def _settings(layer: nn.Module) -> dict[str, Any]:

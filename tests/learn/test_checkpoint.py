@@ -140,6 +140,7 @@ def own() -> nn.Sequential:
         nn.Linear(84, 10),
         nn.LogSoftmax(1),
     ]
+    layers += [nn.Softmax(1), layers[2], nn.LogSoftmax(1)]  # one of them a second time
     return nn.Sequential(OrderedDict((f"layer{i}", layer) for i, layer in enumerate(layers)))
 
 
@@ -154,9 +155,10 @@ def test_a_network_of_ones_own_is_built_again_from_its_card(few: mv.Digits, tmp_
         loaded(few[:1].pixels)
     assert mv.replay(trace).largest == 0
     card = json.loads((tmp_path / FINAL).with_suffix(".json").read_text())
-    card["layers"][0][1] = "Conv9d"
-    (tmp_path / FINAL).with_suffix(".json").write_text(json.dumps(card))
-    refused(lambda: mv.load_model(tmp_path / FINAL), "layer", "Conv9d", "Conv2d")
+    for wrong, words in ((["a", "Conv9d", {}], "Conv2d"), (["a", "Conv2d", {"inputs": 1}], "inputs"), (["a", 7], "7")):
+        damaged = card | {"layers": [wrong, *card["layers"][1:]]}
+        (tmp_path / FINAL).with_suffix(".json").write_text(json.dumps(damaged))
+        refused(lambda: mv.load_model(tmp_path / FINAL), "layer", words)
 
 
 def test_a_network_of_layers_that_no_card_can_tell_says_so_when_loaded(few: mv.Digits, tmp_path: Path) -> None:
