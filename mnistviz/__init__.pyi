@@ -26,9 +26,13 @@ from .look.arithmetic import describe, ledger, shape_formula
 from .look.capture import ablate, capture
 from .look.diary import Diary, Timelapse
 from .look.examples import top_examples
-from .look.field import receptive_field
+from .look.field import projective_field, receptive_field
+
+# look inside: the way back
+from .look.gradients import backward, backward_ledger, replay_backward
 from .look.paths import flow, winning_path
 from .look.replay import replay
+from .look.update import step_ledger
 from .run import start
 from .show import figures
 
@@ -41,7 +45,8 @@ __all__ = [
     "load_digits", "Digits", "Augment", "read_digit", "handwriting", "kaggle",
     "models", "recipes", "fit", "load_model", "read_card", "checkpoint",
     "predict", "evaluate", "attacks", "corruptions",
-    "capture", "ablate", "replay", "describe", "shape_formula", "ledger", "receptive_field", "winning_path", "flow",
+    "capture", "ablate", "replay", "describe", "shape_formula", "ledger", "receptive_field",
+    "projective_field", "winning_path", "flow", "backward", "backward_ledger", "replay_backward", "step_ledger",
     "paths", "watch", "activity", "top_examples", "Diary", "Timelapse",
     "attribution", "causes", "dreams",
     "Scale", "figures", "animate",

@@ -10,13 +10,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
 from torch.utils._pytree import tree_map, tree_map_only
 
 from mnistviz.errors import MnistvizError, one_of, refuse
 from mnistviz.look.layers import Hooks, Layers, kind_of, names_of, pick, settings_of, undisturbed, unwrapped, weights_of
-from mnistviz.look.trace import MODEL_INPUT, Step, Trace, sizes, tensors
+from mnistviz.look.trace import MODEL_INPUT, Links, Step, Trace, sizes, tensors
 
 Arguments = tuple[Any, ...]
+DROPOUTS = ("Dropout", "Dropout1d", "Dropout2d")
 BATCH = 128  # maps of so many digits stay in the cache
 
 
@@ -29,6 +31,7 @@ def capture(
     Records every layer, or those named: `"conv2"`, `["conv1", "fc2"]`, `"conv*"`. Inside, the model is in
     evaluation mode; afterwards modes, buffers, random state and hooks are as they were, whatever happened.
     With `as_is` the capture only listens: the model runs in the modes it has, and its own changes stay.
+    With `gradients` the pass can be gone back through: `backward(trace, labels=…)`.
 
     >>> with mv.capture(model) as trace:
     ...     scores = model(test[0].pixels)
@@ -70,6 +73,7 @@ class _Call:
     module: nn.Module
     inputs: Arguments
     sources: tuple[int | None, ...]
+    random: Tensor | None  # the random state before a dropout in training
 
 
 @dataclass
@@ -105,14 +109,20 @@ class _Recorder:
         self.stopped: _Call | None = None  # the innermost call that an error left
         self.copies: dict[int, _Copy] = {}
 
-    def before_model(self, model: nn.Module, args: Arguments, kwargs: dict[str, Any]) -> None:
+    def before_model(
+        self, model: nn.Module, args: Arguments, kwargs: dict[str, Any]
+    ) -> tuple[Arguments, dict[str, Any]]:
         fix = "open a capture for each pass, or mv.watch(model), which sums up any number of them"
         refuse(self.trace.inputs is not None, "a trace holds one forward pass, and this would be the second", fix=fix)
+        if self.gradients:  # of the input too, whoever made it
+            args, kwargs = tree_map_only(Tensor, _followed, (args, kwargs))
+            self.trace.graph.append(_links(tensors((*args, *kwargs.values()))))
         self.trace.inputs = self.keep((*args, *kwargs.values()), MODEL_INPUT)
         for x in tensors(self.trace.inputs):
             if x.is_floating_point() and not bool(x.isfinite().all()):
                 not_finite = int((~x.isfinite()).sum())
                 self.trace.notes.append(f"{not_finite:,} of {x.numel():,} input values are NaN or infinite")
+        return args, kwargs
 
     def before_layer(self, name: str) -> Callable[..., None]:
         def begin(module: nn.Module, args: Arguments, kwargs: dict[str, Any]) -> None:
@@ -120,7 +130,9 @@ class _Recorder:
                 given = (*args, *kwargs.values())
                 known = [self.known(tensor) for tensor in tensors(given)]  # before copying: a copy has no history
                 sources = tuple(None if copy is None else copy.source for copy in known)
-                self.running.append(_Call(name, module, self.keep(given), sources))
+                drawn = self.gradients and module.training and kind_of(module) in DROPOUTS
+                random = _random_state(tensors(given)[0]) if drawn else None
+                self.running.append(_Call(name, module, self.keep(given), sources, random))
                 self.stopped = None  # an error before this was caught by the model
 
         return begin
@@ -144,7 +156,10 @@ class _Recorder:
             sources=call.sources,
             training=module.training,
             live=live[0] if live else None,
+            mask=None if call.random is None else _drawn_again(module, tensors(call.inputs)[0], call.random),
         )
+        if self.gradients:
+            self.trace.graph.append(_links(live, dict(module.named_parameters(recurse=False))))
         self.trace.steps.append(step)
         self.calls[call.name] += 1
 
@@ -186,6 +201,32 @@ class _Recorder:
             images = isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.MaxPool2d | nn.Linear)
             if images and any(t.ndim != 4 or t.dtype != torch.float32 for t in tensors(self.trace.inputs)):
                 error.add_note("mnistviz: a digit for a model is float32 of shape (1, 1, 28, 28): digits[i].pixels")
+
+
+def _followed(x: Tensor) -> Tensor:
+    """An input as autograd follows it: itself, or a twin that has a gradient."""
+    has = x.requires_grad or not x.is_floating_point() or not torch.is_grad_enabled()
+    return x if has else x.detach().requires_grad_().clone()  # cloned, since a layer may change it in place
+
+
+def _links(outputs: list[Tensor], weights: dict[str, Tensor] | None = None) -> Links:
+    edge = get_gradient_edge(outputs[0]) if outputs and outputs[0].requires_grad else None
+    return edge, {name: weight for name, weight in (weights or {}).items() if weight.requires_grad}
+
+
+def _random_state(x: Tensor) -> Tensor:
+    return torch.cuda.get_rng_state(x.device) if x.is_cuda else torch.get_rng_state()
+
+
+def _drawn_again(dropout: nn.Module, x: Tensor, random: Tensor) -> Tensor:
+    """What a dropout multiplied by: the same draw once more, on ones."""
+    with torch.no_grad(), torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
+        if x.is_cuda:
+            torch.cuda.set_rng_state(random, x.device)
+        else:
+            torch.set_rng_state(random)
+        mask: Tensor = dropout.forward(torch.ones_like(x))
+    return mask
 
 
 @torch.no_grad()

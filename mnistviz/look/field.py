@@ -10,10 +10,11 @@ from torch import Tensor
 
 from mnistviz.errors import MnistvizError, refuse
 from mnistviz.look.arithmetic import POINTWISE, unit_of
-from mnistviz.look.replay import margins, place_of, under_window
+from mnistviz.look.replay import FORMULAS, margins, place_of, under_window
 from mnistviz.look.trace import MODEL_INPUT, Step, Trace, sizes, times
 
 WINDOWS = ("Conv2d", "MaxPool2d", "AvgPool2d")
+SPREADING = (*WINDOWS, "AdaptiveAvgPool2d", "Linear", "Flatten")
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,36 @@ def receptive_field(trace: Trace, layer: str, y: int | None = None, x: int | Non
         raise MnistvizError(f"this unit of {layer!r} sees only the border that padding adds, and nothing of the input")
     size, window = (rows.last - rows.first + 1, columns.last - columns.first + 1), (rows.first, columns.first)
     return Field(rows.seen[0], rows.seen[-1], columns.seen[0], columns.seen[-1], size, window)
+
+
+def projective_field(trace: Trace, y: int, x: int, layer: str) -> Tensor:
+    """`projective_field(trace, 14, 14, "conv2")`: True for every unit of a layer that this pixel can reach.
+
+    The other way of the receptive field; of the shape of the layer's output for one digit.
+
+    >>> mv.projective_field(trace, 14, 14, "conv2")[0].nonzero().min(0).values
+    tensor([6, 6])
+    """
+    index, way = trace.index(layer), []
+    while index != MODEL_INPUT:
+        way.append(trace.steps[index])
+        index = _source(trace, index)
+    size = trace.input.shape[2:]
+    refuse(len(size) != 2, "the model's input has no rows and columns", given=sizes(trace.inputs))
+    inside = 0 <= y < size[0] and 0 <= x < size[1]
+    refuse(not inside, "no such pixel", given=(y, x), allowed=f"rows 0 to {size[0] - 1}, columns 0 to {size[1] - 1}")
+    reached = torch.zeros(1, *trace.input.shape[1:])
+    reached[..., y, x] = 1
+    for step in reversed(way):
+        if step.kind.endswith("Softmax"):
+            reached = reached.amax(1, keepdim=True).expand(reached.shape)
+        elif step.kind in SPREADING:  # every weight a 1: what is above 0 was reached
+            ones = {} if step.weight is None else {"weight": torch.ones_like(step.weight)}
+            reached = FORMULAS[step.kind](reached, ones, step.settings).sign()
+        elif step.kind not in POINTWISE:
+            known = ", ".join((*SPREADING, *POINTWISE))
+            raise MnistvizError(f"where a {step.kind} leads is not known", given=step.name, allowed=known)
+    return reached[0] > 0
 
 
 @dataclass(frozen=True)

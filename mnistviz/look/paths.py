@@ -25,7 +25,7 @@ class Winners:
 
 def pool_winners(trace: Trace, layer: str) -> Winners:
     """`pool_winners(trace, "pool1")`: the true winner of every window; of equals, the first."""
-    return _winners(_of_kind(trace, layer, "MaxPool2d", "winners"))
+    return winners_of(_of_kind(trace, layer, "MaxPool2d", "winners"))
 
 
 def relu_gates(trace: Trace, layer: str) -> Tensor:
@@ -40,17 +40,19 @@ def _of_kind(trace: Trace, layer: str, kind: str, what: str) -> Step:
     return step
 
 
-def _winners(step: Step) -> Winners:
+def winners_of(step: Step) -> Winners:
+    """The same for a step, whose kind is known."""
     _, at = F.max_pool2d(step.input.contiguous(), *(step.settings[key] for key in MAX_POOL), return_indices=True)
     width = step.input.shape[-1]
     return Winners(at // width, at % width)
 
 
-def flow(trace: Trace, layer: str) -> Tensor:
+def flow(trace: Trace, layer: str, back: bool = False) -> Tensor:
     """`flow(trace, "conv2")[o, i]`: all that input channel i gives to output channel o, its products w·a summed.
 
     Of a convolution that is the sum over the whole map, so a row, with the bias once for each of its
     pixels, adds up to the sum of that output map; of a linear layer it is the products themselves.
+    With `back`, after `backward`, it is what came back from o to i, w·δ: a column adds up to that δ map of the input.
     """
     trace.one_digit()
     step = trace[layer]
@@ -58,18 +60,25 @@ def flow(trace: Trace, layer: str) -> Tensor:
         allowed = ", ".join(trace.of_kind(*WEIGHTED)) or "no layer of this trace"
         raise MnistvizError(f"{layer!r} is a {step.kind}: no weights mix its channels", allowed=allowed)
     weight = step.weight.double()
+    if back and step.delta is None:
+        raise MnistvizError(f"nothing has come back to {layer!r}", fix="backward(trace, labels=[7])")
     if step.kind == "Linear" and step.input.ndim != 2:
         raise MnistvizError(f"{layer!r} is applied to more than one row of features", given=sizes(step.inputs))
+    delta = step.delta[0].double() if back and step.delta is not None else None
     if step.kind == "Linear":
-        return weight * step.input[0].double()
-    s = step.settings
-    windows = F.unfold(padded(step.input.double(), s), s["kernel_size"], s["dilation"], 0, s["stride"])
-    seen = windows[0].sum(1).view(step.input.shape[1], *weight.shape[2:])  # by each tap of the kernel, of each channel
-    out, groups = len(weight), s["groups"]
-    flows = weight.new_zeros(out, step.input.shape[1])
+        return weight * (step.input[0].double() if delta is None else delta[:, None])
+    s, into = step.settings, step.input.shape[1]
+    x = step.input.double() if delta is None else torch.ones_like(step.input).double()
+    windows = F.unfold(padded(x, s), s["kernel_size"], s["dilation"], 0, s["stride"])
+    windows = windows[0].view(into, *weight.shape[2:], -1)  # what each tap of the kernel meets, position by position
+    if delta is None:
+        met, sums = windows.sum(3), "oiyx,iyx->oi"
+    else:  # δ wherever the tap lies on the map
+        met, sums = torch.einsum("yxp,op->oyx", windows[0], delta.flatten(1)), "oiyx,oyx->oi"
+    groups, flows = s["groups"], weight.new_zeros(len(weight), into)
     for g in range(groups):
         rows, columns = (slice(g * n // groups, (g + 1) * n // groups) for n in flows.shape)
-        flows[rows, columns] = torch.einsum("oiyx,iyx->oi", weight[rows], seen[columns])
+        flows[rows, columns] = torch.einsum(sums, weight[rows], met[columns if delta is None else rows])
     return flows
 
 
@@ -147,7 +156,7 @@ def _through_weights(step: Step, unit: Unit, slope: float, rank: int) -> tuple[U
 
 
 def _through_pool(step: Step, unit: Unit, slope: float) -> tuple[Unit, float]:
-    winners = _winners(step)
+    winners = winners_of(step)
     return (unit[0], int(winners.y[(0, *unit)]), int(winners.x[(0, *unit)])), slope
 
 

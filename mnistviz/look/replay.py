@@ -53,18 +53,18 @@ def replay(trace: Trace) -> Replay:
                 inputs.append(given)
             else:
                 inputs.append(given if source == MODEL_INPUT else values[source])
-                altered = max(altered, _distance(given, inputs[-1]))
+                altered = max(altered, distance(given, inputs[-1]))
         again = _again(step, inputs)
         if again is None:
             skipped.append(key)
         else:
-            differences[key] = max(_distance(again, step.result), altered)
+            differences[key] = max(distance(again, step.result), altered)
         values.append(step.output if again is None else again)
     output = next((value for value, step in zip(values, trace.steps, strict=True) if step.output is trace.output), None)
     return Replay(differences, output, tuple(skipped), tuple(dict.fromkeys(restarted)))
 
 
-def _distance(a: Tensor, b: Tensor) -> float:
+def distance(a: Tensor, b: Tensor) -> float:
     """Largest absolute difference; places where both are not a number, or the same infinity, agree."""
     if a is b:
         return 0.0

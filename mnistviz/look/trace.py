@@ -7,11 +7,14 @@ from difflib import get_close_matches
 from typing import Any
 
 from torch import Tensor
+from torch.autograd.graph import GradientEdge
 from torch.utils._pytree import tree_leaves
 
 from mnistviz.errors import MnistvizError, refuse
 
 CALL = "with mv.capture(model) as trace: model(digit.pixels)"
+Links = tuple[GradientEdge | None, dict[str, Tensor]]  # where in autograd's graph an output stands; the weights
+Index = tuple[int, ...] | int  # of one weight or unit
 MODEL_INPUT = -1  # a source that is not a step but the model's own input
 
 
@@ -32,6 +35,10 @@ class Step:
     sources: tuple[int | None, ...]  # for each input the step it came from; None: from between the layers
     training: bool
     live: Tensor | None = field(default=None, repr=False)  # the output itself, for torch.autograd.grad
+    mask: Tensor | None = None  # of a dropout in training, what it multiplied by; recorded with gradients
+    delta: Tensor | None = None  # δ = ∂loss/∂output; after `backward`, as are …
+    gradients: dict[str, Tensor] = field(default_factory=dict)  # … ∂loss/∂weight, by name
+    elsewhere: bool = False  # the output also went where no recorded layer took it, and δ came back from there
 
     @property
     def input(self) -> Tensor:
@@ -76,6 +83,11 @@ class Trace:
     complete: bool = False  # the forward pass came to its end
     notes: list[str] = field(default_factory=list)
     aliases: dict[str, str] = field(default_factory=dict)  # other names of recorded layers
+    graph: list[Links] = field(default_factory=list)  # for `backward`: of the input, then of each step
+    loss: float | None = None  # what `backward` went back from …
+    labels: Tensor | None = None  # … and the right answers, if it was their cross-entropy
+    delta: Tensor | None = None  # ∂loss/∂input
+    elsewhere: bool = False  # the input also went where no recorded layer took it
 
     @property
     def input(self) -> Tensor:

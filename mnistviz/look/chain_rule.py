@@ -1,0 +1,192 @@
+"""The chain rule, layer by layer: how each kind hands a gradient back, and which products make a weight's own."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mnistviz.look.field import WINDOWS, taps
+from mnistviz.look.paths import winners_of
+from mnistviz.look.replay import FORMULAS, margins, padded, pair, under_window
+from mnistviz.look.trace import Step
+
+LINEAR = ("Conv2d", "Linear", "AvgPool2d", "AdaptiveAvgPool2d", "Flatten")  # without its bias, each is linear
+
+
+def is_known(step: Step) -> bool:
+    """Whether there is a formula for a step of this kind, called in this way."""
+    if step.kind not in BACK or len(step.sources) != 1 or not isinstance(step.output, Tensor):
+        return False
+    rows_and_columns = step.input.ndim == 4 or step.kind not in (*WINDOWS, "AdaptiveAvgPool2d")
+    return rows_and_columns and step.input.ndim > 1 and step.settings.get("dim", 1) is not None
+
+
+def handed_back(step: Step, delta: Tensor) -> Tensor:
+    """The gradient of a step's input from that of its output, `delta`."""
+    return BACK[step.kind](step, delta)
+
+
+def passed_on(step: Step, change: Tensor) -> Tensor:
+    """How a step's output changes with a small change of its input, to first order."""
+    if step.kind in LINEAR:
+        weights = {} if step.weight is None else {"weight": step.weight.double()}
+        return FORMULAS[step.kind](change, weights, step.settings)
+    if step.kind == "MaxPool2d":
+        return change.flatten(2).gather(2, _winners(step)).view(step.result.shape)
+    if step.kind == "LogSoftmax":
+        dim = step.settings["dim"]
+        return change - (step.result.double().exp() * change).sum(dim, keepdim=True)
+    return BACK[step.kind](step, change)  # the derivatives of all others are the same read either way
+
+
+def terms(step: Step, name: str, index: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """δ and what a weight multiplied, at each position of each digit: the products add up to its gradient."""
+    channels = 1 if step.kind != "Linear" else -1
+    assert step.delta is not None
+    delta = step.delta.double().select(channels, index[0])
+    if name == "bias":
+        return delta, torch.ones_like(delta)
+    if step.kind == "Linear":
+        return delta, step.input.double()[..., index[1]]
+    if step.kind == "Conv2d":
+        out, into, row, column = index
+        first = out // (len(step.weights["weight"]) // step.settings["groups"]) * step.weights["weight"].shape[1]
+        return delta, under_tap(step, step.input, row, column)[:, first + into]
+    return delta, _normalised(step)[0].select(1, index[0])
+
+
+def weight_gradient(step: Step, name: str) -> Tensor:
+    """The gradient of all weights, or biases, of a step in `WEIGHTED`: `terms` for each, multiplied and summed."""
+    assert step.delta is not None
+    delta, weight = step.delta.double(), step.weights["weight"]
+    if step.kind == "Linear":
+        delta = delta.flatten(0, -2)
+        return delta.sum(0) if name == "bias" else delta.T @ step.input.double().flatten(0, -2)
+    others = [axis for axis in range(delta.ndim) if axis != 1]
+    if name == "bias":
+        return delta.sum(others)
+    if step.kind != "Conv2d":
+        return (delta * _normalised(step)[0]).sum(others)
+    gradient, groups = torch.zeros_like(weight, dtype=torch.double), step.settings["groups"]
+    for row in range(weight.shape[2]):
+        for column in range(weight.shape[3]):
+            met = under_tap(step, step.input, row, column)
+            parts = zip(delta.chunk(groups, 1), met.chunk(groups, 1), strict=True)
+            gradient[:, :, row, column] = torch.cat([torch.einsum("nohw,nihw->oi", d, a) for d, a in parts])
+    return gradient
+
+
+def under_tap(step: Step, x: Tensor, row: int, column: int) -> Tensor:
+    """What one place of a convolution's kernel meets of an input at each position, (N, channels, height, width)."""
+    (down, across), (below, beside) = (pair(step.settings[name]) for name in ("stride", "dilation"))
+    height, width = step.result.shape[2:]
+    rows = slice(row * below, row * below + (height - 1) * down + 1, down)
+    columns = slice(column * beside, column * beside + (width - 1) * across + 1, across)
+    return padded(x.double(), step.settings)[:, :, rows, columns]
+
+
+def _winners(step: Step) -> Tensor:
+    """Of each window of a max-pool the place of the largest value, in a flattened map."""
+    at = winners_of(step)
+    return (at.y * step.input.shape[-1] + at.x).flatten(2)
+
+
+def _normalised(step: Step) -> tuple[Tensor, Tensor, bool]:
+    """What a batch norm made before γ and β, the slope γ/√(σ² + ε), and whether its statistics are this batch's own."""
+    x, own = step.input.double(), step.training or step.weights.get("running_mean") is None
+    shape, others = (1, -1, *[1] * (x.ndim - 2)), [axis for axis in range(x.ndim) if axis != 1]
+    if own:
+        mean, var = x.mean(others), x.var(others, correction=0)
+    else:
+        mean, var = step.weights["running_mean"].double(), step.weights["running_var"].double()
+    scale = (var + step.settings["eps"]).rsqrt()
+    gain = scale if step.weight is None else step.weight.double() * scale
+    return (x - mean.view(shape)) * scale.view(shape), gain.view(shape), own
+
+
+def _convolution(step: Step, delta: Tensor) -> Tensor:
+    """Each δ times the kernel, laid over the input that the kernel had met; what falls on the border is nobody's."""
+    s, x = step.settings, step.input
+    pixels = x.shape[2] * x.shape[3]
+    frame = padded(torch.arange(1.0, pixels + 1).view(1, 1, *x.shape[2:]), s)  # whose pixel stands where
+    back = F.conv_transpose2d(
+        delta, step.weights["weight"].double(), None, s["stride"], 0, 0, s["groups"], s["dilation"]
+    )
+    height, width = frame.shape[2:]
+    back = F.pad(back, (0, width - back.shape[3], 0, height - back.shape[2]))
+    sums = back.new_zeros(*x.shape[:2], pixels + 1)
+    sums.index_add_(2, frame.flatten().long(), back.flatten(2))
+    return sums[:, :, 1:].view(x.shape)
+
+
+def _average(step: Step, delta: Tensor) -> Tensor:
+    """Each δ in equal shares to the values that were averaged."""
+    sides = [torch.zeros(step.result.shape[2 + axis], step.input.shape[2 + axis]).double() for axis in (0, 1)]
+    counts = []
+    for axis, side in enumerate(sides):
+        for place, row in enumerate(side):
+            row[list(taps(step, axis, [place]))] = 1
+        counts.append(side.sum(1))
+        if step.kind == "AvgPool2d" and step.settings["count_include_pad"]:
+            end = step.input.shape[2 + axis] + margins(step.settings)[axis][1]
+            inside = [sum(line < end for line in under_window(step, axis, place)) for place in range(len(side))]
+            counts[axis] = torch.tensor(inside).double()
+    of = step.settings.get("divisor_override") or counts[0][:, None] * counts[1]
+    return sides[0].T @ (delta / of) @ sides[1]
+
+
+def _max_pool(step: Step, delta: Tensor) -> Tensor:
+    back = delta.new_zeros(step.input.flatten(2).shape)
+    return back.scatter_add_(2, _winners(step), delta.flatten(2)).view(step.input.shape)
+
+
+def _batch_norm(step: Step, delta: Tensor) -> Tensor:
+    """γ/σ times δ; in training less what δ does through the batch's own mean and variance."""
+    normal, gain, own = _normalised(step)
+    if own:
+        others = [axis for axis in range(delta.ndim) if axis != 1]
+        mean, along = delta.mean(others, keepdim=True), (delta * normal).mean(others, keepdim=True)
+        delta = delta - mean - normal * along
+    return gain * delta
+
+
+def _softmax(step: Step, delta: Tensor) -> Tensor:
+    shares = step.result.double()
+    return shares * (delta - (shares * delta).sum(step.settings["dim"], keepdim=True))
+
+
+def _log_softmax(step: Step, delta: Tensor) -> Tensor:
+    return delta - step.result.double().exp() * delta.sum(step.settings["dim"], keepdim=True)
+
+
+def _gate(step: Step, delta: Tensor) -> Tensor:
+    return delta * (step.input > 0)
+
+
+def _leak(step: Step, delta: Tensor) -> Tensor:
+    return torch.where(step.input > 0, delta, delta * step.settings["negative_slope"])
+
+
+def _dropout(step: Step, delta: Tensor) -> Tensor:
+    return delta if step.mask is None else delta * step.mask.double()
+
+
+WEIGHTED = ("Conv2d", "Linear", "BatchNorm1d", "BatchNorm2d")
+BACK: dict[str, Callable[[Step, Tensor], Tensor]] = {
+    "Linear": lambda step, delta: delta @ step.weights["weight"].double(),
+    "Conv2d": _convolution,
+    "MaxPool2d": _max_pool,
+    **dict.fromkeys(("AvgPool2d", "AdaptiveAvgPool2d"), _average),
+    **dict.fromkeys(("BatchNorm1d", "BatchNorm2d"), _batch_norm),
+    "ReLU": _gate,
+    "LeakyReLU": _leak,
+    "Sigmoid": lambda step, delta: delta * step.result.double() * (1 - step.result.double()),
+    "Tanh": lambda step, delta: delta * (1 - step.result.double() ** 2),
+    "Softmax": _softmax,
+    "LogSoftmax": _log_softmax,
+    "Normalise": lambda step, delta: delta / step.settings["sd"],
+    "Flatten": lambda step, delta: delta.reshape(step.input.shape),
+    "Identity": lambda step, delta: delta,
+    **dict.fromkeys(("Dropout", "Dropout1d", "Dropout2d"), _dropout),
+}

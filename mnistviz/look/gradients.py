@@ -1,0 +1,300 @@
+"""The way back: δ of every step, the ledger of every gradient, and the proof."""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mnistviz.errors import MnistvizError, one_of, refuse
+from mnistviz.look import chain_rule
+from mnistviz.look.arithmetic import unit_of
+from mnistviz.look.replay import Replay, distance, place_of
+from mnistviz.look.trace import MODEL_INPUT, Index, Step, Trace, tensors
+
+CALL = "with mv.capture(model, gradients=True) as trace: model(digits.pixels)"
+
+
+def backward(trace: Trace, loss: Tensor | None = None, *, labels: Any = None) -> Trace:
+    """`backward(trace, labels=[7])`, or `backward(trace, loss)`: the way back, written into the trace.
+
+    Afterwards `trace["conv2"].delta` is ∂loss/∂output, `trace["conv2"].gradients["weight"]` that of its weights,
+    `trace.delta` that of the input. With labels the loss is their mean cross-entropy. `.grad` stays as it is.
+
+    >>> with mv.capture(model, gradients=True) as trace:
+    ...     scores = model(test[0].pixels)
+    >>> mv.backward(trace, labels=[7])["conv2"].delta.shape
+    torch.Size([1, 16, 14, 14])
+    """
+    refuse(not trace.graph, "this trace holds no gradients", fix=CALL)
+    given = trace.input
+    whole = given.ndim == 4 and not given.is_floating_point()
+    refuse(whole, "no gradient flows to whole numbers", given=str(given.dtype), fix="pass digits.pixels, in [0, 1]")
+    if (loss is None) == (labels is None):
+        raise MnistvizError("say what to go back from: a loss, or the labels", fix="backward(trace, labels=[7])")
+    if loss is None:
+        labels = _checked(labels, trace)
+        scores = trace.steps[_scores_of(trace)].live
+        assert scores is not None
+        with torch.enable_grad():
+            loss = F.cross_entropy(scores, labels)
+    else:
+        labels = None
+    if loss.numel() != 1:
+        raise MnistvizError("a loss is one number", given=f"{tuple(loss.shape)}", fix="take its mean or its sum")
+    edges = [edge for edge, _ in trace.graph]
+    what = "this loss depends on nothing that was recorded"
+    fix = "run the model outside torch.no_grad() and torch.inference_mode(), and make the loss of its output"
+    refuse(loss.grad_fn is None or not any(edges), what, fix=fix)
+    weights = list({id(w): w for _, own in trace.graph for w in own.values()}.values())
+    wanted: Any = [*(edge for edge in edges if edge is not None), *weights]
+    try:
+        gradients = torch.autograd.grad(loss, wanted, retain_graph=True, allow_unused=True)
+    except RuntimeError as error:
+        if "inplace" in str(error):
+            fix = "build that layer with inplace=False"
+            raise MnistvizError("a layer overwrote in place what the way back needs", fix=fix) from error
+        if "second time" in str(error):
+            fix = "call backward before loss.backward(), or loss.backward(retain_graph=True)"
+            raise MnistvizError("this pass was gone back through already, and its graph is freed", fix=fix) from error
+        raise
+    refuse(all(gradient is None for gradient in gradients), what, fix=fix)
+    at_edges = iter(gradients)  # tensors that autograd made for us alone: nothing to copy
+    deltas = [None if edge is None else next(at_edges) for edge in edges]
+    of = dict(zip(map(id, weights), at_edges, strict=True))
+    open_ends = _open_ends(trace, loss, labels is not None)
+    for i, ((_, own), delta) in enumerate(zip(trace.graph[1:], deltas[1:], strict=True)):
+        arrived = {name: found for name, weight in own.items() if (found := of[id(weight)]) is not None}
+        trace.steps[i] = replace(trace.steps[i], delta=delta, gradients=arrived, elsewhere=open_ends[i + 1])
+    trace.delta, trace.elsewhere, trace.loss, trace.labels = deltas[0], open_ends[0], float(loss.detach()), labels
+    return trace
+
+
+def _checked(labels: Any, trace: Trace) -> Tensor:
+    scores = trace.steps[_scores_of(trace)].result
+    labels = torch.as_tensor(labels, device=scores.device).flatten().long()
+    refuse(scores.ndim != 2, "labels need a row of scores for each digit", given=f"scores {tuple(scores.shape)}")
+    refuse(len(labels) != len(scores), "one label for each digit", given=len(labels), allowed=len(scores))
+    one_of("label", labels.tolist(), scores.shape[1])
+    return labels
+
+
+def _scores_of(trace: Trace) -> int:
+    """The step whose output is the model's."""
+    made = [i for i, step in enumerate(trace.steps) if step.output is trace.output]
+    what = "the model's output is not that of a recorded layer"
+    refuse(not made, what, fix="record all layers, or pass the loss itself")
+    return made[-1]
+
+
+def _open_ends(trace: Trace, loss: Tensor, from_labels: bool) -> list[bool]:
+    """For the input and each step, whether it also went where no recorded layer, nor the loss of labels, took it."""
+    uses: Counter[Any] = Counter()
+    seen, ahead = set(), [loss.grad_fn]
+    while ahead:
+        node = ahead.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            uses.update(node.next_functions)
+            ahead += [further for further, _ in node.next_functions]
+    edges = [None if edge is None else (edge.node, edge.output_nr) for edge, _ in trace.graph]
+    known: Counter[Any] = Counter()
+    for step, edge in zip(trace.steps, edges[1:], strict=True):
+        for source in step.sources:
+            if source is not None and edges[source + 1] != edge:  # else the layer handed on what it was given
+                known[edges[source + 1]] += edge in uses
+    if from_labels:
+        known[edges[_scores_of(trace) + 1]] += 1
+    return [uses[edge] != known[edge] for edge in edges]
+
+
+@dataclass(frozen=True, eq=False)
+class GradientLedger:
+    """A gradient as a sum: `deltas * factors` is `products`, and `total` what autograd says, `recorded`.
+
+    Of a weight: δ of its unit at each position of each digit, (N, height, width), and what it multiplied there.
+    Of a unit: δ of each unit that it fed, named in `fed`, and how much that one rises with it.
+    """
+
+    layer: str
+    what: str  # "weight", "bias" or "unit"
+    index: tuple[int, ...]
+    deltas: Tensor
+    factors: Tensor
+    recorded: float
+    fed: tuple[tuple[str, tuple[int, ...]], ...] = ()  # layer, and digit, channel, y, x there
+
+    @property
+    def products(self) -> Tensor:
+        return self.deltas * self.factors
+
+    @property
+    def total(self) -> float:
+        return float(self.products.sum())
+
+    def __repr__(self) -> str:
+        flat, factor = self.products.flatten(), "slope" if self.what == "unit" else "input"
+        order = flat.abs().argsort(descending=True, stable=True).tolist()
+        lines = [f"{self.layer}, {self.what} {self.index}: {flat.numel():,} products δ·{factor}"]
+        for i in order[:4]:
+            layer, place = self.fed[i] if self.fed else ("", place_of(i, self.products.shape))
+            names = zip(("digit", "channel", "y", "x") if self.fed else ("digit", "y", "x"), place, strict=False)
+            where = ", ".join(f"{name} {at}" for name, at in names)
+            lines.append(f"  {f'{layer} {where}'.strip():<36} {flat[i]:+.3e}")
+        if len(order) > 4:
+            lines.append(f"  {f'{len(order) - 4:,} others':<36} {float(flat[order[4:]].sum()):+.3e}")
+        return "\n".join([*lines, f"  {'total':<36} {self.total:+.3e}   autograd {self.recorded:+.3e}"])
+
+
+def backward_ledger(
+    trace: Trace,
+    layer: str,
+    weight: Index | None = None,
+    *,
+    bias: Index | None = None,
+    unit: Index | None = None,
+    digit: int = 0,
+) -> GradientLedger:
+    """`backward_ledger(trace, "conv2", weight=(5, 0, 1, 1))`, `bias=5`, or `unit=(5, 3, 7)` of one digit.
+
+    A weight's index is that of `step.weight`: output channel, input channel, row, column; of a linear layer
+    output and input; of a batch norm, whose weight is γ and whose bias β, the channel.
+
+    >>> account = mv.backward_ledger(passed, "conv2", weight=(5, 0, 1, 1))
+    >>> account.products.shape
+    torch.Size([1, 14, 14])
+    >>> abs(account.total - account.recorded) < 1e-6
+    True
+    """
+    asked = {what: i for what, i in (("weight", weight), ("bias", bias), ("unit", unit)) if i is not None}
+    fix = 'for example backward_ledger(trace, "conv2", weight=(5, 0, 1, 1))'
+    refuse(len(asked) != 1, "name one weight, one bias or one unit", given=", ".join(asked) or "none", fix=fix)
+    ((what, place),) = asked.items()
+    index = (place,) if isinstance(place, int) else tuple(place)
+    step = trace[layer]
+    refuse(trace.loss is None, "nobody has gone back through this trace yet", fix="backward(trace, labels=[7])")
+    fix = "make the loss of what this layer feeds"
+    if step.delta is None:
+        raise MnistvizError(f"the loss does not depend on {layer!r}", fix=fix)
+    if what == "unit":
+        return _unit_ledger(trace, layer, index, digit)
+    if what not in step.gradients:
+        fix = f"a frozen one needs requires_grad=True; else {fix}"
+        raise MnistvizError(f"no gradient reached a {what} of {layer!r}", allowed=list(step.gradients), fix=fix)
+    shape = step.weights[what].shape
+    inside = len(index) == len(shape) and all(0 <= i < n for i, n in zip(index, shape, strict=True))
+    allowed = ", ".join(f"0 to {n - 1}" for n in shape)
+    refuse(not inside, f"no such {what} in {layer!r}", given=index, allowed=allowed)
+    gradient = step.gradients[what]
+    users = _users(trace, gradient)
+    strange = [call.kind for call, _ in users if call.kind not in chain_rule.WEIGHTED or not chain_rule.is_known(call)]
+    refuse(bool(strange), f"no formula is known for the gradients of {layer!r}", given=", ".join(strange))
+    parts = [chain_rule.terms(call, name, index) for call, name in users]
+    deltas, factors = (torch.cat(side) for side in zip(*parts, strict=True))
+    return GradientLedger(layer, what, index, deltas, factors, float(gradient[index]))
+
+
+def _users(trace: Trace, gradient: Tensor) -> list[tuple[Step, str]]:
+    """The steps that used the weights of this gradient: more than one where a layer ran twice, or layers share them."""
+    used = [(step, name, own) for step in trace.steps for name, own in step.gradients.items()]
+    return [(step, name) for step, name, own in used if own is gradient and step.delta is not None]
+
+
+def _unit_ledger(trace: Trace, layer: str, index: tuple[int, ...], digit: int) -> GradientLedger:
+    at, step = trace.index(layer), trace[layer]
+    channel, y, x = [*index, None, None][:3]
+    where = (digit, *unit_of(step, layer, channel or 0, y, x))
+    one_of("digit", digit, len(step.result))
+    fix = "go back from labels, and write what lies between the layers as modules"
+    refuse(step.elsewhere, f"the output of {layer!r} also went where no recorded layer took it", fix=fix)
+    deltas, factors, fed = [], [], []
+    change = torch.zeros_like(step.result, dtype=torch.double)
+    change[where] = 1
+    for key, user in trace.items():
+        if at in user.sources and user.delta is not None:
+            refuse(not chain_rule.is_known(user), f"no formula is known for {key!r}, a {user.kind}, which this feeds")
+            slopes = chain_rule.passed_on(user, change)
+            reached = slopes.nonzero(as_tuple=True)
+            deltas.append(user.delta.double()[reached])
+            factors.append(slopes[reached])
+            fed += [(key, tuple(place)) for place in torch.stack(reached, 1).tolist()]
+    if trace.labels is not None and at == _scores_of(trace):
+        deltas.append(torch.ones(1, dtype=torch.double))
+        factors.append(_at_the_scores(trace)[where].view(1))
+        fed.append(("loss", ()))
+    assert step.delta is not None
+    recorded = float(step.delta[where])
+    return GradientLedger(layer, "unit", index, torch.cat(deltas), torch.cat(factors), recorded, tuple(fed))
+
+
+def _at_the_scores(trace: Trace) -> Tensor:
+    """δ of the model's output under the mean cross-entropy: (probability − 1 for the right answer, else 0) / N."""
+    assert trace.labels is not None
+    scores = trace.output.double()
+    return (scores.softmax(1) - F.one_hot(trace.labels, scores.shape[1])) / len(scores)
+
+
+@dataclass(frozen=True, eq=False)
+class BackwardReplay(Replay):
+    """`Replay` of the way back, by step and by weight (`conv1.weight`); `output` is the gradient of the input."""
+
+    shares: dict[str, float]  # each difference as a share of the largest |δ| there, or |gradient| of any of the weights
+
+    @property
+    def largest_share(self) -> float:
+        return max(self.shares.values(), default=0.0)
+
+    def __repr__(self) -> str:
+        return f"Backward{super().__repr__()}; largest share {self.largest_share:.2g}"
+
+
+@torch.no_grad()
+def replay_backward(trace: Trace) -> BackwardReplay:
+    """`replay_backward(trace)`: every gradient again from the record, by the chain rule; how far autograd's lies.
+
+    It begins at the labels; where the record does not hold all that came back, it begins anew from autograd's δ.
+
+    >>> proof = mv.replay_backward(passed)
+    >>> proof.largest_share < 1e-4
+    True
+    >>> proof.skipped, proof.restarted
+    ((), ())
+    """
+    refuse(trace.loss is None, "nobody has gone back through this trace yet", fix="backward(trace, labels=[7])")
+    arrived: dict[int, Tensor] = {}
+    sums: dict[int, Tensor] = {}  # by the gradient that they should be: layers may share weights
+    unknown = {MODEL_INPUT} if len(tensors(trace.inputs)) != 1 else set()  # and steps, and gradients, not known whole
+    skipped, restarted = [], []
+    compared: dict[str, list[Tensor]] = {}  # again; from autograd; what else gives the measure
+    for at, key in reversed(list(enumerate(trace.keys))):
+        step = trace.steps[at]
+        if step.delta is None:
+            continue
+        if trace.labels is not None and at == _scores_of(trace):
+            arrived[at] = arrived.get(at, 0) + _at_the_scores(trace)
+        if step.elsewhere or at in unknown or at not in arrived:
+            restarted.append(key)
+            arrived[at] = step.delta.double()
+        else:
+            compared[key] = [arrived[at], step.delta]
+        if not chain_rule.is_known(step):
+            skipped.append(key)
+            unknown |= {*(source for source in step.sources if source is not None), *map(id, step.gradients.values())}
+            continue
+        again, (source,) = replace(step, delta=arrived[at]), step.sources
+        for name, gradient in step.gradients.items():
+            sums[id(gradient)] = sums.get(id(gradient), 0) + chain_rule.weight_gradient(again, name)
+        if source is not None and source not in unknown:
+            arrived[source] = arrived.get(source, 0) + chain_rule.handed_back(step, arrived[at])
+    for step in trace.steps:
+        made = {name: g for name, g in step.gradients.items() if id(g) in sums and id(g) not in unknown}
+        compared |= {f"{step.name}.{name}": [sums[id(g)], g, *made.values()] for name, g in made.items()}
+    at_input = arrived.get(MODEL_INPUT) if MODEL_INPUT not in unknown and not trace.elsewhere else None
+    if at_input is not None and trace.delta is not None:
+        compared["input"] = [at_input, trace.delta]
+    differences = {key: distance(again, gradients[0]) for key, (again, *gradients) in compared.items()}
+    sizes = {key: max(float(g.abs().max()) if g.numel() else 0.0 for g in own) for key, (_, *own) in compared.items()}
+    shares = {key: difference / (sizes[key] or 1.0) for key, difference in differences.items()}
+    return BackwardReplay(differences, at_input, tuple(skipped), tuple(restarted), shares)
