@@ -200,6 +200,7 @@ def main() -> None:
         inference,
         startup,
         look.capturing,
+        look.going_back,
         look.statistics,
         look.drawing,
         show.grid,

@@ -65,7 +65,7 @@ def _frames(
     footer(canvas, about)
     for n, dots in enumerate(places):
         heading = f"Ten kinds of digits come apart: step {steps[n]} of {steps[-1]}"
-        title(canvas, heading, "each point is a digit as the last hidden layer sees it")
+        title(canvas, heading, "each point is a digit as the last hidden layer sees it; classes are named once apart")
         canvas.fill(FIELD[0] - 20, FIELD[1] - 14, FIELD[2] + 40, FIELD[3] + 30)  # labels reach over the edge
         chart(canvas, (SIDE + 44, TOP + 70, WIDE - EDGE - SIDE - 50, 130), steps, right, n)
         canvas.fill(SIDE, TOP + 216, WIDE - SIDE, 30)
@@ -74,8 +74,10 @@ def _frames(
         for d in classes:
             for dy, dx in np.argwhere(DOT) - 2:
                 canvas.pixels[dots[labels == d, 1] + dy, dots[labels == d, 0] + dx] = INKS[f"class {d}"][-1]
-        for d in classes:
-            x, y = (int(v) for v in np.median(dots[labels == d], axis=0))
+        middles = np.array([np.median(dots[labels == d], axis=0) for d in classes]).astype(int)
+        for d, (x, y) in zip(classes, middles.tolist(), strict=True):
+            if (np.abs(middles - (x, y)) < (20, 22)).all(axis=1).sum() > 1:
+                continue  # one name would lie on another, and both on the points
             canvas.box(x - 9, y - 10, 18, 20, f"class {d}", 2)
             canvas.rule(x - 9, y - 10, 18, 20)
             canvas.text(x, y, str(d), 18, f"class {d}", "mm", bold=True)

@@ -205,7 +205,7 @@ class _Recorder:
 
 def _followed(x: Tensor) -> Tensor:
     """An input as autograd follows it: itself, or a twin that has a gradient."""
-    has = x.requires_grad or not x.is_floating_point() or not torch.is_grad_enabled()
+    has = x.requires_grad or x.is_inference() or not x.is_floating_point() or not torch.is_grad_enabled()
     return x if has else x.detach().requires_grad_().clone()  # cloned, since a layer may change it in place
 
 

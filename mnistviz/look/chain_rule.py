@@ -7,8 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mnistviz.look.field import WINDOWS, taps
-from mnistviz.look.paths import winners_of
-from mnistviz.look.replay import FORMULAS, margins, padded, pair, under_window
+from mnistviz.look.replay import FORMULAS, MAX_POOL, margins, padded, pair, under_window
 from mnistviz.look.trace import Step
 
 LINEAR = ("Conv2d", "Linear", "AvgPool2d", "AdaptiveAvgPool2d", "Flatten")  # without its bias, each is linear
@@ -33,7 +32,7 @@ def passed_on(step: Step, change: Tensor) -> Tensor:
         weights = {} if step.weight is None else {"weight": step.weight.double()}
         return FORMULAS[step.kind](change, weights, step.settings)
     if step.kind == "MaxPool2d":
-        return change.flatten(2).gather(2, _winners(step)).view(step.result.shape)
+        return change.flatten(2).gather(2, winners(step).flatten(2)).view(step.result.shape)
     if step.kind == "LogSoftmax":
         dim = step.settings["dim"]
         return change - (step.result.double().exp() * change).sum(dim, keepdim=True)
@@ -86,10 +85,9 @@ def under_tap(step: Step, x: Tensor, row: int, column: int) -> Tensor:
     return padded(x.double(), step.settings)[:, :, rows, columns]
 
 
-def _winners(step: Step) -> Tensor:
-    """Of each window of a max-pool the place of the largest value, in a flattened map."""
-    at = winners_of(step)
-    return (at.y * step.input.shape[-1] + at.x).flatten(2)
+def winners(step: Step) -> Tensor:
+    """For every output of a max-pool, where in the flattened map the largest value stood; of equals, the first."""
+    return F.max_pool2d(step.input.contiguous(), *(step.settings[key] for key in MAX_POOL), return_indices=True)[1]
 
 
 def _normalised(step: Step) -> tuple[Tensor, Tensor, bool]:
@@ -138,7 +136,7 @@ def _average(step: Step, delta: Tensor) -> Tensor:
 
 def _max_pool(step: Step, delta: Tensor) -> Tensor:
     back = delta.new_zeros(step.input.flatten(2).shape)
-    return back.scatter_add_(2, _winners(step), delta.flatten(2)).view(step.input.shape)
+    return back.scatter_add_(2, winners(step).flatten(2), delta.flatten(2)).view(step.input.shape)
 
 
 def _batch_norm(step: Step, delta: Tensor) -> Tensor:

@@ -1,7 +1,5 @@
 """Which way the numbers went: winners of max-pools, open ReLU gates, the path from a score back to a pixel."""
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -9,9 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mnistviz.errors import MnistvizError, refuse
-from mnistviz.look.arithmetic import WEIGHTED, ledger_of, unit_of
-from mnistviz.look.field import no_way_back, taps
-from mnistviz.look.replay import MAX_POOL, padded, place_of, under_window
+from mnistviz.look.arithmetic import WEIGHTED, unit_of
+from mnistviz.look.chain_rule import BACK, handed_back, is_known, winners
+from mnistviz.look.field import no_way_back
+from mnistviz.look.replay import padded, place_of
 from mnistviz.look.trace import MODEL_INPUT, Step, Trace, sizes
 
 
@@ -25,7 +24,9 @@ class Winners:
 
 def pool_winners(trace: Trace, layer: str) -> Winners:
     """`pool_winners(trace, "pool1")`: the true winner of every window; of equals, the first."""
-    return winners_of(_of_kind(trace, layer, "MaxPool2d", "winners"))
+    step = _of_kind(trace, layer, "MaxPool2d", "winners")
+    at, width = winners(step), step.input.shape[-1]
+    return Winners(at // width, at % width)
 
 
 def relu_gates(trace: Trace, layer: str) -> Tensor:
@@ -38,13 +39,6 @@ def _of_kind(trace: Trace, layer: str, kind: str, what: str) -> Step:
     allowed = ", ".join(trace.of_kind(kind)) or f"no layer of this trace is a {kind}"
     refuse(step.kind != kind, f"{layer!r} is a {step.kind} and has no {what}", allowed=allowed)
     return step
-
-
-def winners_of(step: Step) -> Winners:
-    """The same for a step, whose kind is known."""
-    _, at = F.max_pool2d(step.input.contiguous(), *(step.settings[key] for key in MAX_POOL), return_indices=True)
-    width = step.input.shape[-1]
-    return Winners(at // width, at % width)
 
 
 def flow(trace: Trace, layer: str, back: bool = False) -> Tensor:
@@ -111,18 +105,18 @@ def winning_path(trace: Trace, answer: int | None = None, rank: int = 0) -> list
         step = trace.steps[index]
         if len(step.sources) != 1 or step.sources[0] is None:
             raise no_way_back(trace, index)
-        if step.training and step.kind.startswith(("Dropout", "BatchNorm")):
-            what = f"a {step.kind} in training mode depends on more than this digit"
-            fix = "capture without as_is: evaluation mode is the default"
+        own = step.training or "running_var" not in step.weights
+        if (step.training and step.kind.startswith("Dropout")) or (own and step.kind.startswith("BatchNorm")):
+            state = "in training mode" if step.training else "without running statistics"
+            fix = "capture without as_is: evaluation mode is the default" if step.training else ""
+            what = f"a {step.kind} {state} depends on more than this digit"
             raise MnistvizError(what, given=trace.keys[index], fix=fix)
-        if step.kind in WEIGHTED:
-            unit, slope = _through_weights(step, unit, slope, rank)
-            rank = 0  # only the first weighted layer branches
-        elif step.kind in BACKWARD:
-            unit, slope = BACKWARD[step.kind](step, unit, slope)
-        else:
-            known = ", ".join((*WEIGHTED, *BACKWARD))
-            raise MnistvizError(f"no path is known through a {step.kind}", given=trace.keys[index], allowed=known)
+        if not is_known(step):
+            what, known = f"no path is known through a {step.kind}", ", ".join(BACK)
+            raise MnistvizError(what, given=trace.keys[index], allowed=known)
+        if step.kind != "LogSoftmax":
+            unit, slope = _through(step, unit, slope, rank if step.kind in WEIGHTED else 0)
+            rank = 0 if step.kind in WEIGHTED else rank  # only the first weighted layer branches
         value = float(step.input[(0, *unit)])
         index = step.sources[0]
         path.append(Stop("" if index == MODEL_INPUT else trace.keys[index], unit, value, slope))
@@ -130,58 +124,17 @@ def winning_path(trace: Trace, answer: int | None = None, rank: int = 0) -> list
             return path
 
 
-Unit = tuple[int, ...]
-
-
-def _through_weights(step: Step, unit: Unit, slope: float, rank: int) -> tuple[Unit, float]:
-    """To the input whose product with its weight pushes the score most (or the one of that rank)."""
-    ledger = ledger_of(step, unit)
-    pushes = (ledger.products * slope).flatten()
-    on_map = torch.ones_like(ledger.patch, dtype=torch.bool)
-    if on_map.ndim == 3:  # a zero of the border is nobody's output
-        rows, columns = under_window(step, 0, unit[1]), under_window(step, 1, unit[2])
-        height, width = step.input.shape[2:]
-        on_map[:, [not 0 <= row < height for row in rows]] = False
-        on_map[:, :, [not 0 <= column < width for column in columns]] = False
-    count = int(on_map.sum())
+def _through(step: Step, unit: tuple[int, ...], slope: float, rank: int) -> tuple[tuple[int, ...], float]:
+    """To the input that pushes the score most through this unit, or the one of that rank; and its slope."""
+    one = torch.zeros_like(step.result, dtype=torch.double)
+    one[(0, *unit)] = 1
+    slopes = handed_back(step, one)[0]
+    reached = slopes != 0
+    if step.kind == "ReLU" and not reached.any():  # behind a closed gate
+        return unit, 0.0
+    count = int(reached.sum())
     allowed = f"0 to {count - 1}" if count else "none: this unit sees only the border"
     refuse(not 0 <= rank < count, "no path of this rank", given=rank, allowed=allowed)
-    order = pushes.masked_fill(~on_map.flatten(), -torch.inf).argsort(descending=True, stable=True)
-    chosen = place_of(int(order[rank]), ledger.patch.shape)
-    slope *= float(ledger.kernel[chosen])
-    if len(chosen) == 1:
-        return chosen, slope
-    channel, i, j = chosen
-    return (ledger.inputs[channel], rows[i], columns[j]), slope
-
-
-def _through_pool(step: Step, unit: Unit, slope: float) -> tuple[Unit, float]:
-    winners = winners_of(step)
-    return (unit[0], int(winners.y[(0, *unit)]), int(winners.x[(0, *unit)])), slope
-
-
-def _through_average(step: Step, unit: Unit, slope: float) -> tuple[Unit, float]:
-    rows, columns = taps(step, 0, [unit[1]]), taps(step, 1, [unit[2]])
-    part = step.input[0, unit[0], rows][:, columns]
-    row, column = place_of(int((part * slope).argmax()), part.shape)
-    return (unit[0], rows[row], columns[column]), slope / part.numel()
-
-
-def _through_batch_norm(step: Step, unit: Unit, slope: float) -> tuple[Unit, float]:
-    if "running_var" not in step.weights:
-        raise MnistvizError(f"a {step.kind} without running statistics has no slope of its own", given=step.name)
-    gain = float(step.weight[unit[0]]) if step.weight is not None else 1.0
-    return unit, slope * gain / math.sqrt(float(step.weights["running_var"][unit[0]]) + step.settings["eps"])
-
-
-BACKWARD: dict[str, Callable[[Step, Unit, float], tuple[Unit, float]]] = {
-    "MaxPool2d": _through_pool,
-    "AdaptiveAvgPool2d": _through_average,
-    "BatchNorm1d": _through_batch_norm,
-    "BatchNorm2d": _through_batch_norm,
-    "ReLU": lambda step, unit, slope: (unit, slope if step.input[(0, *unit)] > 0 else 0.0),
-    "Normalise": lambda step, unit, slope: (unit, slope / step.settings["sd"]),
-    "Flatten": lambda step, unit, slope: (place_of(unit[0], step.input.shape[1:]), slope),
-    # dropout does nothing in evaluation, and a log-softmax only shifts the scores
-    **dict.fromkeys(("Dropout", "Dropout2d", "Identity", "LogSoftmax"), lambda step, unit, slope: (unit, slope)),
-}
+    pushes = (slopes * slope * step.input[0]).masked_fill(~reached, -torch.inf)
+    place = place_of(int(pushes.flatten().argsort(descending=True, stable=True)[rank]), pushes.shape)
+    return place, slope * float(slopes[place])

@@ -18,10 +18,12 @@ class Projection:
     method: str
     points: list[np.ndarray]  # (N, 2) for each set of rows
     held: float | None = None  # pca: the share of the fitted rows' variance that the plane holds
-    perplexity: float | None = None  # tsne: how many neighbours count
+    perplexity: float | None = None  # tsne: how many neighbours count; 30, or a third of few rows
 
 
-def project(features: Tensor | Sequence[Tensor], method: str = "pca", seed: int = 0) -> Projection:
+def project(
+    features: Tensor | Sequence[Tensor], method: str = "pca", seed: int = 0, perplexity: float | None = None
+) -> Projection:
     """`project(trace["relu6"].output).points[0]`: a plane for the rows of a layer, (N, 2).
 
     Several sets of rows, one for each moment of a training, share one plane: that of the last.
@@ -36,9 +38,12 @@ def project(features: Tensor | Sequence[Tensor], method: str = "pca", seed: int 
     if method == "tsne":
         from sklearn.manifold import TSNE
 
-        perplexity = min(30.0, (len(last) - 1) / 3)
+        perplexity = min(30.0, (len(last) - 1) / 3) if perplexity is None else perplexity
+        allowed = f"above 0 and below {len(last)}, the number of points"
+        refuse(not 0 < perplexity < len(last), "no such perplexity", given=perplexity, allowed=allowed)
         points = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(last)
         return Projection(method, [points], perplexity=perplexity)
+    refuse(perplexity is not None, "PCA has no perplexity", given=perplexity, fix='choose "tsne", or leave it out')
     if (last == last[0]).all():  # no variance, so no direction
         return Projection(method, [np.zeros((len(table), 2)) for table in tables])
     from sklearn.decomposition import PCA

@@ -28,6 +28,7 @@ from mnistviz.show.png import indexed
 
 P = ParamSpec("P")
 
+NARROWEST = 5.0  # inches: on less, captions are columns of three words, and titles run over the edge
 STYLE = mpl.rc_params_from_file(Path(__file__).with_name("house.mplstyle"), use_default_template=False)
 
 
@@ -102,8 +103,9 @@ def _settled(picture: Picture) -> Picture:
 
 
 def page(width: float, height: float, rows: int = 1, columns: int = 1, **grid: Any) -> tuple[Picture, Any]:
-    """`picture, axes = page(8, 3, columns=2)`: an empty page, sizes in inches."""
-    picture = Picture(figsize=(width, height), layout="constrained")
+    """`picture, axes = page(8, 3, columns=2)`: an empty page, sizes in inches; what is narrow stands at its left."""
+    layout = ConstrainedLayoutEngine(rect=(0, 0, min(width / NARROWEST, 1), 1))
+    picture = Picture(figsize=(max(width, NARROWEST), height), layout=layout)
     return picture, picture.subplots(rows, columns, **grid)
 
 

@@ -1,6 +1,6 @@
 """Pictures of numbers on an axes: a digit in grey levels, many small maps as one image, the cells of a flat layer."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,12 @@ def draw_map(axes: Axes, values: Any, scale: Scale) -> None:
     bare(axes).imshow(scale.rgb(values), interpolation="nearest")
     if scale.signed:
         axes.spines[:].set(visible=True, color=RULE, linewidth=0.7)
+
+
+def outline(axes: Axes, corners: Iterable[tuple[int, int]], width: int, height: int) -> None:
+    """Thin lines that say where pictures end; each begins at a corner (x, y)."""
+    around = [Rectangle((x - 0.5, y - 0.5), width, height) for x, y in corners]
+    axes.add_collection(PatchCollection(around, facecolor="none", edgecolor=RULE, linewidth=0.7, clip_on=False))
 
 
 def frame(axes: Axes, top: int, left: int, height: int, width: int, colour: str, line: float = 2.0) -> None:
@@ -73,8 +79,7 @@ def tile_maps(
     bare(axes).imshow(sheet, interpolation="nearest")
     places = [divmod(i, columns) for i in range(count)]
     if scale.signed:  # zero is white: where would a map end?
-        around = [Rectangle((c * across - 0.5, r * down - 0.5), width, height) for r, c in places]
-        axes.add_collection(PatchCollection(around, facecolor="none", edgecolor=RULE, linewidth=0.7))
+        outline(axes, [(c * across, r * down) for r, c in places], width, height)
     words: dict[str, Any] = {"fontsize": 9, "color": FAINT, "va": "bottom", "ha": "left", "in_layout": False}
     for (row, column), picture, label, own, values in zip(places, pictures, labels, scales, maps, strict=False):
         x, y = column * across - 0.5, row * down - height * 0.03

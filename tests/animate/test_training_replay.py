@@ -260,6 +260,14 @@ def test_nothing_of_a_frame_stays_beside_the_plane_in_the_next() -> None:
         np.testing.assert_array_equal(last.pixels[part], alone.pixels[part])
 
 
+def test_a_class_is_named_once_no_other_name_would_lie_on_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """0 and 1 begin as one heap, and 2 far off; in the end all three are apart."""
+    rows = [[[0.0, 0.0], [0.1, 0.1], [9.0, 9.0]], [[0.0, 5.0], [5.0, 0.0], [9.0, 9.0]]]
+    first, both = (texts_of(evolution(moments_at(*rows[:k]), [0, 1, 2]), monkeypatch) for k in (1, 2))
+    named = [[words for words, ink in texts if ink.startswith("class")] for texts in (first, both)]
+    assert named == [["2"], ["2", "0", "1", "2"]]
+
+
 # ——— what cannot be shown ———
 
 demo = mv.animate.forward_propagation_demo

@@ -261,7 +261,7 @@ BAD = {
     "maps in the end": (lambda: mv.winning_path(alone(nn.ReLU(), 2, 3, 3)), "end in a row of scores", "2×3×3"),
     "a function between": (lambda: mv.winning_path(of("residual")), "way back ends at 'fc'", "as modules"),
     "a path onto the border": (onto_the_border, "this unit sees only the border"),
-    "through a sigmoid": (lambda: through(nn.Sigmoid()), "no path is known through a Sigmoid", "Conv2d"),
+    "through a GELU": (lambda: through(nn.GELU()), "no path is known through a GELU", "Conv2d"),
     "a norm in training": (lambda: through(nn.BatchNorm2d(10), train=True), "a BatchNorm2d in training", "as_is"),
     "a norm without statistics": (lambda: through(FORGETFUL), "a BatchNorm2d without running statistics"),
     "a scripted part": (lambda: mv.winning_path(of("scripted_part")), "no path is known through a ScriptModule"),

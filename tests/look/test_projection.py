@@ -63,6 +63,7 @@ def test_tsne_keeps_heaps_apart_and_the_same_seed_gives_the_same_picture() -> No
     np.testing.assert_array_equal(projection.points[0], again.points[0])
     assert projection.perplexity == pytest.approx(89 / 3)
     assert project(rows(200, 6), "tsne").perplexity == 30
+    assert project(rows(9, 6), "tsne", perplexity=8.5).perplexity == 8.5
     points = projection.points[0].reshape(3, 30, 2)
     centres = points.mean(1)
     widest = np.linalg.norm(points - centres[:, None], axis=2).max()
@@ -73,6 +74,9 @@ BAD = {
     "an unknown method": (lambda: project(rows(9, 3), "umap"), "unknown projection", "'umap'", "pca, tsne"),
     "a single column": (lambda: project(rows(9, 1)), "cannot be projected", "(9, 1)", "2 or more finite numbers"),
     "two rows": (lambda: project(rows(2, 5)), "cannot be projected", "(2, 5)", "3 or more rows"),
+    "a perplexity of all": (lambda: project(rows(9, 3), "tsne", 0, 9), "no such perplexity", "given:   9", "below 9"),
+    "a perplexity of none": (lambda: project(rows(9, 3), "tsne", perplexity=0), "no such perplexity", "above 0"),
+    "a perplexity of PCA": (lambda: project(rows(9, 3), perplexity=5), "PCA has no perplexity", '"tsne"'),
     "a NaN": (lambda: project(rows(9, 3) * torch.nan), "cannot be projected", "finite: False"),
     "infinity in an earlier moment": (lambda: project([rows(9, 3) / 0, rows(9, 3)]), "cannot be projected", "False"),
 }

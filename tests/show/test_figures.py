@@ -147,6 +147,8 @@ BAD: dict[str, tuple[Any, ...]] = {
     "coverage of nothing": (lambda r: fig.coverage({}), "no reports to draw"),
     "filters of a ReLU": (lambda r: fig.filters(r.trace, "relu1"), "'relu1' is a ReLU", "conv1, conv2, conv3, conv4"),
     "filters of no network": (lambda r: fig.filters(r.exact, "4"), "is a Linear and has no filters", "allowed: 0"),
+    "filter 32": (lambda r: fig.filters(r.trace, "conv1", [3, 32]), "channel in 'conv1'", "32", "0 to 31"),
+    "no filters": (lambda r: fig.filters(r.trace, "conv1", []), "no channels of 'conv1'"),
     "an unknown layer": (lambda r: fig.feature_maps(r.trace, "relu9"), "did you mean 'relu"),
     "an unknown scope": (lambda r: fig.feature_maps(r.trace, "relu1", "layers"), "map, layer, network, across inputs"),
     "maps of a batch": (lambda r: fig.feature_maps(batch(r), "relu1"), "one digit"),

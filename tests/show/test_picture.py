@@ -20,7 +20,7 @@ from mnistviz.show.png import indexed
 
 @styled
 def example() -> Picture:
-    picture, axes = page(3, 2)
+    picture, axes = page(6, 2)
     axes.plot([0, 1], [0, 1])
     axes.set_title("rising ✓")
     picture.caption("From 0 to 1.")
@@ -67,8 +67,8 @@ def test_a_page_looks_the_same_whatever_the_readers_settings_are_and_so_do_files
         assert picture._png() == plain
     with mpl.rc_context({"figure.dpi": 60, "savefig.dpi": 300, "savefig.bbox": "standard"}):
         picture = example()
-        assert Image.open(picture.save(tmp_path / "a.png")).size == (180, 120)
-        assert Image.open(io.BytesIO(picture._png())).size == (180, 120)
+        assert Image.open(picture.save(tmp_path / "a.png")).size == (360, 120)
+        assert Image.open(io.BytesIO(picture._png())).size == (360, 120)
 
 
 def test_saving_makes_the_folder_and_returns_the_path(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_notebook_gets_a_png_with_alt_text_also_where_pyplot_is_in_use(monkeyp
     assert data["image/png"] == picture._png()
     assert data["image/png"].startswith(b"\x89PNG")
     assert data["text/plain"] == "Picture: A rising line."
-    assert about == {"image/png": {"alt": "A rising line.", "width": 216, "height": 144}}
+    assert about == {"image/png": {"alt": "A rising line.", "width": 432, "height": 144}}
     formatter = pytest.importorskip("IPython.core.formatters").DisplayFormatter()
     formatter.formatters["image/png"].for_type(Figure, lambda figure: b"as pyplot would have it")
     monkeypatch.setattr("IPython.display.display", lambda *what, **how: shown.append((what, how)))
@@ -97,14 +97,21 @@ def test_a_notebook_gets_a_png_with_alt_text_also_where_pyplot_is_in_use(monkeyp
 
 
 def test_bare_clears_one_axes_and_lying_bars_are_named_from_the_top() -> None:
-    picture, axes = page(4, 2, rows=2, columns=3, sharey=True)
-    assert list(picture.get_size_inches()) == [4, 2]
+    picture, axes = page(6, 2, rows=2, columns=3, sharey=True)
+    assert list(picture.get_size_inches()) == [6, 2]
     first = bare(axes[0, 0])
     assert not len(first.get_xticks())
     assert not any(s.get_visible() for s in first.spines.values())
     assert np.all([s.get_visible() for s in axes[1, 1].spines.values()])
     names_down(*axes.flat)
     assert all(ax.get_ylim()[0] > ax.get_ylim()[1] for ax in axes.flat)
+
+
+@pytest.mark.parametrize(("asked", "given"), [(1.5, 5), (4, 5), (5, 5), (9, 9)])
+def test_a_narrow_page_leaves_room_for_words_beside_what_is_drawn(asked: float, given: float) -> None:
+    picture = styled(lambda: page(asked, 2)[0])()
+    assert list(picture.get_size_inches()) == [given, 2]
+    assert asked - 0.2 < picture.axes[0].get_position().x1 * given < asked
 
 
 def test_a_percentage_never_rounds_a_doubt_away() -> None:

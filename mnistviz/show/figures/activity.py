@@ -27,7 +27,9 @@ def activation_analysis(activity: Activity | Mapping[str, Activity], layers: Ite
     for k, (part, watched) in enumerate(parts.items()):
         totals = [watched[name] for name in names]
         at, colour = places + (k - (len(parts) - 1) / 2) * height, COLOURS[k % len(COLOURS)]
-        spread = {"xerr": [t.sd for t in totals], "elinewidth": 1.6, "capsize": 2.5}
+        down = [min(t.sd, t.mean - array(t.low).min()) for t in totals]  # a ReLU puts out nothing below 0
+        up = [min(t.sd, array(t.high).max() - t.mean) for t in totals]
+        spread = {"xerr": [down, up], "elinewidth": 1.6, "capsize": 2.5}
         means.errorbar([t.mean for t in totals], at, fmt="o", markersize=4.5, color=colour, label=part, **spread)
         zeros.barh(at, [t.zeros for t in totals], height * 0.9, color=colour, label=part)
         shares = [t.silent_units / t.units for t in totals]
@@ -45,7 +47,8 @@ def activation_analysis(activity: Activity | Mapping[str, Activity], layers: Ite
     if several:
         picture.legend(*zeros.get_legend_handles_labels(), loc="outside upper right", ncols=len(parts))
     digits = " and ".join(dict.fromkeys(f"{watched[names[0]].inputs:,}" for watched in parts.values()))
-    picture.caption(f"Over {digits} digits. Silent: exactly 0 for every one of them.")
+    ends = "Lines reach one standard deviation to each side, but not past the smallest and the largest value seen"
+    picture.caption(f"Over {digits} digits. {ends}. Silent: exactly 0 for every digit.")
     first = next(iter(parts.values()))
     worst = max(names, key=lambda name: first[name].silent_units / first[name].units)
     most_silent = f"{worst} with {first[worst].silent_units:,} of {first[worst].units:,} units"

@@ -31,7 +31,7 @@ def attributions(pixels: Tensor, attributions: Sequence[Attribution]) -> Picture
         coarse = "" if a.cells.shape == a.values.shape else f", {times(a.cells.shape)} cells"
         residual = "" if a.residual is None else f"\nresidual {percent(a.residual)}"
         ax.set_xlabel(f"±{short(largest)}{coarse}{residual}", fontsize=9)
-    scales = "Methods have different units, so each has its own scale, given below it; baseline is black, 0"
+    scales = "Each map has its own scale, given below it: compare patterns, not strengths. Baseline is black, 0"
     picture.caption(f"Which pixels spoke for {answers} (orange) or against it (blue). {scales}.")
     picture.alt = f"The digit, and where {', '.join(a.method for a in attributions)} find what spoke for {answers}."
     return picture

@@ -11,7 +11,8 @@ from mnistviz.errors import refuse
 from mnistviz.learn.data import Digits
 from mnistviz.show.colours import BLUE, COLOURS, HATCHES, INK
 from mnistviz.show.picture import Picture, bare, beside, colour_bar, page, shares_on, styled
-from mnistviz.show.tiles import GREY_LEVELS, draw_grey, mosaic
+from mnistviz.show.scales import POSITIVE
+from mnistviz.show.tiles import GREY_LEVELS, draw_grey, mosaic, outline
 
 
 @styled
@@ -65,7 +66,7 @@ def mean_and_spread(digits: Digits) -> Picture:
     highest = float(variances.max())
     picture, (above, below) = page(10, 2.9, rows=2)
     grey = draw_grey(above, means)
-    coloured = bare(below).imshow(variances, cmap="magma", vmin=0, vmax=highest, interpolation="nearest")
+    coloured = bare(below).imshow(variances, cmap=POSITIVE, vmin=0, vmax=highest, interpolation="nearest")
     for ax, image, name, top in ((above, grey, "mean", 1.0), (below, coloured, "variance", highest)):
         beside(ax, name, size=11)
         colour_bar(image, ax, fraction=0.02, pad=0.01, shrink=0.75, ticks=[0, top], format="%.2g")
@@ -114,8 +115,10 @@ def image_rows(rows: Mapping[str, Tensor], note: str = "") -> Picture:
     side = 0.72 if columns > 4 else 1.4  # inches
     picture, axes = page(columns * side + 1.4, len(rows) * side + 0.5)
     draw_grey(axes, mosaic(images, columns, paper=1.0))
+    outline(axes, [(30 * c, 30 * r) for r, row in enumerate(images) for c in range(len(row))], 28, 28)
     axes.set_yticks([14 + 30 * i for i in range(len(rows))], list(rows))
     axes.tick_params(length=0, labelsize=11)
     picture.caption(f"{note} Grey levels: 0 black, 1 white, one scale for all.".strip())
-    picture.alt = f"Rows of handwritten digits: {', '.join(rows)}."
+    counted = ", ".join(f"{name} ({len(row)})" for name, row in zip(rows, images, strict=True))
+    picture.alt = f"Pictures in grey levels, a row for each of: {counted}."
     return picture

@@ -11,13 +11,20 @@ from mnistviz.show.picture import Picture, bare, page, percent, styled
 
 
 @styled
-def embedding(features: Tensor, digits: Digits, method: str = "pca", thumbnails: int = 28, seed: int = 0) -> Picture:
+def embedding(
+    features: Tensor,
+    digits: Digits,
+    method: str = "pca",
+    thumbnails: int = 28,
+    seed: int = 0,
+    perplexity: float | None = None,
+) -> Picture:
     """`embedding(trace["relu6"].output, digits, "tsne")`: each digit where its activations put it, on a plane."""
     labels = digits.known_labels().cpu().numpy()
     if len(features) != len(digits):
         given = f"{len(features)} rows, {len(digits)} digits"
         raise MnistvizError("one row of features per digit is needed", given=given)
-    projection = project(features, method, seed)
+    projection = project(features, method, seed, perplexity)
     (points,) = projection.points
     picture, ax = page(6.8, 5.6)
     bare(ax)
@@ -43,7 +50,7 @@ def _described(projection: Projection) -> str:
     """What the plane holds, and what may be read from it."""
     if projection.perplexity is not None:
         nearby = "neighbours mean something, distances between groups nothing"
-        return f"t-SNE, perplexity {projection.perplexity:.0f}: {nearby}"
+        return f"t-SNE, perplexity {projection.perplexity:.3g}: {nearby}"
     if projection.held is None:
         return "PCA: all rows are equal, there is no variance"
     return f"PCA: the two directions hold {percent(projection.held)} of the variance"

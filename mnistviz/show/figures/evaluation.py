@@ -5,13 +5,14 @@ from collections.abc import Mapping
 import numpy as np
 import seaborn as sns
 from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.ticker import MaxNLocator
 
 from mnistviz.errors import some
 from mnistviz.learn.evaluate import Report
 from mnistviz.show.colours import BLUE, FAINT, INK, ORANGE, RULE, curve
 from mnistviz.show.picture import Picture, notice, page, percent, shares_on, styled
 
-SOME = LinearSegmentedColormap.from_list("some", ["white", "#f9c9a4", ORANGE, "#5f2500"])
+SOME = LinearSegmentedColormap.from_list("some", ["white", "#f9c9a4", ORANGE, "#5f2500"], N=96)
 
 
 @styled
@@ -48,11 +49,12 @@ def confusion_pairs(report: Report) -> Picture:
     counts, shares = report.confusion, np.where(right, 0, report.confusion_rates * 100)
     in_counts = np.where(counts > 0, counts.astype(str), "")
     in_shares = np.where(shares > 0, np.char.mod("%.1f", shares), "")
-    style = {"mask": right, "fmt": "", "cmap": SOME, "vmin": 0, "square": True, "cbar_kws": {"shrink": 0.75}}
-    style |= {"linewidths": 1.2, "linecolor": "white"}
+    style = {"mask": right, "fmt": "", "cmap": SOME, "vmin": 0, "square": True, "linewidths": 1.2}
+    style |= {"linecolor": "white", "cbar_kws": {"shrink": 0.75}}
     picture, axes = page(11.4, 5.0, columns=2)
     sns.heatmap(np.where(right, 0, counts), ax=axes[0], annot=in_counts, **style)
     sns.heatmap(shares, ax=axes[1], annot=in_shares, annot_kws={"fontsize": 9}, **style)
+    axes[0].collections[0].colorbar.set_ticks(MaxNLocator(integer=True))  # counts are whole
     for ax, title in zip(axes, ("How many", "Per cent of that digit"), strict=True):
         ax.set(title=title, xlabel="answer", ylabel="true digit")
         ax.grid(visible=False)
@@ -80,18 +82,17 @@ def reliability(reports: Mapping[str, Report], bins: int = 15) -> Picture:
         interval = [right - table["low"], table["high"] - right]
         above.errorbar(middle, right, interval, fmt="none", ecolor=INK, elinewidth=1, capsize=2)
         above.plot(table["confidence"], right, ".", color=ORANGE, clip_on=False)
-        above.set(xlim=(0, 1), ylim=(0, 1.02), title=name)
+        above.set(xlim=(0, 1), ylim=(0, 1.35), yticks=np.linspace(0, 1, 6), title=name)
         below.bar(middle, table["count"], width, color=FAINT)
         below.set(xlim=(0, 1), yscale="log", xlabel="confidence")
         text = errors[name].replace("; ", "\n").replace(", up", "\nup")
-        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.9}
-        above.text(0.03, 0.95, text, transform=above.transAxes, va="top", fontsize=9, bbox=box)
+        above.text(0.03, 0.98, text, transform=above.transAxes, va="top", fontsize=9)
     axes[0, 0].set_ylabel("share that is right")
     axes[1, 0].set_ylabel("answers")
-    marks = "lines are 95 % intervals, dots stand at the mean confidence. On the dashed line confidence is what it says"
-    below = "Below: how many answers there are, on a logarithmic scale"
-    picture.caption(f"{bins} equal steps of confidence; {marks}. {below}.")
-    picture.alt = "Reliability diagrams: " + "; ".join(f"{name}: {error}" for name, error in errors.items())
+    bars = f"Bars: the share that is right in each of {bins} equal steps of confidence; lines: its 95 % interval"
+    dots = "dots: the mean confidence. On the dashed line the two are equal"
+    picture.caption(f"{bars}; {dots}. Below: how many answers, logarithmic.")
+    picture.alt = "Right answers at each confidence: " + "; ".join(f"{name}: {error}" for name, error in errors.items())
     return picture
 
 

@@ -38,7 +38,8 @@ def test_marks_and_bars_are_the_totals_of_all_outputs(records: Any) -> None:
     assert list(middle.get_xdata()) == pytest.approx([float(out.mean()) for out in outputs])
     for segment, out in zip(spread.get_segments(), outputs, strict=True):
         mean, sd = float(out.mean()), float(out.std(correction=0))
-        assert segment[:, 0] == pytest.approx([mean - sd, mean + sd])
+        assert segment[:, 0] == pytest.approx([max(mean - sd, float(out.min())), min(mean + sd, float(out.max()))])
+    assert spread.get_segments()[2][0, 0] == 0  # a ReLU
     shares = [float((out == 0).double().mean()) for out in outputs]
     assert [bar.get_width() for bar in zeros.containers[0]] == pytest.approx(shares)
     counts = [(int((out == 0).all(0).sum()), out[0].numel()) for out in outputs]
@@ -178,9 +179,10 @@ def test_points_are_the_two_principal_components_by_hand_or_those_of_t_sne(recor
     drawn = points_of(picture, digits.labels)
     signs = np.sign((drawn * expected).sum(0))  # a direction may point either way
     np.testing.assert_allclose(drawn, expected * signs, atol=1e-6)
-    again = figures.embedding(records.features[:30], records.few[:30], "tsne", thumbnails=0, seed=5)
-    points = project(records.features[:30], "tsne", 5).points[0]
+    again = figures.embedding(records.features[:30], records.few[:30], "tsne", thumbnails=0, seed=5, perplexity=2.5)
+    points = project(records.features[:30], "tsne", 5, 2.5).points[0]
     np.testing.assert_array_equal(points_of(again, records.few.labels[:30]), points)
+    assert "t-SNE, perplexity 2.5:" in caption_of(again)
     share = expected.var(0).sum() / table.var(0).sum()
     assert f"the two directions hold {100 * share:.1f} % of the variance" in caption_of(picture)
 

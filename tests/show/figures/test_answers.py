@@ -1,5 +1,6 @@
 """Figures of digits, of a training and of its answers: every pixel, point and count once more, by hand."""
 
+import io
 from typing import Any
 
 import matplotlib as mpl
@@ -9,6 +10,7 @@ from helpers import caption_of, sheet_of, words_of
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.container import BarContainer, ErrorbarContainer
+from PIL import Image
 
 import mnistviz as mv
 from mnistviz import figures
@@ -83,6 +85,10 @@ def test_image_rows_show_the_pixels_under_their_names(records: Any) -> None:
     assert axes.images[0].get_clim() == (0, 1)
     assert [t.get_text() for t in axes.get_yticklabels()] == ["as they are", "darker"]
     assert caption_of(picture).startswith("Half as bright. ")
+    assert picture.alt.endswith("a row for each of: as they are (3), darker (2).")
+    (frames,) = axes.collections  # white paper would end nowhere
+    corners = [(path.vertices.min(0) + 0.5).tolist() for path in frames.get_paths()]
+    assert corners == [[0, 0], [30, 0], [60, 0], [0, 30], [30, 30]]
 
 
 def test_confusion_writes_every_count_and_colours_mistakes_by_their_share(records: Any) -> None:
@@ -263,6 +269,8 @@ def test_cells_are_the_counts_and_their_shares_and_white_is_none(name: str, reco
     shares = counts / counts.sum(1, keepdims=True).clip(min=1) * 100
     right = np.eye(10, dtype=bool)
     wrong = (counts > 0) & ~right
+    assert all(float(tick.get_text()).is_integer() for tick in picture.axes[2].get_yticklabels())
+    assert Image.open(io.BytesIO(picture._png())).mode == "P"
     for axes, values, form in ((picture.axes[0], counts, "{:d}"), (picture.axes[1], shares, "{:.1f}")):
         (mesh,) = axes.collections
         drawn = mesh.get_array().reshape(10, 10)
