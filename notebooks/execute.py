@@ -108,6 +108,8 @@ def tidy(book: nbformat.NotebookNode) -> None:
     }
     for cell in book.cells:
         cell.metadata.pop("execution", None)
+        if cell.get("outputs"):  # a live line that was taken away leaves an empty one
+            cell.outputs = [output for output in cell.outputs if output.get("data") != {"text/plain": ""}]
         for output in cell.get("outputs", []):  # a live slider; its plain picture stays
             output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "notebooks"))
-from execute import keep_stills, relink  # noqa: E402
+from execute import keep_stills, relink, tidy  # noqa: E402
 
 LESSONS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))
@@ -179,12 +179,14 @@ def test_links_lead_somewhere_also_out_of_an_executed_copy(path):
                 )
 
 
-def test_what_is_shipped_keeps_a_plain_picture_of_each_film():
+def test_what_is_shipped_keeps_a_plain_picture_of_each_film_and_no_empty_line():
     bundles = [{"text/plain": name, "text/html": "<img>", "image/png": ""} for name in ("Film: a 7", "Picture: a 7")]
-    outputs = [nbformat.v4.new_output("display_data", data=bundle) for bundle in bundles]
+    outputs = [nbformat.v4.new_output("display_data", data=bundle) for bundle in ({"text/plain": ""}, *bundles)]
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("film", outputs=outputs)])
+    tidy(book)
     keep_stills(book)
-    assert [sorted(output.data) for output in outputs] == [["image/png", "text/plain"], [*sorted(bundles[1])]]
+    kept = [sorted(output.data) for output in book.cells[0].outputs]
+    assert kept == [["image/png", "text/plain"], [*sorted(bundles[1])]]
 
 
 @pytest.mark.parametrize("path", [p for p in LESSONS if not p.name.startswith("05")], ids=lambda p: p.stem)
@@ -234,6 +236,7 @@ def test_stored_outputs_are_small_and_show_on_any_page(path):
         assert output.output_type != "error", where
         assert output.get("name") != "stderr", where
         data = output.get("data", {})
+        assert data != {"text/plain": ""}, where
         assert not [mime for mime in data if "widget" in mime or "svg" in mime or "pdf" in mime], where
         assert len(data.get("text/html", "")) <= 20_000, where
         text = json.dumps([output.get("text", ""), data.get("text/plain", ""), data.get("text/html", "")])

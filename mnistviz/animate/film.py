@@ -140,24 +140,26 @@ class Slider:
 
     def __init__(self, pictures: list[np.ndarray], alt: str, start: int = -1) -> None:
         self._pictures, self.alt = [_png(_picture(pixels)) for pixels in pictures], alt
+        self._size = dict(zip(("height", "width"), pictures[0].shape, strict=True))
         if not -len(pictures) <= start < len(pictures):
             raise MnistvizError("no such frame", given=start, allowed=f"0 to {len(pictures) - 1}, or -1 for the last")
         self.start = start % len(pictures)
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         data: dict[str, Any] = {"image/png": self._pictures[self.start], "text/plain": f"Film: {self.alt}"}
+        about: dict[str, Any] = {"image/png": {"alt": self.alt, **self._size}}
         try:
             import ipywidgets
         except ImportError:  # the picture alone, then
-            return data, {"image/png": {"alt": self.alt}}
-        shown = ipywidgets.Image(value=self._pictures[self.start], format="png")
+            return data, about
+        shown = ipywidgets.Image(value=self._pictures[self.start], format="png", **self._size)
         last = len(self._pictures) - 1
         knob = ipywidgets.IntSlider(self.start, 0, last, description="frame", layout={"width": "480px"})
         play = ipywidgets.Play(value=self.start, min=0, max=last, interval=200)
         ipywidgets.jslink((play, "value"), (knob, "value"))
         knob.observe(lambda change: setattr(shown, "value", self._pictures[change["new"]]), "value")
         box = ipywidgets.VBox([ipywidgets.HBox([play, knob]), shown])
-        return {**box._repr_mimebundle_(), **data}, {"image/png": {"alt": self.alt}}
+        return {**box._repr_mimebundle_(), **data}, about
 
 
 def keyframes(durations: list[int], count: int) -> list[int]:

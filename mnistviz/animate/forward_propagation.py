@@ -44,7 +44,7 @@ def _frames(trace: Trace, moves: int) -> Iterator[Frame]:
         if key not in shown:
             passed.append(key)
             continue
-        after = f"   (after {' and '.join(passed)}, which change no number)" if passed else ""
+        after = f"   (after {' and '.join(passed)}, which change{'s' * (len(passed) < 2)} no number)" if passed else ""
         passed = []
         title(canvas, f"{key} · {step.kind}", _about(step) + after)
         _rail(canvas, rail, shown.index(key) + 1)

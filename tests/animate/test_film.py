@@ -360,7 +360,7 @@ def test_a_slider_without_widgets_is_a_plain_picture_with_its_description(
     assert sorted(data) == ["image/png", "text/plain"]
     np.testing.assert_array_equal(pixels_of(data["image/png"]), colours(film())[shown])
     assert data["text/plain"] == f"Film: {ALT}"
-    assert about == {"image/png": {"alt": ALT}}
+    assert about == {"image/png": {"alt": ALT, "width": 26, "height": 18}}
 
 
 def test_moving_the_knob_changes_the_picture() -> None:
@@ -369,10 +369,11 @@ def test_moving_the_knob_changes_the_picture() -> None:
 
     data, about = film().slider(2)._repr_mimebundle_()
     np.testing.assert_array_equal(pixels_of(data["image/png"]), colours(film())[2])
-    assert (data["text/plain"], about) == (f"Film: {ALT}", {"image/png": {"alt": ALT}})
+    assert (data["text/plain"], about["image/png"]["width"]) == (f"Film: {ALT}", 26)
     box = _instances[data["application/vnd.jupyter.widget-view+json"]["model_id"]]
     (play, knob), shown = box.children[0].children, box.children[1]
     assert isinstance(play, widgets.Play)
+    assert (shown.width, shown.height) == ("26", "18")
     assert (knob.min, knob.max, knob.value) == (play.min, play.max, play.value) == (0, 6, 2)
     for k in (2, 5, 0, 6):
         knob.value = k
