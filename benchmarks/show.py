@@ -97,7 +97,7 @@ def _one_sheet(maps: np.ndarray) -> np.ndarray:
 
 
 def scenes(digits: DigitSet) -> list[Row]:
-    """All eight scenes: seconds, bytes, the same pixels through Pillow, and what gifsicle can save."""
+    """All scenes: seconds, bytes, the same pixels through Pillow, and what gifsicle can save."""
     started = time.perf_counter()
     model, lapse = trained("deep")
     judged = digits.test[:JUDGED]
@@ -120,16 +120,16 @@ def scenes(digits: DigitSet) -> list[Row]:
             spent += time.perf_counter() - started
             sizes[scene] = (path.stat().st_size, _through_pillow(film, path), _squeezed(path))
     total = f"{prepared + spent:.1f} s: training {prepared:.1f} s, drawing and writing {spent:.1f} s"
-    rows.append(("all eight scenes of `deep`, with sheets", total, "", "", "under 60 s"))
+    rows.append(("all scenes of `deep`, with sheets", total, "", "", "under 60 s"))
     largest = max(sizes, key=lambda scene: sizes[scene][0])
-    rows.append(("the largest of the eight", f"{sizes[largest][0] / 1000:,.0f} kB", f"`{largest}`", "", "1,500 kB"))
+    rows.append(("the largest of them", f"{sizes[largest][0] / 1000:,.0f} kB", f"`{largest}`", "", "1,500 kB"))
     ours, pillow, squeezed = (sum(values) for values in zip(*sizes.values(), strict=True))
     each = [s[0] / s[1] for s in sizes.values()]
-    rows.append(("bytes of the eight", f"{ours:,}", f"`PillowWriter`, the same pixels: {pillow:,}",
+    rows.append(("bytes of all scenes", f"{ours:,}", f"`PillowWriter`, the same pixels: {pillow:,}",
                  f"{ours / pillow:.2f} ({min(each):.2f} to {max(each):.2f})", "at most 0.33"))  # fmt: skip
     if squeezed:
         more = [s[0] / s[2] - 1 for s in sizes.values()]
-        rows.append(("bytes of the eight", f"{ours:,}", f"after `gifsicle -O3`: {squeezed:,}",
+        rows.append(("bytes of all scenes", f"{ours:,}", f"after `gifsicle -O3`: {squeezed:,}",
                      f"{ours / squeezed - 1:+.1%} ({min(more):+.1%} to {max(more):+.1%})", "within 10 %"))  # fmt: skip
     return rows
 

@@ -21,7 +21,7 @@ Options = argparse.Namespace
 Parser = argparse.ArgumentParser
 MODELS = ("simple", "light", "deep", "compact", "pooled", "sprint")
 SCENES = ("mnist_data_flow", "forward_propagation", "forward_propagation_demo", "mnist_forward_propagation",
-          "convolution", "max_pooling", "training_replay", "embedding_evolution")  # fmt: skip
+          "backward_propagation", "convolution", "max_pooling", "training_replay", "embedding_evolution")  # fmt: skip
 
 
 def train(options: Options) -> None:
@@ -30,8 +30,8 @@ def train(options: Options) -> None:
     given = {name: getattr(options, name) for name in ("seed", "epochs") if getattr(options, name) is not None}
     recipe = getattr(mv.recipes, options.recipe)(options.model).but(**given)
     torch.manual_seed(recipe.seed)
-    digits = mv.load_digits(options.data, limit=options.images)
-    part, val = digits.train.split(options.validation, seed=recipe.seed)
+    part, val = mv.load_digits(options.data).train.split(options.validation, seed=recipe.seed)
+    part = part.sample(options.images)  # after the split: `val` is what every lesson takes for it
     model = mv.models.build(options.model)
     folder = options.out or project.models_folder() / "_mine" / options.model
     print(f"{options.model}, {options.recipe} recipe: {len(part):,} digits to learn from, {len(val):,} to judge by")
@@ -71,7 +71,7 @@ def animate(options: Options) -> None:
     digit = mv.read_digit(options.image) if options.image else None
     if options.digit is not None:
         digit = scenes.example(options.digit)
-    film = mv.animate.film(options.scene, options.model, digit, frames=options.frames)
+    film = mv.animate.film(options.scene, options.model, digit, frames=options.frames, label=options.label)
     out = options.out or project.root() / "animations" / "_mine" / f"{options.scene}.gif"
     path = film.save(out, budget=None if options.any_size else 3_000_000)
     size = f"{path.stat().st_size / 1000:,.0f} kB"
@@ -158,8 +158,10 @@ def parser() -> Parser:
     sub = command(animate, "make an animation of a scene, for any model and any digit", example)
     sub.add_argument("scene", help=f"one of {', '.join(SCENES)}")
     which = sub.add_mutually_exclusive_group()
-    which.add_argument("--digit", type=int, help="the first of this kind among MNIST's test digits (default: 7)")
+    which.add_argument("--digit", type=int, help="the first of this kind among MNIST's test digits (default: a 7)")
     which.add_argument("--image", type=Path, help="a picture of a digit of your own")
+    about = "backward_propagation: the label to go back from, right or wrong (default: the digit's)"
+    sub.add_argument("--label", type=int, help=about)
     sub.add_argument("--model", default="deep", help="the name of reference weights, or a .pth file (default: deep)")
     about = "of each movement: 2 is quick and small, 8 is smooth (default)"
     sub.add_argument("--frames", type=int, default=8, help=about)

@@ -45,10 +45,26 @@ TABLE = {
         ("[row + top for row", "[row for row")  # a patch of a padded input, displaced
     ],
     ("look/field.py", "look/test_field.py"): [
-        ("under_window(step, axis, last)[-1]", "under_window(step, axis, last)[0]")  # a kernel of one pixel
+        ("under_window(step, axis, last)[-1]", "under_window(step, axis, last)[0]"),  # a kernel of one pixel
+        ("reached.amax(1, keepdim=True).expand(reached.shape)", "reached"),  # a softmax of each score by itself
     ],
     ("look/paths.py", "look/test_paths.py"): [
-        ("slope * gain / math.sqrt", "slope / math.sqrt")  # batch norm without its gain
+        ("(slopes * slope * step.input[0])", "(slopes * step.input[0])"),  # whatever comes after, all pushes are up
+        ("torch.ones_like(step.input)", "step.input"),  # what flows back is multiplied by values
+    ],
+    ("look/gradients.py", "look/test_gradients.py"): [
+        ("return self.deltas * self.factors", "return -self.deltas * self.factors"),  # uphill
+        ("[uses[edge] != known[edge] for edge in edges]", "[False for edge in edges]"),  # claims what it holds in part
+    ],
+    ("look/chain_rule.py", "look/test_gradients.py"): [
+        ("return delta * (step.input > 0)", "return delta"),  # a gate that lets everything back
+        ("return_indices=True)[1]", "return_indices=True)[1].flip(3)"),  # δ to others than the winners
+        ("step.weight.double() * scale", "scale"),  # a batch norm without its γ
+        ("- mean - normal * along", "- mean"),  # the batch's variance stands still
+    ],
+    ("look/update.py", "look/test_update.py"): [
+        ('(1 - group["dampening"]) * push', "push"),  # nothing is damped
+        ("max(square, held.get", "min(square, held.get"),  # AMSGrad forgets
     ],
     ("look/activity.py", "look/test_activity.py"): [
         ("squares + shift**2 * seen * part / (seen + part)", "squares")  # spreads merged as if means were equal
@@ -59,6 +75,13 @@ TABLE = {
     ],
     ("show/scales.py", "show/test_scales.py"): [
         ("-largest if any(", "-largest / 2 if any(")  # white is not zero
+    ],
+    ("animate/backward_propagation.py", "animate/test_backward_propagation.py"): [
+        ("self.trace[column.key].delta)[0]", "self.trace[column.key].result)[0]"),  # values where δ should stand
+        ("0.0 - float(one.steps", "0.0 - float(trace.steps"),  # the loss after the step is that before it
+    ],
+    ("animate/scenes.py", "animate/test_backward_propagation.py"): [
+        ("SGD(moved.parameters(), rate)", "SGD(moved.parameters(), rate, maximize=True)")  # up the slope
     ],
     ("animate/palette.py", "animate/test_palette.py"): [
         ("np.rint(shares", "np.floor(shares")  # colours a step too low

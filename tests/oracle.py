@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mnistviz.animate import Canvas, Claim, Film, Frame, palette
 from mnistviz.show.scales import Scale
@@ -73,8 +75,8 @@ class Fresh:
                 return self.into[layer][tuple(at)].numpy()
             case ("padded", layer, 0, c):
                 return self.border(layer)[c]
-            case ("weight", layer, o, i):
-                return self.layers[layer].weight[o, i].detach().numpy()
+            case ("weight", layer, *at):
+                return self.layers[layer].weight[tuple(at)].detach().numpy()
             case ("bias", layer, o):
                 bias = self.layers[layer].bias
                 return np.zeros(()) if bias is None else bias[o].detach().numpy()
@@ -90,6 +92,37 @@ class Fresh:
             case (layer, *at) if layer in self.out:
                 return self.out[layer][tuple(at)].numpy()
         raise AssertionError(f"no such source: {source}")
+
+
+class Returned(Fresh):
+    """A fresh pass of one digit, its way back from a label by plain autograd, and behind it the pass after a step."""
+
+    def __init__(self, model: nn.Sequential, x: Tensor, label: int, rate: float) -> None:
+        super().__init__(model, x)
+        network, ends = deepcopy(model).eval(), {"input": x.clone().requires_grad_()}
+        value = ends["input"]
+        for name, layer in network.named_children():
+            value = ends[name] = layer(value)
+            value.retain_grad()
+        functional.cross_entropy(value, torch.tensor([label])).backward()
+        self.deltas = {name: end.grad.numpy() for name, end in ends.items()}
+        self.gradients = {name: w.grad.numpy().copy() for name, w in network.named_parameters()}
+        torch.optim.SGD(network.parameters(), lr=rate).step()
+        self.after, self.label = Fresh(network, x), label
+
+    def __call__(self, source: tuple[Any, ...], shape: tuple[int, ...]) -> np.ndarray:
+        match source:
+            case ("after", "loss"):
+                return -self.after.shares[0, self.label].log().numpy()
+            case ("after", *rest):
+                return self.after(tuple(rest), shape)
+            case ("loss",):
+                return -self.shares[0, self.label].log().numpy()
+            case ("delta", layer, *at):
+                return self.deltas[layer][tuple(at)]
+            case ("gradient", layer, *at):
+                return self.gradients[f"{layer}.weight"][tuple(at)]
+        return super().__call__(source, shape)
 
 
 class Watch:
@@ -173,7 +206,7 @@ def reads(words: str, value: float) -> bool:
         return value == 0
     digits, _, power = words.replace("−", "-").partition("e")
     step = 10.0 ** (int(power or 0) - len(digits.partition(".")[2]))
-    return abs(float(words.replace("−", "-")) - value) <= step * 0.5001 + 2e-6
+    return abs(float(words.replace("−", "-")) - value) <= step * 0.5003
 
 
 def stands(pixels: np.ndarray, above: np.ndarray, claim: Claim, style: dict[str, Any]) -> bool:
@@ -198,7 +231,9 @@ def lies(frame: Frame, fresh: Fresh, watch: Watch) -> list[str]:
         true = np.asarray(fresh(claim.source, claim.values.shape), float)
         if true.shape != claim.values.shape and true.size == claim.values.size == 1:
             true = true.reshape(claim.values.shape)
-        if true.shape != claim.values.shape or not np.allclose(claim.values, true, rtol=1e-5, atol=1e-5):
+        small = claim.source[0] in ("delta", "gradient", "loss", "after")  # may be; then as exact as the largest allows
+        close = 1e-5 * np.abs(true).max() if small else 1e-5
+        if true.shape != claim.values.shape or not np.allclose(claim.values, true, rtol=1e-5, atol=close):
             lies.append(f"{claim.source}: claimed numbers are not those computed")
         elif not claim.zoom:
             if not reads(claim.words, float(true)):
@@ -211,11 +246,12 @@ def lies(frame: Frame, fresh: Fresh, watch: Watch) -> list[str]:
             ys = claim.y + np.arange(high) * claim.zoom + claim.zoom // 2
             xs = claim.x + np.arange(wide) * claim.zoom + claim.zoom // 2
             covered = (watch.above(frame) == frame.pixels)[np.ix_(ys, xs)]
-            right = np.abs(claim.read(frame.pixels) - true) <= half_step(claim.scale) * 1.001 + 1e-6
+            right = np.abs(claim.read(frame.pixels) - true) <= half_step(claim.scale) * 1.001 + min(1e-6, close)
             hidden, cells = hidden + int((covered & ~right).sum()), cells + true.size
             if not (right | covered).all():
                 lies.append(f"{claim.source}: {int((~right & ~covered).sum())} squares show another number")
-            layer = claim.source[1] if claim.source[0] == "part" else claim.source[0]
+            what, *at = (part for part in claim.source if part != "after")  # the kernels before a step and after it
+            layer = at[0] if what == "part" else (what, at[0]) if what in ("delta", "gradient", "weight") else what
             if scales.setdefault(str(layer), claim.scale) != claim.scale:
                 lies.append(f"{claim.source}: another scale than the rest of its layer")
     if hidden > 0.1 * cells:

@@ -113,7 +113,7 @@ def test_train_keeps_weights_cards_and_history(recipe: str, project_root: Path, 
     assert run("train", "compact", "--images", 400, "--epochs", 1, "--recipe", recipe, "--seed", 5) == 0
     folder = project_root / "models" / "_mine" / "compact"
     out = capsys.readouterr().out
-    assert "340 digits to learn from, 60 to judge by" in out
+    assert "400 digits to learn from, 135 to judge by" in out
     assert "models/_mine/compact: best and final weights" in out
     table = pd.read_csv(folder / "history.csv")
     card = mv.read_card(folder / "final_mnist_model.pth")
@@ -234,6 +234,8 @@ def test_predict_writes_a_submission(checkpoint: Path, small_sets: DigitSet, tmp
         (("animate", "convolution", "--digit", "12"), "no such digit"),
         (("animate", "convolution", "--digit", "-1"), "no such digit"),
         (("animate", "convolution", "--image", "missing.png"), "no such picture"),
+        (("animate", "convolution", "--model", "light", "--label", "3"), "goes back from no label"),
+        (("animate", "backward_propagation", "--model", "light", "--digit", "3", "--label", "12"), "no such label"),
         (("animate", "convolution", "--model", "light", "--frames", "0"), "frames for a movement"),
         (("animate", "convolution", "--model", "light", "--frames", "1", "--out", "x.bmp"), "unknown kind of film"),
     ],
@@ -338,6 +340,12 @@ def test_animate_takes_a_picture_of_yours_and_keeps_the_film_with_your_things(
     film = mv.animate.film("convolution", "light", mv.read_digit(picture), frames=1)
     with Image.open(path) as file:
         np.testing.assert_array_equal(np.asarray(file.convert("RGB")), palette.PALETTE[next(iter(film)).pixels])
+
+
+def test_animate_goes_back_from_the_label_given(with_light: Path, tmp_path: Path, capsys) -> None:
+    what = ("animate", "backward_propagation", "--model", "light", "--digit", 3, "--frames", 1)
+    assert run(*what, "--label", 5, "--out", tmp_path / "x.webp") == 0
+    assert mv.animate.film("backward_propagation", "light", scenes.example(3), label=5).alt in capsys.readouterr().out
 
 
 def test_animate_stops_at_3_megabytes_unless_any_size_will_do(with_light: Path, monkeypatch, capsys) -> None:

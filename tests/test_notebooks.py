@@ -49,6 +49,7 @@ DATA = "mnist"  # "kaggle": your own train.csv and test.csv in digit-recognizer/
 MODEL = "deep"  # the reference weights; "_full/mine": your own network, trained in lesson 04"""
 FORMULAS = {  # by what is written in them, and what the code beside them calls
     "02": ("softmax", "convolution", "batch norm"),
+    "03": ("gradient step", "chain rule", "convolution", "Adam"),
     "04": ("cross-entropy", "gradient step"),
     "05": ("Wilson",),
     "06": ("receptive field",),

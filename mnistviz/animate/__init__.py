@@ -1,5 +1,6 @@
 """Films: a scene takes records and gives a `Film`, which saves itself; every frame shows recorded numbers."""
 
+from mnistviz.animate.backward_propagation import backward_propagation
 from mnistviz.animate.canvas import Canvas, Claim, Frame, ease
 from mnistviz.animate.convolution import convolution
 from mnistviz.animate.embedding_evolution import embedding_evolution
@@ -17,6 +18,8 @@ __all__ = [
     "film",
     # one forward pass
     "mnist_data_flow", "forward_propagation", "mnist_forward_propagation", "convolution", "max_pooling",
+    # and its way back
+    "backward_propagation",
     # several, and a whole training
     "forward_propagation_demo", "training_replay", "embedding_evolution",
     # to make your own

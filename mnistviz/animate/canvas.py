@@ -19,10 +19,11 @@ FONTS = Path(matplotlib.get_data_path(), "fonts", "ttf")
 FINE = 4  # lines are drawn this many times larger, then averaged, which makes their edges soft
 
 # Where numbers come from, as a tuple. ("relu1", 0, 3) is the result of layer relu1 at [0, 3]: the first digit's map 3.
-# In the same way ("input", n, c), ("into", layer, n, c), ("padded", layer, n, c), ("weight", layer, o, i), ("bias",
+# In the same way ("input", n, c), ("into", layer, n, c), ("padded", layer, n, c), ("weight", layer, o, i, …), ("bias",
 # layer, o). ("part", layer, n, …) begins at an index and is as large as the claim. ("probability", n, d) and ("right",)
 # are shares; ("patch" | "kernel" | "products", layer, channel, y, x, i, row, column) one entry of a ledger, ("sum" |
-# "others", layer, channel, y, x, i) the products of input channel i, or of all others, together.
+# "others", layer, channel, y, x, i) the products of input channel i, or of all others, together. Of the way back are
+# ("loss",), ("delta", layer or "input", n, c), ("gradient", layer, o, i, …); behind "after" all are as after a step.
 Source = tuple[str | int, ...]
 Sources = Sequence[Source]
 Point = tuple[float, float]

@@ -1,14 +1,14 @@
 """The whole network on one stage: maps, what flowed between them, and the path that won."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
 
-from mnistviz.animate.canvas import Canvas, Frame, Point, coverage, ease
+from mnistviz.animate.canvas import Canvas, Frame, Point, Source, coverage, ease
 from mnistviz.animate.film import Film
 from mnistviz.animate.palette import RAMPS
-from mnistviz.animate.stage import EDGE, WIDE, as_maps, footer, input_scale, softmax, sources, title
+from mnistviz.animate.stage import EDGE, WIDE, as_maps, footer, input_scale, softmax, title
 from mnistviz.errors import refuse
 from mnistviz.look.paths import Stop, flow, winning_path
 from mnistviz.look.trace import Trace, sizes
@@ -18,6 +18,7 @@ from mnistviz.show.scales import Scale, array, short
 HIGH, TOP, BOTTOM = 620, 108, 548  # of the field between title and footer
 MAPS, SIDE, INPUT_SIDE, SCORE_SIDE = 7, 56, 84, 26  # maps of a layer on stage; the sides of one, the digit, a score
 ANSWER = 124  # pixels at the right for digits and bars
+HEADING = "A digit goes through the network"
 THICKEST, LINKS = 5.0, 70  # pixels of the strongest link of a gap, and how many are drawn at most
 
 
@@ -32,14 +33,15 @@ def mnist_forward_propagation(trace: Trace, *, frames: int = 8) -> Film:
     stages, links = len(trace.stages()) - 1, "the links between them coloured by what flowed"
     way = f"a green path leads from it back to pixel {path[-1].unit[1:]}"
     alt = f"A digit, maps of {stages} stages, {links}, ten scores; the answer is {path[0].unit[0]}, and {way}."
-    return Film(lambda: _Stage(trace, path).frames(frames), alt, poster=400)
+    return Film(lambda: Stage(trace, path).frames(frames), alt, poster=400)
 
 
-class _Column:
+class Column:
     """What is shown of a layer, one below the other: some of its maps, or all values of a flat layer as a block."""
 
     def __init__(self, key: str, values: np.ndarray, scale: Scale | None, side: int, shown: list[int]) -> None:
         self.key, self.scale, self.shown, self.flat = key, scale, shown, values.ndim == 1
+        self.source: Source = (key,)  # of its numbers, but for the digit and the channel
         self.x, self.columns, room, count = EDGE, 1, BOTTOM - TOP, len(values)
         self.values = as_maps(values)
         if self.flat:
@@ -72,41 +74,41 @@ class _Column:
         canvas.box(*self.spot(unit), self.zoom, self.zoom, thick=2)
 
     def draw(self, canvas: Canvas) -> None:
-        values, claimed, gap = self.values[self.shown], sources(self.key, self.shown), self.pitch - self.high
-        canvas.maps(self.x, self.top, values, self.scale, self.zoom, claimed, self.columns, gap)
+        values, claimed = self.values[self.shown], [(*self.source, 0, k) for k in self.shown]
+        canvas.maps(self.x, self.top, values, self.scale, self.zoom, claimed, self.columns, self.pitch - self.high)
 
 
-class _Stage:
-    """All columns and links at their places."""
+class Stage:
+    """All columns and links at their places; with `back` for the maps and links through which the error returns."""
 
-    def __init__(self, trace: Trace, path: list[Stop]) -> None:
+    def __init__(self, trace: Trace, path: Sequence[Stop] = (), back: bool = False) -> None:
         self.trace, self.path, self.stages = trace, path, trace.stages()
-        self.flows = [_flow(trace, self.stages, k) for k in range(len(self.stages))]
+        self.flows = flows_of(trace, back)
         digit = array(trace.input[0])
-        self.columns = [_Column("input", digit, input_scale(trace), INPUT_SIDE, list(range(len(digit))))]
+        self.columns = [Column("input", digit, input_scale(trace), INPUT_SIDE, list(range(len(digit))))]
         self.columns += [self._column(k) for k in range(len(self.stages))]
         gap = (WIDE - 2 * EDGE - ANSWER - sum(column.side for column in self.columns)) / len(self.stages)
         for before, column in pairwise(self.columns):
             column.x = round(before.x + before.side + gap)
 
-    def _column(self, k: int) -> _Column:
+    def _column(self, k: int) -> Column:
         """The column of a stage: its maps that hand on most and the one on the path, or all there is."""
         index = self.trace.result_of(self.stages[k])
         key, result = self.trace.keys[index], self.trace.steps[index].result
         values, scale = array(result[0]), Scale.over([result])
         if k == len(self.stages) - 1:  # each score is a map of one value
-            return _Column(key, as_maps(values), scale, SCORE_SIDE, list(range(len(values))))
+            return Column(key, as_maps(values), scale, SCORE_SIDE, list(range(len(values))))
         shown = list(range(len(values)))
         if values.ndim == 3:
             on_path = [stop.unit[0] for stop in self.path if stop.layer == key]
             strongest = np.argsort(-np.abs(self.flows[k + 1]).sum(0), kind="stable").tolist()
             shown = sorted([*on_path, *(c for c in strongest if c not in on_path)][:MAPS])
-        return _Column(key, values, scale, SIDE, shown)
+        return Column(key, values, scale, SIDE, shown)
 
-    def links(self) -> list[tuple[float, list[Point], float]]:
+    def links(self, given: list[np.ndarray] | None = None) -> list[tuple[float, list[Point], float]]:
         """All links, weakest first: strength from −1 to 1 within its gap, the way, how thick."""
         links = []
-        for flows, (before, after) in zip(self.flows, pairwise(self.columns), strict=True):
+        for flows, (before, after) in zip(given or self.flows, pairwise(self.columns), strict=True):
             flows = flows[np.ix_(after.shown, before.shown)]
             largest = np.abs(flows).max() or 1.0
             for at in np.argsort(-np.abs(flows), axis=None, kind="stable")[:LINKS]:
@@ -118,9 +120,16 @@ class _Stage:
         return sorted(links, key=lambda link: abs(link[0]))
 
     def frames(self, moves: int) -> Iterator[Frame]:
-        canvas, heading = Canvas(WIDE, HIGH), "A digit goes through the network"
-        title(canvas, heading, "each map and each link holds numbers of one recorded forward pass")
-        wave = _woven(canvas.pixels.shape, self.links())
+        canvas = Canvas(WIDE, HIGH)
+        self.open(canvas)
+        yield canvas.frame(1000)
+        yield from self.forward(canvas, moves, 450)
+        yield canvas.frame(1200)
+        yield from self._light_up(canvas, moves)
+
+    def open(self, canvas: Canvas) -> None:
+        """The digit, and the places of all that will come."""
+        title(canvas, HEADING, "each map and each link holds numbers of one recorded forward pass")
         for column in self.columns[1:]:
             for k in column.shown:
                 canvas.fill(*column.corner(k), column.wide, column.high, "shade")
@@ -128,7 +137,10 @@ class _Stage:
         self._name(canvas, self.columns[0])
         colours = "orange raises, blue lowers; a scale for each gap, as for each layer's maps."
         footer(canvas, f"Links are products w·a, summed: {colours}")
-        yield canvas.frame(1000)
+
+    def forward(self, canvas: Canvas, moves: int, stand: int) -> Iterator[Frame]:
+        """The wave, column by column, each of which stands so many milliseconds; then the probabilities."""
+        wave = woven(canvas.pixels.shape, self.links(flows_of(self.trace)))
         for stage, (before, column) in zip(self.stages, pairwise(self.columns), strict=True):
             left = drawn = before.x + before.side
             for way in ease(moves):  # the wave runs through the gap
@@ -140,16 +152,14 @@ class _Stage:
             self._name(canvas, column)
             result = self.trace.result_of(stage)
             names = " → ".join(self.trace.keys[i] for i in stage if i <= result)
-            title(canvas, heading, f"{names}   {sizes(self.trace.steps[result].output)}")
-            yield canvas.frame(450)
+            title(canvas, HEADING, f"{names}   {sizes(self.trace.steps[result].output)}")
+            yield canvas.frame(stand)
         shares = softmax(self.trace)[0]
         for grown in ease(moves):
             self._answer(canvas, shares, grown)
             yield canvas.frame(50)
-        yield canvas.frame(1200)
-        yield from self._light_up(canvas, moves)
 
-    def _name(self, canvas: Canvas, column: _Column) -> None:
+    def _name(self, canvas: Canvas, column: Column) -> None:
         """The layer's name above, and below how many of its maps are shown."""
         middle, count, total = column.x + column.side // 2, len(column.shown), len(column.values)
         x, anchor = (column.x, "ls") if column is self.columns[-1] else (middle, "ms")
@@ -192,13 +202,16 @@ class _Stage:
         yield canvas.frame(2500)
 
 
-def _flow(trace: Trace, stages: list[list[int]], k: int) -> np.ndarray:
-    """What each channel of stage k−1 gave each of stage k; of a map that was flattened, its values together."""
-    mixing = [trace.keys[i] for i in stages[k] if trace.steps[i].kind in ("Conv2d", "Linear")]
-    refuse(not mixing, "a stage of this network mixes nothing", given=[trace.keys[i] for i in stages[k]])
-    flows = array(flow(trace, mixing[0]))
-    before = trace.input if k == 0 else trace.steps[trace.result_of(stages[k - 1])].result
-    return flows.reshape(len(flows), before.shape[1], -1).sum(2)
+def flows_of(trace: Trace, back: bool = False) -> list[np.ndarray]:
+    """What each channel gave each of the next stage, gap by gap, or got back; of a flattened map, all its values."""
+    before, gaps = trace.input, []
+    for stage in trace.stages():
+        mixing = [trace.keys[i] for i in stage if trace.steps[i].kind in ("Conv2d", "Linear")]
+        refuse(not mixing, "a stage of this network mixes nothing", given=[trace.keys[i] for i in stage])
+        flows = array(flow(trace, mixing[0], back))
+        gaps.append(flows.reshape(len(flows), before.shape[1], -1).sum(2))
+        before = trace.steps[trace.result_of(stage)].result
+    return gaps
 
 
 def _curve(start: Point, end: Point, steps: int = 24) -> list[Point]:
@@ -209,7 +222,7 @@ def _curve(start: Point, end: Point, steps: int = 24) -> list[Point]:
     return list(zip(x.tolist(), y.tolist(), strict=True))
 
 
-def _woven(shape: tuple[int, ...], links: list[tuple[float, list[Point], float]]) -> np.ndarray:
+def woven(shape: tuple[int, ...], links: list[tuple[float, list[Point], float]]) -> np.ndarray:
     """All links as palette numbers on paper; where they cross, the stronger lies above."""
     field = np.zeros(shape)
     for strength, way, thick in links:

@@ -2,22 +2,28 @@
 
 import math
 from collections.abc import Callable
+from copy import deepcopy
 from functools import partial
 from importlib import import_module
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
+from mnistviz.animate.backward_propagation import RATE
 from mnistviz.animate.film import Film
 from mnistviz.errors import choose, refuse
 from mnistviz.learn import models, recipes
 from mnistviz.learn.checkpoint import load_model, read_card
 from mnistviz.learn.data import Digits, load_digits
 from mnistviz.learn.train import fit
-from mnistviz.look.capture import record
+from mnistviz.look.capture import capture, record
 from mnistviz.look.diary import Timelapse
+from mnistviz.look.gradients import backward
+from mnistviz.look.trace import Trace
 
 PROBES = (0, 1, 8, 18, 61)  # of MNIST's test digits, to be watched in training: two easy ones, three that take longer
+UNSURE = 726  # a 7 among them that the five systems read rightly, none of them surely: its error can be seen
 JUDGED = 1_000  # test digits that are looked at in a training
 
 
@@ -53,6 +59,25 @@ def _one_pass(scene: str, model: str, digit: Digits | None, frames: int) -> Film
     return _draw(scene)(trace, frames=frames)
 
 
+def one_step(model: nn.Module, pixels: Tensor, label: int, rate: float = RATE) -> tuple[Trace, Trace]:
+    """`before, after = one_step(model, digit.pixels, 7)`: a pass gone back through, and that of a copy after a step."""
+    with capture(model, gradients=True) as before:
+        model(pixels)
+    backward(before, labels=[label])
+    moved = deepcopy(model).eval()
+    cross_entropy(moved(pixels), torch.tensor([label], device=pixels.device)).backward()
+    torch.optim.SGD(moved.parameters(), rate).step()
+    return before, record(moved, pixels)
+
+
+def _way_back(model: str, digit: Digits | None, frames: int, label: int | None = None) -> Film:
+    """From the label asked for, or the digit's own, or else the network's answer."""
+    network, digit = load_model(model), load_digits("mnist").test[UNSURE] if digit is None else digit
+    if label is None:
+        label = int((network(digit.pixels).argmax(1) if digit.labels is None else digit.labels)[0])
+    return _draw("backward_propagation")(*one_step(network, digit.pixels, label), frames=frames)
+
+
 def _demo(model: str, digit: Digits | None, frames: int) -> Film:
     network, test = load_model(model), load_digits("mnist").test
     known = test.known_labels().tolist()
@@ -84,11 +109,12 @@ def _embedding_evolution(model: str, digit: Digits | None, frames: int) -> Film:
     return _draw("embedding_evolution")(lapse.moments(network, judged.pixels, last), labels)
 
 
-SCENES: dict[str, Callable[[str, Digits | None, int], Film]] = {
+SCENES: dict[str, Callable[..., Film]] = {
     "mnist_data_flow": partial(_one_pass, "mnist_data_flow"),
     "forward_propagation": partial(_one_pass, "forward_propagation"),
     "forward_propagation_demo": _demo,
     "mnist_forward_propagation": partial(_one_pass, "mnist_forward_propagation"),
+    "backward_propagation": _way_back,
     "convolution": partial(_one_pass, "convolution"),
     "max_pooling": partial(_one_pass, "max_pooling"),
     "training_replay": _training_replay,
@@ -96,12 +122,20 @@ SCENES: dict[str, Callable[[str, Digits | None, int], Film]] = {
 }
 
 
-def film(scene: str, model: str = "deep", digit: Digits | None = None, *, frames: int = 8) -> Film:
+def film(
+    scene: str, model: str = "deep", digit: Digits | None = None, *, frames: int = 8, label: int | None = None
+) -> Film:
     """`film("convolution", "light", mv.read_digit("my_seven.png")).save("mine.gif")`
 
-    Without a digit of yours it is the first 7 of MNIST's test digits. The two scenes of a training train
-    the model's architecture anew, for seconds; there a digit of yours is watched among the others.
+    Without a digit of yours it is the first 7 of MNIST's test digits, or, in `backward_propagation`, one that
+    is read less surely. That scene goes back from the digit's label or, if nobody has named it, from the network's
+    answer; another `label` turns the error round. The two scenes of a training train the model's architecture
+    anew, for seconds; there a digit of yours is watched among the others.
     """
     make = choose("scene", scene, SCENES)
     refuse(frames < 1, "frames for a movement", given=frames, allowed="1 or more; 8 is smooth")
-    return make(model, digit, frames)
+    if label is None:
+        return make(model, digit, frames)
+    fix = "leave it out, or take backward_propagation"
+    refuse(make is not _way_back, f"{scene} goes back from no label", given=label, fix=fix)
+    return make(model, digit, frames, label)

@@ -5,20 +5,27 @@ from typing import Any
 
 import numpy as np
 
-from mnistviz.animate.canvas import Canvas, Source
+from mnistviz.animate.canvas import Canvas, Source, width_of
 from mnistviz.errors import MnistvizError
 from mnistviz.look.trace import Trace
 from mnistviz.show.picture import percent
 from mnistviz.show.scales import Scale, array
 
+Number = tuple[float, Source, str]  # a value, where it comes from, how it reads
 WIDE, EDGE = 960, 24  # of a frame, and the margin on all its sides
 
 
-def title(canvas: Canvas, words: str, below: str) -> None:
-    """The heading of a frame and a line under it; whatever stood there is wiped away."""
+def title(canvas: Canvas, words: str, *below: str | Number) -> None:
+    """The heading of a frame, and under it words and numbers in a line; whatever stood there is wiped away."""
     canvas.fill(0, 16, canvas.pixels.shape[1], 66)
     canvas.text(EDGE, 16, words, 24, bold=True)
-    canvas.text(EDGE, 54, below, 18, "faint")
+    x = EDGE
+    for part in below:
+        if isinstance(part, str):
+            canvas.text(x, 54, part, 18, "faint")
+        else:
+            canvas.number(x, 54, *part, size=18)
+        x += width_of(part if isinstance(part, str) else part[2])
 
 
 def footer(canvas: Canvas, words: str) -> None:

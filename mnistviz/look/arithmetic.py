@@ -78,13 +78,7 @@ def ledger(trace: Trace, layer: str, channel: int, y: int | None = None, x: int 
     unit = unit_of(step, layer, channel, y, x)
     if step.kind == "Linear" and len(unit) != 1:
         raise MnistvizError(f"{layer!r} is applied to more than one row of features", given=sizes(step.inputs))
-    return ledger_of(step, unit, layer)
-
-
-def ledger_of(step: Step, unit: tuple[int, ...], layer: str = "") -> Ledger:
-    """The ledger of a unit of a weighted step; the step's own name is the default."""
     assert step.weight is not None
-    layer, channel = layer or step.name, unit[0]
     recorded, bias = float(step.result[(0, *unit)]), 0.0 if step.bias is None else float(step.bias[channel])
     kernel = step.weight[channel]
     if len(unit) == 1:

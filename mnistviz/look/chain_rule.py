@@ -1,4 +1,4 @@
-"""The chain rule, layer by layer: how each kind hands a gradient back, and which products make a weight's own."""
+"""The chain rule, layer by layer: how each kind hands a gradient back (`BACK`), and what makes a weight's own."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mnistviz.look.field import WINDOWS, taps
-from mnistviz.look.replay import FORMULAS, MAX_POOL, margins, padded, pair, under_window
+from mnistviz.look.replay import FORMULAS, MAX_POOL, margins, padded, under_window
 from mnistviz.look.trace import Step
 
 LINEAR = ("Conv2d", "Linear", "AvgPool2d", "AdaptiveAvgPool2d", "Flatten")  # without its bias, each is linear
@@ -19,11 +19,6 @@ def is_known(step: Step) -> bool:
         return False
     rows_and_columns = step.input.ndim == 4 or step.kind not in (*WINDOWS, "AdaptiveAvgPool2d")
     return rows_and_columns and step.input.ndim > 1 and step.settings.get("dim", 1) is not None
-
-
-def handed_back(step: Step, delta: Tensor) -> Tensor:
-    """The gradient of a step's input from that of its output, `delta`."""
-    return BACK[step.kind](step, delta)
 
 
 def passed_on(step: Step, change: Tensor) -> Tensor:
@@ -51,14 +46,14 @@ def terms(step: Step, name: str, index: tuple[int, ...]) -> tuple[Tensor, Tensor
     if step.kind == "Conv2d":
         out, into, row, column = index
         first = out // (len(step.weights["weight"]) // step.settings["groups"]) * step.weights["weight"].shape[1]
-        return delta, under_tap(step, step.input, row, column)[:, first + into]
+        return delta, windows(step, step.input[:, [first + into]])[:, 0, row, column].view_as(delta)
     return delta, _normalised(step)[0].select(1, index[0])
 
 
 def weight_gradient(step: Step, name: str) -> Tensor:
     """The gradient of all weights, or biases, of a step in `WEIGHTED`: `terms` for each, multiplied and summed."""
     assert step.delta is not None
-    delta, weight = step.delta.double(), step.weights["weight"]
+    delta = step.delta.double()
     if step.kind == "Linear":
         delta = delta.flatten(0, -2)
         return delta.sum(0) if name == "bias" else delta.T @ step.input.double().flatten(0, -2)
@@ -67,22 +62,16 @@ def weight_gradient(step: Step, name: str) -> Tensor:
         return delta.sum(others)
     if step.kind != "Conv2d":
         return (delta * _normalised(step)[0]).sum(others)
-    gradient, groups = torch.zeros_like(weight, dtype=torch.double), step.settings["groups"]
-    for row in range(weight.shape[2]):
-        for column in range(weight.shape[3]):
-            met = under_tap(step, step.input, row, column)
-            parts = zip(delta.chunk(groups, 1), met.chunk(groups, 1), strict=True)
-            gradient[:, :, row, column] = torch.cat([torch.einsum("nohw,nihw->oi", d, a) for d, a in parts])
-    return gradient
+    groups = step.settings["groups"]
+    parts = zip(delta.flatten(2).chunk(groups, 1), windows(step, step.input).chunk(groups, 1), strict=True)
+    return torch.cat([torch.einsum("nop,niyxp->oiyx", d, a) for d, a in parts])
 
 
-def under_tap(step: Step, x: Tensor, row: int, column: int) -> Tensor:
-    """What one place of a convolution's kernel meets of an input at each position, (N, channels, height, width)."""
-    (down, across), (below, beside) = (pair(step.settings[name]) for name in ("stride", "dilation"))
-    height, width = step.result.shape[2:]
-    rows = slice(row * below, row * below + (height - 1) * down + 1, down)
-    columns = slice(column * beside, column * beside + (width - 1) * across + 1, across)
-    return padded(x.double(), step.settings)[:, :, rows, columns]
+def windows(step: Step, x: Tensor) -> Tensor:
+    """What each tap of a convolution's kernel meets of x: (N, channels, its rows, its columns, positions)."""
+    s = step.settings
+    met = F.unfold(padded(x.double(), s), s["kernel_size"], s["dilation"], 0, s["stride"])
+    return met.unflatten(1, (x.shape[1], *s["kernel_size"]))
 
 
 def winners(step: Step) -> Tensor:
@@ -108,9 +97,8 @@ def _convolution(step: Step, delta: Tensor) -> Tensor:
     s, x = step.settings, step.input
     pixels = x.shape[2] * x.shape[3]
     frame = padded(torch.arange(1.0, pixels + 1).view(1, 1, *x.shape[2:]), s)  # whose pixel stands where
-    back = F.conv_transpose2d(
-        delta, step.weights["weight"].double(), None, s["stride"], 0, 0, s["groups"], s["dilation"]
-    )
+    weight, apart = step.weights["weight"].double(), {"groups": s["groups"], "dilation": s["dilation"]}
+    back = F.conv_transpose2d(delta, weight, stride=s["stride"], **apart)
     height, width = frame.shape[2:]
     back = F.pad(back, (0, width - back.shape[3], 0, height - back.shape[2]))
     sums = back.new_zeros(*x.shape[:2], pixels + 1)
@@ -154,37 +142,21 @@ def _softmax(step: Step, delta: Tensor) -> Tensor:
     return shares * (delta - (shares * delta).sum(step.settings["dim"], keepdim=True))
 
 
-def _log_softmax(step: Step, delta: Tensor) -> Tensor:
-    return delta - step.result.double().exp() * delta.sum(step.settings["dim"], keepdim=True)
-
-
-def _gate(step: Step, delta: Tensor) -> Tensor:
-    return delta * (step.input > 0)
-
-
-def _leak(step: Step, delta: Tensor) -> Tensor:
-    return torch.where(step.input > 0, delta, delta * step.settings["negative_slope"])
-
-
-def _dropout(step: Step, delta: Tensor) -> Tensor:
-    return delta if step.mask is None else delta * step.mask.double()
-
-
 WEIGHTED = ("Conv2d", "Linear", "BatchNorm1d", "BatchNorm2d")
-BACK: dict[str, Callable[[Step, Tensor], Tensor]] = {
+BACK: dict[str, Callable[[Step, Tensor], Tensor]] = {  # from δ of a step's output to that of its input
     "Linear": lambda step, delta: delta @ step.weights["weight"].double(),
     "Conv2d": _convolution,
     "MaxPool2d": _max_pool,
     **dict.fromkeys(("AvgPool2d", "AdaptiveAvgPool2d"), _average),
     **dict.fromkeys(("BatchNorm1d", "BatchNorm2d"), _batch_norm),
-    "ReLU": _gate,
-    "LeakyReLU": _leak,
+    "ReLU": lambda step, delta: delta * (step.input > 0),
+    "LeakyReLU": lambda step, delta: torch.where(step.input > 0, delta, delta * step.settings["negative_slope"]),
     "Sigmoid": lambda step, delta: delta * step.result.double() * (1 - step.result.double()),
     "Tanh": lambda step, delta: delta * (1 - step.result.double() ** 2),
     "Softmax": _softmax,
-    "LogSoftmax": _log_softmax,
+    "LogSoftmax": lambda step, d: d - step.result.double().exp() * d.sum(step.settings["dim"], keepdim=True),
     "Normalise": lambda step, delta: delta / step.settings["sd"],
     "Flatten": lambda step, delta: delta.reshape(step.input.shape),
     "Identity": lambda step, delta: delta,
-    **dict.fromkeys(("Dropout", "Dropout1d", "Dropout2d"), _dropout),
+    **{f"Dropout{n}": lambda step, d: d if step.mask is None else d * step.mask for n in ("", "1d", "2d")},
 }

@@ -94,7 +94,7 @@ def projective_field(trace: Trace, y: int, x: int, layer: str) -> Tensor:
     The other way of the receptive field; of the shape of the layer's output for one digit.
 
     >>> mv.projective_field(trace, 14, 14, "conv2")[0].nonzero().min(0).values
-    tensor([6, 6])
+    tensor([5, 5])
     """
     index, way = trace.index(layer), []
     while index != MODEL_INPUT:

@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mnistviz.errors import MnistvizError, refuse
 from mnistviz.look.arithmetic import WEIGHTED, unit_of
-from mnistviz.look.chain_rule import BACK, handed_back, is_known, winners
+from mnistviz.look.chain_rule import BACK, is_known, windows, winners
 from mnistviz.look.field import no_way_back
-from mnistviz.look.replay import padded, place_of
+from mnistviz.look.replay import place_of
 from mnistviz.look.trace import MODEL_INPUT, Step, Trace, sizes
 
 
@@ -61,18 +60,15 @@ def flow(trace: Trace, layer: str, back: bool = False) -> Tensor:
     delta = step.delta[0].double() if back and step.delta is not None else None
     if step.kind == "Linear":
         return weight * (step.input[0].double() if delta is None else delta[:, None])
-    s, into = step.settings, step.input.shape[1]
-    x = step.input.double() if delta is None else torch.ones_like(step.input).double()
-    windows = F.unfold(padded(x, s), s["kernel_size"], s["dilation"], 0, s["stride"])
-    windows = windows[0].view(into, *weight.shape[2:], -1)  # what each tap of the kernel meets, position by position
+    met = windows(step, step.input if delta is None else torch.ones_like(step.input))[0]
     if delta is None:
-        met, sums = windows.sum(3), "oiyx,iyx->oi"
-    else:  # δ wherever the tap lies on the map
-        met, sums = torch.einsum("yxp,op->oyx", windows[0], delta.flatten(1)), "oiyx,oyx->oi"
-    groups, flows = s["groups"], weight.new_zeros(len(weight), into)
+        seen, sums = met.sum(3), "oiyx,iyx->oi"
+    else:  # δ wherever a tap lies on the map
+        seen, sums = torch.einsum("yxp,op->oyx", met[0], delta.flatten(1)), "oiyx,oyx->oi"
+    groups, flows = step.settings["groups"], weight.new_zeros(len(weight), len(met))
     for g in range(groups):
         rows, columns = (slice(g * n // groups, (g + 1) * n // groups) for n in flows.shape)
-        flows[rows, columns] = torch.einsum(sums, weight[rows], met[columns if delta is None else rows])
+        flows[rows, columns] = torch.einsum(sums, weight[rows], seen[columns if delta is None else rows])
     return flows
 
 
@@ -128,7 +124,7 @@ def _through(step: Step, unit: tuple[int, ...], slope: float, rank: int) -> tupl
     """To the input that pushes the score most through this unit, or the one of that rank; and its slope."""
     one = torch.zeros_like(step.result, dtype=torch.double)
     one[(0, *unit)] = 1
-    slopes = handed_back(step, one)[0]
+    slopes = BACK[step.kind](step, one)[0]
     reached = slopes != 0
     if step.kind == "ReLU" and not reached.any():  # behind a closed gate
         return unit, 0.0

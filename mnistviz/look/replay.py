@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mnistviz.errors import refuse
 from mnistviz.look.trace import MODEL_INPUT, Step, Trace, tensors
 
 
@@ -119,6 +120,12 @@ def under_window(step: Step, axis: int, place: int) -> list[int]:
 def place_of(number: int, shape: Sequence[int]) -> tuple[int, ...]:
     """`place_of(50, (2, 7, 7))` is `(1, 0, 1)`: where a flattened value stood."""
     return tuple(map(int, torch.unravel_index(torch.tensor(number), tuple(shape))))
+
+
+def check_index(index: Sequence[int], shape: Sequence[int], what: str) -> None:
+    """An error that says how these are counted, unless there is one of that index."""
+    inside = len(index) == len(shape) and all(0 <= i < n for i, n in zip(index, shape, strict=True))
+    refuse(not inside, f"no such {what}", given=tuple(index), allowed=", ".join(f"0 to {n - 1}" for n in shape))
 
 
 def pair(value: int | tuple[int, ...]) -> tuple[int, int]:

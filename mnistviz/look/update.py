@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mnistviz.errors import MnistvizError, refuse
+from mnistviz.look.replay import check_index
 from mnistviz.look.trace import Index
 
 KNOWN = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
@@ -27,9 +28,8 @@ class StepLedger:
 
     def __repr__(self) -> str:
         rows = self.terms | {"before": self.before, "move": self.move, "after": self.after}
-        return "\n".join(
-            [f"{self.optimiser}, one step of one weight", *(f"  {k:<28} {v:+.6e}" for k, v in rows.items())]
-        )
+        lines = [f"  {name:<28} {value:+.6e}" for name, value in rows.items()]
+        return "\n".join([f"{self.optimiser}, one step of one weight", *lines])
 
 
 def step_ledger(optimiser: torch.optim.Optimizer, weights: Tensor, index: Index) -> StepLedger:
@@ -38,16 +38,13 @@ def step_ledger(optimiser: torch.optim.Optimizer, weights: Tensor, index: Index)
     After `loss.backward()`, before `step()`. Of SGD, with momentum or without, Adam and AdamW.
     """
     kind, index = type(optimiser).__name__, (index,) if isinstance(index, int) else tuple(index)
-    known = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
-    refuse(
-        type(optimiser) not in known, "no formula is known for this optimiser", given=kind, allowed="SGD, Adam, AdamW"
-    )
+    what, allowed = "no formula is known for this optimiser", ", ".join(known.__name__ for known in KNOWN)
+    refuse(type(optimiser) not in KNOWN, what, given=kind, allowed=allowed)
     groups = [group for group in optimiser.param_groups if any(p is weights for p in group["params"])]
     refuse(not groups, "this optimiser does not move these weights", given=tuple(weights.shape))
     if weights.grad is None:
         raise MnistvizError("these weights have no gradient", fix="call loss.backward() before")
-    inside = len(index) == weights.ndim and all(0 <= i < n for i, n in zip(index, weights.shape, strict=True))
-    refuse(not inside, "no such weight", given=index, allowed=", ".join(f"0 to {n - 1}" for n in weights.shape))
+    check_index(index, weights.shape, "weight")
     (group,), state = groups, optimiser.state.get(weights, {})
     held = {name: float(value[index]) for name, value in state.items() if torch.is_tensor(value) and value.ndim}
     before, gradient = float(weights.detach()[index]), float(weights.grad[index])

@@ -14,7 +14,7 @@ from torch import nn
 
 import mnistviz as mv
 from mnistviz.animate import palette, stage
-from mnistviz.animate.mnist_forward_propagation import LINKS, MAPS, _Stage
+from mnistviz.animate.mnist_forward_propagation import LINKS, MAPS, Stage
 from mnistviz.look.capture import record
 from mnistviz.look.trace import Trace
 
@@ -41,7 +41,7 @@ def mixing(fresh: Fresh) -> list[str]:
 
 def test_links_are_as_strong_as_the_products_between_two_maps(passes: Passes) -> None:
     fresh, trace = passes
-    shown = _Stage(trace, mv.winning_path(trace))
+    shown = Stage(trace, mv.winning_path(trace))
     assert len(shown.flows) == len(mixing(fresh))
     drawn = iter(sorted(shown.links(), key=lambda link: link[1][0][0]))
     for layer, flows, (before, after) in zip(mixing(fresh), shown.flows, pairwise(shown.columns), strict=True):
@@ -65,7 +65,7 @@ def test_the_strongest_link_of_all_is_drawn_darkest_in_the_colour_of_its_sign(
     name: str, traces: dict[str, Trace]
 ) -> None:
     trace = traces[name]
-    strength, way, _ = _Stage(trace, mv.winning_path(trace)).links()[-1]
+    strength, way, _ = Stage(trace, mv.winning_path(trace)).links()[-1]
     assert abs(strength) == 1
     before_the_path = next(f for f in mv.animate.mnist_forward_propagation(trace, frames=1) if f.ms == 1200)
     x, y = way[len(way) // 2]
@@ -103,7 +103,7 @@ def test_the_path_that_is_drawn_is_the_winning_path(passes: Passes, watch: Watch
             assert float(claim.values[y, x]) == pytest.approx(stop.value, rel=1e-5, abs=1e-6)
             expected.add((claim.x + x * claim.zoom, claim.y + y * claim.zoom, claim.zoom, claim.zoom))
     assert watch.boxes == expected
-    assert len(expected) == len(_Stage(trace, path).columns)
+    assert len(expected) == len(Stage(trace, path).columns)
     for x, y, wide, high in expected:
         assert (last.pixels[y - 2 : y + high + 2, x - 2 : x + wide + 2] == ACCENT).sum() >= 4
 

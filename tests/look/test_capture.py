@@ -426,8 +426,10 @@ def test_hundreds_of_captures_do_not_grow_memory() -> None:
 
     def capture(times: int) -> tuple[int, int]:
         for i in range(times):
-            with mv.capture(case.model, gradients=i % 2 == 0), torch.set_grad_enabled(i % 3 == 0):
-                case()
+            with mv.capture(case.model, gradients=i % 2 == 0) as trace, torch.set_grad_enabled(i % 3 == 0):
+                out = case()
+            if i % 6 == 0:
+                mv.replay_backward(mv.backward(trace, out.sum()))
         gc.collect()
         return len(gc.get_objects()), sys.getallocatedblocks()
 
@@ -445,9 +447,12 @@ def test_a_trace_is_freed_without_the_garbage_collector(ending: str, model: Smal
     try:
         with suppress(RuntimeError), mv.capture(model, gradients=True) as trace:
             model(inputs)
-        dead = [weakref.ref(t) for step in trace.steps for t in (step.output, step.live)]
-        assert len(dead) == 2 * (9 if ending == "fine" else 6)
-        del trace
+        if ending == "fine":
+            mv.replay_backward(mv.backward(trace, labels=[1, 2]))
+        kept = [t for step in trace.steps for t in (step.output, step.live, step.delta, *step.gradients.values())]
+        dead = [weakref.ref(t) for t in kept if t is not None]
+        assert len(dead) == (3 * 9 + 2 * 4 if ending == "fine" else 2 * 6)
+        del trace, kept
         assert not [ref for ref in dead if ref() is not None]
     finally:
         gc.enable()

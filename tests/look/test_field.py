@@ -131,6 +131,34 @@ def test_any_stack_sees_exactly_its_fields(drawn: Stack) -> None:
     check_every_unit(trace, model, size)
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@settings(max_examples=40, deadline=None)
+@given(drawn=stacks())
+@example(drawn=stack(nn.Conv2d(1, 4, 3, stride=2), nn.ReLU(), nn.Conv2d(4, 4, 2, groups=2), nn.Softmax(3)))
+@example(drawn=stack(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(40, 3)))
+@example(drawn=stack(nn.Flatten(), nn.LogSoftmax(-1)))
+def test_a_pixel_reaches_what_is_no_number_when_it_is_none(drawn: Stack) -> None:
+    """A NaN goes everywhere that its pixel goes, whatever the weights."""
+    model, size = drawn
+    trace = record(model, torch.rand(1, 1, *size, dtype=torch.float64))
+    pixels = torch.rand(size[0] * size[1], 1, *size, dtype=torch.float64)
+    pixels.flatten(1).fill_diagonal_(torch.nan)
+    for name, signals in layer_by_layer(model, pixels, lambda name, t: t.clamp(min=0)).items():
+        for reached, (y, x) in zip(signals.isnan(), product(*map(range, size)), strict=True):
+            assert torch.equal(mv.projective_field(trace, y, x, name), reached), (name, y, x)
+
+
+def test_a_pixel_reaches_the_units_that_see_it(passes: Passes) -> None:
+    trace = passes["compact"]
+    for layer, (y, x) in product(("conv1", "relu1", "conv2", "pool2"), ((14, 14), (0, 3), (27, 26))):
+        reached = mv.projective_field(trace, y, x, layer)
+        for channel, row, column in product((0, 9), *map(range, reached.shape[1:])):
+            field = mv.receptive_field(trace, layer, row, column)
+            sees = field.top <= y <= field.bottom and field.left <= x <= field.right
+            assert sees == bool(reached[channel, row, column])
+    assert mv.projective_field(trace, 14, 14, "fc2").all()
+
+
 def closed_form(layers: list[nn.Module], at: int, axis: int) -> tuple[int, int]:
     """Where the window of a unit begins and how wide it is: r = 1 + Σ (k−1)·d·Πs, start = at·Πs − Σ p·Πs."""
     jump, width, before = 1, 1, 0
@@ -191,8 +219,12 @@ def test_a_printed_field_says_whether_it_was_clipped(passes: Passes, golden: Gol
     golden("a clipped field", mv.receptive_field(passes["deep"], "conv1", 0, 6))
 
 
+def blank(**options: object) -> Trace:
+    return record(mv.models.simple(), torch.zeros(1, 1, 28, 28), **options)
+
+
 def simple(layer: str, y: int | None = None, x: int | None = None, **options: object) -> object:
-    return mv.receptive_field(record(mv.models.simple(), torch.zeros(1, 1, 28, 28), **options), layer, y, x)
+    return mv.receptive_field(blank(**options), layer, y, x)
 
 
 def functional(layer: str, *place: int) -> object:
@@ -217,6 +249,20 @@ BAD = {
     "a unit too many": (lambda: simple("flatten", 1600), "0 to 1599"),
     "a unit with a column": (lambda: simple("flatten", 0, 0), "does not name one unit of 'flatten'", "0 to 1599"),
     "a flat layer with a place": (lambda: simple("fc1", 3, 99), "'fc1'"),
+    "a pixel too low": (lambda: mv.projective_field(blank(), 28, 0, "fc1"), "no such pixel", "(28, 0)", "rows 0 to 27"),
+    "a pixel left of all": (lambda: mv.projective_field(blank(), 0, -1, "fc1"), "no such pixel", "columns 0 to 27"),
+    "what a pixel reaches through a function": (
+        lambda: mv.projective_field(record(Residual(), images()), 1, 2, "conv2"),
+        *("way back ends at 'conv2'", "as modules"),
+    ),
+    "what it reaches through a group norm": (
+        lambda: mv.projective_field(record(nn.GroupNorm(1, 1), images()), 1, 2, ""),
+        *("where a GroupNorm leads is not known", "Conv2d, MaxPool2d"),
+    ),
+    "no rows to begin with": (
+        lambda: mv.projective_field(record(nn.Linear(4, 2), torch.rand(1, 4)), 1, 2, ""),
+        "input has no rows and columns",
+    ),
 }
 
 

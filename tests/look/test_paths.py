@@ -1,5 +1,6 @@
 """The way a number went: winners of pools, gates, and every step of a path, each found again without the library."""
 
+import copy
 from itertools import pairwise, product
 
 import numpy as np
@@ -181,11 +182,17 @@ def test_ranks_end_with_the_products_that_are_on_the_picture() -> None:
     assert min(counts) < 9
 
 
-def flow_by_hand(layer: nn.Module, x: Tensor) -> np.ndarray:
-    """Every product of weight and value, one at a time, added to its pair of channels."""
+def flow_by_hand(layer: nn.Module, x: Tensor, delta: Tensor | None = None) -> np.ndarray:
+    """Every product of weight and value, one at a time, added to its pair of channels; times δ, if it is given."""
     weight = layer.weight.detach().double().numpy()
+    delta = torch.ones_like(layer(x)) if delta is None else delta
     if isinstance(layer, nn.Linear):
-        return np.array([[w * float(v) for w, v in zip(row, x[0], strict=True)] for row in weight])
+        return np.array(
+            [
+                [w * float(v * d) for w, v in zip(row, x[0], strict=True)]
+                for row, d in zip(weight, delta[0], strict=True)
+            ]
+        )
     left, right, above, below = layer._reversed_padding_repeated_twice  # as its own forward pads
     mode = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}[layer.padding_mode]
     seen = np.pad(x[0].double().numpy(), [(0, 0), (above, below), (left, right)], mode=mode)
@@ -193,7 +200,7 @@ def flow_by_hand(layer: nn.Module, x: Tensor) -> np.ndarray:
     for o, c, i, j, y, z in product(*map(range, (*weight.shape, rows, columns))):
         source = o // (len(weight) // layer.groups) * weight.shape[1] + c
         row, column = (at * layer.stride[a] + k * layer.dilation[a] for a, (at, k) in enumerate(((y, i), (z, j))))
-        total[o, source] += weight[o, c, i, j] * seen[source, row, column]
+        total[o, source] += weight[o, c, i, j] * seen[source, row, column] * float(delta[0, o, y, z])
     return total
 
 
@@ -214,6 +221,34 @@ def test_flow_through_any_convolution_is_the_sum_of_its_products(drawn: tuple[nn
     trace = record(nn.Sequential(conv), x)
     np.testing.assert_allclose(mv.flow(trace, "0"), flow_by_hand(conv, x), atol=1e-9)
     check_sums(trace, "0")
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@settings(max_examples=40, deadline=None)
+@given(drawn=convolutions())
+def test_the_flow_back_through_any_convolution_is_the_sum_of_its_products(drawn: tuple[nn.Conv2d, Tensor]) -> None:
+    """A column adds up to what came back to that map of the input."""
+    conv, x = drawn
+    with mv.capture(conv, gradients=True) as trace:
+        out = conv(x)
+    mv.backward(trace, out.square().sum())
+    flow = mv.flow(trace, "", back=True)
+    np.testing.assert_allclose(flow, flow_by_hand(conv, torch.ones_like(x), trace[""].delta), atol=1e-9)
+    np.testing.assert_allclose(flow.sum(0), trace.delta[0].sum((1, 2)), atol=1e-9)
+
+
+def test_the_flows_back_of_every_layer_add_up_to_what_came_back(reference: Models, mnist: DigitSet) -> None:
+    for name in ("light", "compact"):
+        model = copy.deepcopy(reference[name]).double()
+        with mv.capture(model, gradients=True) as trace:
+            model(mnist.test[0].pixels.double())
+        mv.backward(trace, labels=[4])
+        for key, step in trace.of_kind("Conv2d", "Linear").items():
+            arrived = trace[step.sources[0]].delta[0]
+            flow = mv.flow(trace, key, back=True)
+            torch.testing.assert_close(flow.sum(0), arrived.reshape(len(arrived), -1).sum(1), rtol=1e-10, atol=1e-12)
+        products = flow_by_hand(model.fc1, torch.ones_like(trace["fc1"].input), trace["fc1"].delta)
+        np.testing.assert_allclose(mv.flow(trace, "fc1", back=True), products, rtol=1e-12)
 
 
 def test_the_flows_of_every_layer_of_every_model_add_up_to_its_output(passes: Passes) -> None:
@@ -267,6 +302,11 @@ BAD = {
     "a scripted part": (lambda: mv.winning_path(of("scripted_part")), "no path is known through a ScriptModule"),
     "flow of a ReLU": (lambda: mv.flow(simple(), "relu1"), "'relu1' is a ReLU", "no weights mix", MIXES),
     "flow of a batch": (lambda: mv.flow(simple(2), "conv1"), "one digit", "2 inputs"),
+    "flow back before it": (
+        lambda: mv.flow(simple(), "fc1", back=True),
+        "nothing has come back to 'fc1'",
+        "labels=[7]",
+    ),
     "flow of many rows": (lambda: mv.flow(alone(nn.Linear(4, 3), 3, 4), "0"), "more than one row"),
 }
 

@@ -83,6 +83,13 @@ class Records:
         return record(whole_numbers(), whole_pixels(self.few[:48]))
 
     @cached_property
+    def gone_back(self) -> Trace:
+        """Three digits through the same network, and back from the sum of all its outputs, in whole numbers too."""
+        with mv.capture(model := whole_numbers(), gradients=True) as trace:
+            scores = model(whole_pixels(self.few[:3]))
+        return mv.backward(trace, scores.sum())
+
+    @cached_property
     def activity(self) -> Any:
         return mv.activity.summarise(self.many, BINS)
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers import assert_fit_to_be_seen, caption_of, content, refused, words_of
 from torch import Tensor, nn
-from zoo import Residual, record, seeded
+from zoo import Heads, Residual, record, seeded
 
 import mnistviz as mv
 from mnistviz import figures as fig
@@ -48,6 +48,13 @@ def some_nan(r: Any) -> Trace:
     with torch.no_grad():
         conv.bias[1] = torch.nan
     return record(nn.Sequential(conv, nn.ReLU(), nn.Flatten(), nn.Linear(4 * 26 * 26, 10)), r.digit)
+
+
+def from_one_head() -> Trace:
+    """Gone back from one of two outputs."""
+    with mv.capture(model := Heads(lambda digit, angle: digit), gradients=True) as trace:
+        digit = model(torch.ones(2, 4))
+    return mv.backward(trace, digit.sum())
 
 
 def batch(r: Any) -> Trace:
@@ -95,6 +102,11 @@ DRAWN: dict[str, Callable[[Any], Picture]] = {  # each public figure, and what i
     "pool_winners": lambda r: fig.pool_winners(r.exact, "2", 3),
     "relu_gates": lambda r: fig.relu_gates(r.exact, "1", 3),
     "winning_paths": lambda r: fig.winning_paths(r.trace, [mv.winning_path(r.trace, rank=k) for k in range(2)]),
+    "gradient_maps": lambda r: fig.gradient_maps(r.gone_back, "1", digit=2),
+    "gradient_maps of a flat layer": lambda r: fig.gradient_maps(r.gone_back, "4"),
+    "gradient_ledger": lambda r: fig.gradient_ledger(mv.backward_ledger(r.gone_back, "0", (1, 0, 1, 1)), digit=1),
+    "gradient_ledger of a unit": lambda r: fig.gradient_ledger(mv.backward_ledger(r.gone_back, "3", unit=50)),
+    "gradient_sizes": lambda r: fig.gradient_sizes({"these": r.gone_back, "others": [r.gone_back] * 2}),
     "activation_analysis": lambda r: fig.activation_analysis(r.activities),
     "histograms": lambda r: fig.histograms(r.diary.pages, ["0", "1", "4", "5"]),
     "top_examples": lambda r: fig.top_examples(r.examples, r.digits, [3, 0, 7]),
@@ -167,6 +179,24 @@ BAD: dict[str, tuple[Any, ...]] = {
     "winners of channel 32": (lambda r: fig.pool_winners(r.trace, "pool1", 32), "no such channel", "0 to 31"),
     "flat gates": (lambda r: fig.relu_gates(r.trace, "relu6", 0), "'relu6' has no maps", "a layer with maps"),
     "no paths": (lambda r: fig.winning_paths(r.trace, []), "no paths", "winning_path(trace)"),
+    "δ of a pass": (lambda r: fig.gradient_maps(r.exact, "0"), "nobody has gone back", "backward(trace, labels=[7])"),
+    "δ of another head": (
+        lambda r: fig.gradient_maps(from_one_head(), "angle"),
+        "not depend on 'angle'",
+        "this layer feeds",
+    ),
+    "δ of no layer": (lambda r: fig.gradient_maps(r.gone_back, "6"), "unknown layer", "0, 1, 2, 3, 4, 5"),
+    "δ of digit 3": (lambda r: fig.gradient_maps(r.gone_back, "0", digit=3), "no such digit", "3", "0 to 2"),
+    "δ of channel 4": (lambda r: fig.gradient_maps(r.gone_back, "0", [4]), "no such channel in '0'", "0 to 3"),
+    "a ledger of digit 3": (
+        lambda r: fig.gradient_ledger(mv.backward_ledger(r.gone_back, "0", bias=1), digit=3),
+        "no such digit",
+        "0 to 2",
+    ),
+    "sizes of nothing": (lambda r: fig.gradient_sizes({}), "no traces to compare", 'gradient_sizes({"deep": trace})'),
+    "sizes of no traces": (lambda r: fig.gradient_sizes({"a": []}), "no gradients in 'a'", "layers with weights"),
+    "sizes of a pass": (lambda r: fig.gradient_sizes({"a": [r.exact]}), "nobody has gone back", "backward(trace"),
+    "sizes of biases": (lambda r: fig.gradient_sizes({"a": r.gone_back}, "biases"), "'biases'", "outputs, weights"),
     "nothing watched": (lambda r: fig.activation_analysis({}), "nothing was watched", "predict(model, digits)"),
     "one watched nothing": (lambda r: fig.activation_analysis({"a": mv.activity.Activity()}), "nothing was watched"),
     "a layer not watched": (lambda r: fig.activation_analysis(r.activity, ["relu8"]), "unknown layer", "0, 1, 2"),

@@ -9,6 +9,7 @@ from .digits import class_balance, image_rows, ink_by_digit, mean_and_spread, pi
 from .embedding import embedding
 from .evaluation import confusion_pairs, coverage, per_digit, reliability
 from .examples import top_examples
+from .gradients import gradient_ledger, gradient_maps, gradient_sizes
 from .maps import all_maps, complete_prediction, feature_maps, filters, map_rows
 from .network import decisions, network
 from .paths import pool_winners, receptive_fields, relu_gates, winning_paths
@@ -21,6 +22,7 @@ __all__ = [
     "per_digit", "confusion_pairs", "reliability", "coverage",
     "network", "filters", "feature_maps", "all_maps", "map_rows", "complete_prediction",
     "ledger", "receptive_fields", "pool_winners", "relu_gates", "winning_paths",
+    "gradient_maps", "gradient_ledger", "gradient_sizes",
     "activation_analysis", "histograms", "weight_ratios", "top_examples", "embedding",
     "attributions", "sanity", "dreams", "cause",
     "robustness", "attack_curves", "adversarial_pairs",

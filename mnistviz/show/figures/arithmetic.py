@@ -1,7 +1,10 @@
 """The figure of one number: the products that make it, and the whole sum."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
+from torch import Tensor
 
 from mnistviz.look.arithmetic import Ledger
 from mnistviz.show.colours import BLUE, FAINT, GREEN, INK, ORANGE
@@ -83,23 +86,34 @@ def _waterfall(axes: Axes, ledger: Ledger) -> None:
 
 
 def _linear_ledger(ledger: Ledger, most: int) -> Picture:
-    patch, kernel, sums = array(ledger.patch), array(ledger.kernel), array(ledger.sums)
-    strongest = np.argsort(-np.abs(sums), kind="stable")[:most].tolist()
-    names = [f"{short(patch[i])} × {short(kernel[i])}   feature {ledger.inputs[i]}" for i in strongest]
-    values = [float(sums[i]) for i in strongest]
-    if len(strongest) < len(sums):
-        names.append(f"{len(sums) - len(strongest)} others")
-        values.append(sums.sum() - sums[strongest].sum())
-    names, values = [*names, "bias"], [*values, ledger.bias]
+    labels = [f"feature {i}" for i in ledger.inputs]
+    title = f"{ledger.layer}, unit {ledger.unit[0]}: {len(labels)} products + bias = {short(ledger.total)}"
+    picture = product_bars(ledger.patch, ledger.kernel, labels, title, most, ledger.bias)
+    picture.caption(f"Value × weight of each feature. Sum {ledger.total:.6f}, recorded {ledger.recorded:.6f}.")
+    parts = f"{len(labels)} products and the bias {short(ledger.bias)}"
+    result = f"{short(ledger.total)}; recorded {short(ledger.recorded)}"
+    picture.alt = f"Unit {ledger.unit[0]} of {ledger.layer} as a sum of {parts}: {result}."
+    return picture
+
+
+def product_bars(
+    left: Tensor, right: Tensor, labels: Sequence[str], title: str, most: int, bias: float | None = None
+) -> Picture:
+    """Lying bars of the largest products left × right, what the others come to, and the bias."""
+    a, b = array(left), array(right)
+    strongest = np.argsort(-np.abs(a * b), kind="stable")[:most].tolist()
+    names = [f"{short(a[i])} × {short(b[i])}   {labels[i]}" for i in strongest]
+    values = [float(a[i] * b[i]) for i in strongest]
+    if len(strongest) < len(a):
+        names.append(f"{len(a) - len(strongest):,} others")
+        values.append((a * b).sum() - sum(values))
+    if bias is not None:
+        names, values = [*names, "bias"], [*values, bias]
     picture, axes = page(8.2, 0.27 * len(values) + 1.3)
     bars = axes.barh(names, values, color=[ORANGE if v >= 0 else BLUE for v in values], height=0.72)
     axes.bar_label(bars, [short(v) for v in values], padding=4, fontsize=9, color=INK)
     names_down(axes)
-    axes.margins(x=0.14)
+    axes.margins(x=0.2)
     axes.axvline(0, color=INK, linewidth=0.8)
-    axes.set_title(f"{ledger.layer}, unit {ledger.unit[0]}: {len(sums)} products + bias = {short(ledger.total)}")
-    picture.caption(f"Value × weight of each feature. Sum {ledger.total:.6f}, recorded {ledger.recorded:.6f}.")
-    parts = f"{len(sums)} products and the bias {short(ledger.bias)}"
-    result = f"{short(ledger.total)}; recorded {short(ledger.recorded)}"
-    picture.alt = f"Unit {ledger.unit[0]} of {ledger.layer} as a sum of {parts}: {result}."
+    axes.set_title(title)
     return picture

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
+from torch import Tensor
 
 from mnistviz.errors import MnistvizError, one_of, refuse, some
 from mnistviz.look.field import receptive_field
@@ -11,36 +12,37 @@ from mnistviz.look.trace import Step, Trace, sizes, times
 from mnistviz.show.colours import BLUE, FAINT, INK, PALE
 from mnistviz.show.picture import Picture, beside, names_down, notice, page, percent, styled
 from mnistviz.show.scales import Scale, array, nan_note, short
-from mnistviz.show.tiles import draw_grey, tile_cells, tile_maps
+from mnistviz.show.tiles import draw_grey, outline, tile_cells, tile_maps
 
 
 @styled
-def filters(trace: Trace, layer: str) -> Picture:
-    """`filters(trace, "conv1")`: every kernel of a convolution; each has one picture per input channel."""
+def filters(trace: Trace, layer: str, channels: Iterable[int] | None = None) -> Picture:
+    """`filters(trace, "conv1")`: every kernel of a convolution, or of these `channels`; a picture per input channel."""
     step = trace[layer]
     if step.weight is None or step.weight.ndim != 4:
         known = ", ".join(k for k, s in trace.items() if s.weight is not None and s.weight.ndim == 4)
         raise MnistvizError(f"{layer!r} is a {step.kind} and has no filters", allowed=known or "no layer here")
-    kernels = array(step.weight)
+    scale, chosen = Scale.over([step.weight]), _chosen(layer, channels, len(step.weight))
+    kernels = array(step.weight)[chosen]
     out, into, height, width = kernels.shape
-    scale = Scale.over([kernels])
     if into == 1:
         columns = min(out, 16)
-        picture, axes = page(columns * 0.7 + 0.6, -(-out // columns) * 0.95 + 0.8)
-        tile_maps(axes, kernels[:, 0], scale, columns, [str(i) for i in range(out)], room=0.4)
+        picture, axes = page(columns * 0.7 + (0.6 if columns > 8 else 1.2), -(-out // columns) * 0.95 + 0.8)
+        tile_maps(axes, kernels[:, 0], scale, columns, list(map(str, chosen)), room=0.4)
     else:
         tall = out * (height + 1) / (into * (width + 1))  # of the table, in widths
         side = min(6.4, 8.0 / tall, max(3.4, into * (width + 1) / 16))
         picture, axes = page(side + 1.3, max(side * tall, 1.2) + 0.9)
         down, across = tile_maps(axes, kernels.reshape(-1, height, width), scale, into)
         rows, columns = axes.images[0].get_size()
-        for axis, count, pitch, end in ((axes.xaxis, into, across, columns), (axes.yaxis, out, down, rows)):
-            tile, numbered = end - (count - 1) * pitch, range(0, count, max(1, count // 8))
-            axis.set_ticks([i * pitch + (tile - 1) / 2 for i in numbered], map(str, numbered))
+        for axis, names, pitch, end in ((axes.xaxis, range(into), across, columns), (axes.yaxis, chosen, down, rows)):
+            tile, numbered = end - (len(names) - 1) * pitch, range(0, len(names), max(1, len(names) // 8))
+            axis.set_ticks([i * pitch + (tile - 1) / 2 for i in numbered], [str(names[i]) for i in numbered])
         axes.tick_params(length=0, labelsize=9)
         axes.set(xlabel="input channel", ylabel="filter (output channel)")
     scale.bar(axes, "weight")
-    axes.set_title(f"{layer}: {out} filters, each {times(kernels.shape[1:])}", pad=8)
+    count = f"{out} of {len(step.weight)}" if channels is not None else out
+    axes.set_title(f"{layer}: {count} filters, each {times(kernels.shape[1:])}", pad=8)
     biases = "no biases" if step.bias is None else f"{step.bias.numel():,} biases"
     picture.caption(f"{step.weight.numel():,} weights and {biases}. Colours: {scale}; white is 0.")
     ends = f"from {short(kernels.min())} to {short(kernels.max())}, blue below zero and orange above"
@@ -57,9 +59,16 @@ def feature_maps(
     Colours have one scale per layer; `scale` may be "map", "layer", "network" or a `Scale` of your own.
     """
     digit, step = trace.one_digit(), trace[layer]
-    colours = Scale.for_layer(trace, layer, scale)
-    maps, labels = _maps(step, layer, channels)
-    spatial = step.result.ndim == 4
+    title, colours = f"{layer or step.kind}: {sizes(step.output)}", Scale.for_layer(trace, layer, scale)
+    return maps_beside(digit, step.result[0], layer, title, colours, about(trace, layer), channels)
+
+
+def maps_beside(
+    digit: Tensor, values: Tensor, layer: str, title: str, colours: Scale, facts: str, channels: Iterable[int] | None
+) -> Picture:
+    """A digit and, at its right, numbers of a layer for it: its maps, or the cells of a flat one."""
+    maps, labels = _maps(values, layer, channels)
+    spatial = values.ndim == 3
     count = len(maps) if spatial else 0
     columns, side = (16, 0.66) if count > 32 else (8, 1.0) if count > 4 else (max(count, 1), 1.7)
     if colours.scope == "map" and count > 4:
@@ -70,14 +79,17 @@ def feature_maps(
     draw_grey(left, digit, "input")
     if spatial:
         tile_maps(right, maps, colours, columns, labels)
-        what = f"{count} maps, {times(maps.shape[1:])} each,"
+        what = f"{count} map{'s' * (count > 1)}, {times(maps.shape[1:])} each,"
     else:
-        tile_cells(right, maps, colours, 64 if maps.size > 64 else 16)
+        columns = min(maps.size, 64 if maps.size > 64 else 16)
+        tile_cells(right, maps, colours, columns)
+        if colours.signed:  # zero is white, as the paper is
+            outline(right, [(i % columns, i // columns) for i in range(maps.size)], 1, 1)
         what = f"{maps.size} values"
-    right.set_title(f"{layer or step.kind}: {sizes(step.output)}", pad=6)
+    right.set_title(title, pad=6)
     if colours.scope != "map":
         colours.bar(right)
-    picture.caption(f"{about(trace, layer)} Colours: {colours}.{nan_note(maps)}")
+    picture.caption(f"{facts} Colours: {colours}.{nan_note(maps)}")
     all_nan = np.isnan(maps).all()
     ends = "none a number" if all_nan else f"from {short(np.nanmin(maps))} to {short(np.nanmax(maps))}"
     constant = int((maps.min((1, 2)) == maps.max((1, 2))).sum()) if maps[0].size > 1 else 0
@@ -85,15 +97,19 @@ def feature_maps(
     return picture
 
 
-def _maps(step: Step, layer: str, channels: Iterable[int] | None = None) -> tuple[np.ndarray, list[str]]:
-    """The maps (K, H, W) of a layer with their numbers; a flat layer is one row of values per map."""
-    values = array(step.result[0])
-    values = values if values.ndim == 3 else values.reshape(1, 1, -1)
-    chosen = list(range(len(values)) if channels is None else channels)
+def _maps(values: Tensor, layer: str, channels: Iterable[int] | None = None) -> tuple[np.ndarray, list[str]]:
+    """The maps (K, H, W) of a layer for one digit, with their numbers; a flat layer is one row of values per map."""
+    maps = array(values) if values.ndim == 3 else array(values).reshape(1, 1, -1)
+    chosen = _chosen(layer, channels, len(maps))
+    return maps[chosen], list(map(str, chosen))
+
+
+def _chosen(layer: str, channels: Iterable[int] | None, count: int) -> list[int]:
+    """The channels named, or all there are."""
+    chosen = list(range(count) if channels is None else channels)
     some(chosen, f"channels of {layer!r} to show", "name some: [0, 3, 7]")
-    for channel in chosen:
-        one_of(f"channel in {layer!r}", channel, len(values))
-    return values[chosen], [str(channel) for channel in chosen]
+    one_of(f"channel in {layer!r}", chosen, count)
+    return chosen
 
 
 def about(trace: Trace, layer: str) -> str:
@@ -147,7 +163,7 @@ def map_rows(traces: Mapping[str, Trace], layer: str, channels: Iterable[int] | 
     for (left, right), (name, trace) in zip(axes, traces.items(), strict=True):
         draw_grey(left, trace.one_digit())
         beside(left, name)
-        maps, labels = _maps(trace[layer], layer, chosen)
+        maps, labels = _maps(trace[layer].result[0], layer, chosen)
         tile_maps(right, maps, scale, len(chosen), labels)
     scale.bar(axes[:, 1].tolist())
     picture.caption(f"{about(first, layer)} Colours: {scale}.")

@@ -72,6 +72,16 @@ def test_no_filter_is_collapsed_over_its_channels_and_each_has_its_number(name: 
         assert list(axis.get_ticklocs()) == pytest.approx([starts[i] + (size * zoom - 1) / 2 for i in numbers])
 
 
+@pytest.mark.parametrize(("layer", "into"), [("conv1", 1), ("conv2", 32)])
+def test_only_the_filters_asked_for_are_drawn_on_the_scale_of_all(layer: str, into: int, records: Any) -> None:
+    weights = records.trace[layer].weight
+    axes = figures.filters(records.trace, layer, iter([30, 2, 7])).axes[0]
+    assert_tiles(axes, weights[[30, 2, 7]].flatten(0, 1), scale_of(weights), columns=into if into > 1 else 0)
+    written = axes.texts if into == 1 else axes.get_yticklabels()
+    assert [text.get_text() for text in written] == ["30", "2", "7"]
+    assert axes.get_title(loc="left") == f"{layer}: 3 of 32 filters, each {into}×3×3"
+
+
 @pytest.mark.parametrize(
     ("layer", "scope"),
     [*(("conv1", scope) for scope in SCOPES), ("relu3", "network"), ("conv1", Scale(-1.0, 1.0, "across inputs"))],
