@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import get_gradient_edge
 from torch.utils._pytree import tree_map, tree_map_only
 
 from mnistviz.errors import MnistvizError, one_of, refuse
+from mnistviz.look.graph import followed, links_of
 from mnistviz.look.layers import Hooks, Layers, kind_of, names_of, pick, settings_of, undisturbed, unwrapped, weights_of
-from mnistviz.look.trace import MODEL_INPUT, Links, Step, Trace, sizes, tensors
+from mnistviz.look.trace import MODEL_INPUT, Step, Trace, sizes, tensors
 
 Arguments = tuple[Any, ...]
 DROPOUTS = ("Dropout", "Dropout1d", "Dropout2d")
@@ -115,8 +115,8 @@ class _Recorder:
         fix = "open a capture for each pass, or mv.watch(model), which sums up any number of them"
         refuse(self.trace.inputs is not None, "a trace holds one forward pass, and this would be the second", fix=fix)
         if self.gradients:  # of the input too, whoever made it
-            args, kwargs = tree_map_only(Tensor, _followed, (args, kwargs))
-            self.trace.graph.append(_links(tensors((*args, *kwargs.values()))))
+            args, kwargs = tree_map_only(Tensor, followed, (args, kwargs))
+            self.trace.graph.append(links_of(tensors((*args, *kwargs.values()))))
         self.trace.inputs = self.keep((*args, *kwargs.values()), MODEL_INPUT)
         for x in tensors(self.trace.inputs):
             if x.is_floating_point() and not bool(x.isfinite().all()):
@@ -159,7 +159,7 @@ class _Recorder:
             mask=None if call.random is None else _drawn_again(module, tensors(call.inputs)[0], call.random),
         )
         if self.gradients:
-            self.trace.graph.append(_links(live, dict(module.named_parameters(recurse=False))))
+            self.trace.graph.append(links_of(live, dict(module.named_parameters(recurse=False))))
         self.trace.steps.append(step)
         self.calls[call.name] += 1
 
@@ -201,17 +201,6 @@ class _Recorder:
             images = isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.MaxPool2d | nn.Linear)
             if images and any(t.ndim != 4 or t.dtype != torch.float32 for t in tensors(self.trace.inputs)):
                 error.add_note("mnistviz: a digit for a model is float32 of shape (1, 1, 28, 28): digits[i].pixels")
-
-
-def _followed(x: Tensor) -> Tensor:
-    """An input as autograd follows it: itself, or a twin that has a gradient."""
-    has = x.requires_grad or x.is_inference() or not x.is_floating_point() or not torch.is_grad_enabled()
-    return x if has else x.detach().requires_grad_().clone()  # cloned, since a layer may change it in place
-
-
-def _links(outputs: list[Tensor], weights: dict[str, Tensor] | None = None) -> Links:
-    edge = get_gradient_edge(outputs[0]) if outputs and outputs[0].requires_grad else None
-    return edge, {name: weight for name, weight in (weights or {}).items() if weight.requires_grad}
 
 
 def _random_state(x: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ LINEAR = ("Conv2d", "Linear", "AvgPool2d", "AdaptiveAvgPool2d", "Flatten")  # wi
 
 def is_known(step: Step) -> bool:
     """Whether there is a formula for a step of this kind, called in this way."""
-    if step.kind not in BACK or len(step.sources) != 1 or not isinstance(step.output, Tensor):
+    made_up = step.kind in ("Conv2d", "Linear") and step.weight is None  # anew for each pass, from a mask or a norm
+    if step.kind not in BACK or made_up or len(step.sources) != 1 or not isinstance(step.output, Tensor):
         return False
     rows_and_columns = step.input.ndim == 4 or step.kind not in (*WINDOWS, "AdaptiveAvgPool2d")
     return rows_and_columns and step.input.ndim > 1 and step.settings.get("dim", 1) is not None
@@ -96,7 +97,8 @@ def _convolution(step: Step, delta: Tensor) -> Tensor:
     """Each δ times the kernel, laid over the input that the kernel had met; what falls on the border is nobody's."""
     s, x = step.settings, step.input
     pixels = x.shape[2] * x.shape[3]
-    frame = padded(torch.arange(1.0, pixels + 1).view(1, 1, *x.shape[2:]), s)  # whose pixel stands where
+    numbers = torch.arange(1.0, pixels + 1, device=x.device).view(1, 1, *x.shape[2:])
+    frame = padded(numbers, s)  # whose pixel stands where
     weight, apart = step.weights["weight"].double(), {"groups": s["groups"], "dilation": s["dilation"]}
     back = F.conv_transpose2d(delta, weight, stride=s["stride"], **apart)
     height, width = frame.shape[2:]
@@ -108,7 +110,7 @@ def _convolution(step: Step, delta: Tensor) -> Tensor:
 
 def _average(step: Step, delta: Tensor) -> Tensor:
     """Each δ in equal shares to the values that were averaged."""
-    sides = [torch.zeros(step.result.shape[2 + axis], step.input.shape[2 + axis]).double() for axis in (0, 1)]
+    sides = [delta.new_zeros(step.result.shape[2 + axis], step.input.shape[2 + axis]) for axis in (0, 1)]
     counts = []
     for axis, side in enumerate(sides):
         for place, row in enumerate(side):
@@ -117,7 +119,7 @@ def _average(step: Step, delta: Tensor) -> Tensor:
         if step.kind == "AvgPool2d" and step.settings["count_include_pad"]:
             end = step.input.shape[2 + axis] + margins(step.settings)[axis][1]
             inside = [sum(line < end for line in under_window(step, axis, place)) for place in range(len(side))]
-            counts[axis] = torch.tensor(inside).double()
+            counts[axis] = torch.tensor(inside).to(delta)
     of = step.settings.get("divisor_override") or counts[0][:, None] * counts[1]
     return sides[0].T @ (delta / of) @ sides[1]
 

@@ -104,11 +104,11 @@ def projective_field(trace: Trace, y: int, x: int, layer: str) -> Tensor:
     refuse(len(size) != 2, "the model's input has no rows and columns", given=sizes(trace.inputs))
     inside = 0 <= y < size[0] and 0 <= x < size[1]
     refuse(not inside, "no such pixel", given=(y, x), allowed=f"rows 0 to {size[0] - 1}, columns 0 to {size[1] - 1}")
-    reached = torch.zeros(1, *trace.input.shape[1:])
+    reached = torch.zeros(1, *trace.input.shape[1:], dtype=trace.input.dtype, device=trace.input.device)
     reached[..., y, x] = 1
     for step in reversed(way):
         if step.kind.endswith("Softmax"):
-            reached = reached.amax(1, keepdim=True).expand(reached.shape)
+            reached = reached.amax(step.settings["dim"], keepdim=True).expand(reached.shape)
         elif step.kind in SPREADING:  # every weight a 1: what is above 0 was reached
             ones = {} if step.weight is None else {"weight": torch.ones_like(step.weight)}
             reached = FORMULAS[step.kind](reached, ones, step.settings).sign()

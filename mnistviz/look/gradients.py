@@ -1,16 +1,17 @@
 """The way back: δ of every step, the ledger of every gradient, and the proof."""
 
-from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.graph import get_gradient_edge
 
 from mnistviz.errors import MnistvizError, one_of, refuse
 from mnistviz.look import chain_rule
 from mnistviz.look.arithmetic import unit_of
+from mnistviz.look.graph import open_ends, place
 from mnistviz.look.replay import Replay, check_index, distance, place_of
 from mnistviz.look.trace import MODEL_INPUT, Index, Step, Trace, tensors
 
@@ -36,7 +37,7 @@ def backward(trace: Trace, loss: Tensor | None = None, *, labels: Any = None) ->
         raise MnistvizError("say what to go back from: a loss, or the labels", fix="backward(trace, labels=[7])")
     if loss is None:
         labels = _checked(labels, trace)
-        scores = trace.steps[_scores_of(trace)].live
+        scores = trace.steps[trace.scores_at()].live
         assert scores is not None
         with torch.enable_grad():
             loss = F.cross_entropy(scores, labels)
@@ -53,61 +54,32 @@ def backward(trace: Trace, loss: Tensor | None = None, *, labels: Any = None) ->
     try:
         gradients = torch.autograd.grad(loss, wanted, retain_graph=True, allow_unused=True)
     except RuntimeError as error:
-        if "inplace" in str(error):
-            fix = "build that layer with inplace=False"
-            raise MnistvizError("a layer overwrote in place what the way back needs", fix=fix) from error
-        if "second time" in str(error):
-            fix = "call backward before loss.backward(), or loss.backward(retain_graph=True)"
-            raise MnistvizError("this pass was gone back through already, and its graph is freed", fix=fix) from error
-        raise
+        why = str(error).split(":")[0].split(".")[0]
+        order = "call backward before loss.backward() (or retain_graph=True) and before optimiser.step()"
+        fix = f"{order}; build layers with inplace=False"
+        raise MnistvizError(f"autograd cannot go back through this pass: {why}", fix=fix) from error
     refuse(all(gradient is None for gradient in gradients), what, fix=fix)
     at_edges = iter(gradients)  # tensors that autograd made for us alone: nothing to copy
     deltas = [None if edge is None else next(at_edges) for edge in edges]
     of = dict(zip(map(id, weights), at_edges, strict=True))
-    open_ends = _open_ends(trace, loss, labels is not None)
-    for i, ((_, own), delta) in enumerate(zip(trace.graph[1:], deltas[1:], strict=True)):
+    ends = open_ends(trace, loss, labels is not None)
+    for i, ((edge, own), delta) in enumerate(zip(trace.graph[1:], deltas[1:], strict=True)):
         arrived = {name: found for name, weight in own.items() if (found := of[id(weight)]) is not None}
-        trace.steps[i] = replace(trace.steps[i], delta=delta, gradients=arrived, elsewhere=open_ends[i + 1])
-    trace.delta, trace.elsewhere, trace.loss, trace.labels = deltas[0], open_ends[0], float(loss.detach()), labels
+        names = {"output": edge} | {name: get_gradient_edge(own[name]) for name in arrived}
+        open_at = tuple(name for name, at in names.items() if place(at) in ends)
+        trace.steps[i] = replace(trace.steps[i], delta=delta, gradients=arrived, elsewhere=open_at)
+    trace.delta, trace.elsewhere = deltas[0], place(edges[0]) in ends
+    trace.loss, trace.labels = float(loss.detach()), labels
     return trace
 
 
 def _checked(labels: Any, trace: Trace) -> Tensor:
-    scores = trace.steps[_scores_of(trace)].result
+    scores = trace.steps[trace.scores_at()].result
     labels = torch.as_tensor(labels, device=scores.device).flatten().long()
     refuse(scores.ndim != 2, "labels need a row of scores for each digit", given=f"scores {tuple(scores.shape)}")
-    refuse(len(labels) != len(scores), "one label for each digit", given=len(labels), allowed=len(scores))
+    refuse(len(labels) != len(scores), "one label for each digit", given=len(labels), allowed=str(len(scores)))
     one_of("label", labels.tolist(), scores.shape[1])
     return labels
-
-
-def _scores_of(trace: Trace) -> int:
-    """The step whose output is the model's."""
-    made = [i for i, step in enumerate(trace.steps) if step.output is trace.output]
-    what = "the model's output is not that of a recorded layer"
-    refuse(not made, what, fix="record all layers, or pass the loss itself")
-    return made[-1]
-
-
-def _open_ends(trace: Trace, loss: Tensor, from_labels: bool) -> list[bool]:
-    """For the input and each step, whether it also went where no recorded layer, nor the loss of labels, took it."""
-    uses: Counter[Any] = Counter()
-    seen, ahead = set(), [loss.grad_fn]
-    while ahead:
-        node = ahead.pop()
-        if node is not None and node not in seen:
-            seen.add(node)
-            uses.update(node.next_functions)
-            ahead += [further for further, _ in node.next_functions]
-    edges = [None if edge is None else (edge.node, edge.output_nr) for edge, _ in trace.graph]
-    known: Counter[Any] = Counter()
-    for step, edge in zip(trace.steps, edges[1:], strict=True):
-        for source in step.sources:
-            if source is not None and edges[source + 1] != edge:  # else the layer handed on what it was given
-                known[edges[source + 1]] += edge in uses
-    if from_labels:
-        known[edges[_scores_of(trace) + 1]] += 1
-    return [uses[edge] != known[edge] for edge in edges]
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +96,7 @@ class GradientLedger:
     deltas: Tensor
     factors: Tensor
     recorded: float
+    digits: int  # in the batch; a layer that ran twice has the products of its second call after those of its first
     fed: tuple[tuple[str, tuple[int, ...]], ...] = ()  # layer, and digit, channel, y, x there
 
     @property
@@ -140,6 +113,7 @@ class GradientLedger:
         lines = [f"{self.layer}, {self.what} {self.index}: {flat.numel():,} products δ·{factor}"]
         for i in order[:4]:
             layer, place = self.fed[i] if self.fed else ("", place_of(i, self.products.shape))
+            place = (place[0] % self.digits, *place[1:]) if place else place
             names = zip(("digit", "channel", "y", "x") if self.fed else ("digit", "y", "x"), place, strict=False)
             where = ", ".join(f"{name} {at}" for name, at in names)
             lines.append(f"  {f'{layer} {where}'.strip():<36} {flat[i]:+.3e}")
@@ -173,23 +147,22 @@ def backward_ledger(
     refuse(len(asked) != 1, "name one weight, one bias or one unit", given=", ".join(asked) or "none", fix=fix)
     ((what, place),) = asked.items()
     step, index = trace[layer], (place,) if isinstance(place, int) else tuple(place)
-    refuse(trace.loss is None, "nobody has gone back through this trace yet", fix="backward(trace, labels=[7])")
-    fix = "make the loss of what this layer feeds"
-    if step.delta is None:
-        raise MnistvizError(f"the loss does not depend on {layer!r}", fix=fix)
+    trace.delta_of(layer)
     if what == "unit":
         return _unit_ledger(trace, layer, index, digit)
     if what not in step.gradients:
-        fix = f"a frozen one needs requires_grad=True; else {fix}"
+        fix = "a frozen one needs requires_grad=True; else make the loss of what this layer feeds"
         raise MnistvizError(f"no gradient reached a {what} of {layer!r}", allowed=list(step.gradients), fix=fix)
     check_index(index, step.weights[what].shape, f"{what} in {layer!r}")
     gradient = step.gradients[what]
+    why = f"each {what} of {layer!r} was also used where no recorded layer used it"
+    refuse(what in step.elsewhere, why, fix="record all layers, and make a loss of outputs only")
     users = _users(trace, gradient)
     strange = [call.kind for call, _ in users if call.kind not in chain_rule.WEIGHTED or not chain_rule.is_known(call)]
     refuse(bool(strange), f"no formula is known for the gradients of {layer!r}", given=", ".join(strange))
     parts = [chain_rule.terms(call, name, index) for call, name in users]
     deltas, factors = (torch.cat(side) for side in zip(*parts, strict=True))
-    return GradientLedger(layer, what, index, deltas, factors, float(gradient[index]))
+    return GradientLedger(layer, what, index, deltas, factors, float(gradient[index]), len(step.result))
 
 
 def _users(trace: Trace, gradient: Tensor) -> list[tuple[Step, str]]:
@@ -204,7 +177,8 @@ def _unit_ledger(trace: Trace, layer: str, index: tuple[int, ...], digit: int) -
     where = (digit, *unit_of(step, layer, channel or 0, y, x))
     one_of("digit", digit, len(step.result))
     fix = "go back from labels, and write what lies between the layers as modules"
-    refuse(step.elsewhere, f"the output of {layer!r} also went where no recorded layer took it", fix=fix)
+    open_end = "output" in step.elsewhere
+    refuse(open_end, f"the output of {layer!r} also went where no recorded layer took it", fix=fix)
     deltas, factors, fed = [], [], []
     change = torch.zeros_like(step.result, dtype=torch.double)
     change[where] = 1
@@ -216,13 +190,16 @@ def _unit_ledger(trace: Trace, layer: str, index: tuple[int, ...], digit: int) -
             deltas.append(user.delta.double()[reached])
             factors.append(slopes[reached])
             fed += [(key, tuple(place)) for place in torch.stack(reached, 1).tolist()]
-    if trace.labels is not None and at == _scores_of(trace):
-        deltas.append(torch.ones(1, dtype=torch.double))
+    if trace.labels is not None and at == trace.scores_at():
         factors.append(_at_the_scores(trace)[where].view(1))
+        deltas.append(torch.ones_like(factors[-1]))
         fed.append(("loss", ()))
+    refuse(not deltas, f"no recorded layer took the output of {layer!r} itself", fix="ask the layer that hands it on")
     assert step.delta is not None
     recorded = float(step.delta[where])
-    return GradientLedger(layer, "unit", index, torch.cat(deltas), torch.cat(factors), recorded, tuple(fed))
+    return GradientLedger(
+        layer, "unit", index, torch.cat(deltas), torch.cat(factors), recorded, len(step.result), tuple(fed)
+    )
 
 
 def _at_the_scores(trace: Trace) -> Tensor:
@@ -263,15 +240,16 @@ def replay_backward(trace: Trace) -> BackwardReplay:
     arrived: dict[int, Tensor] = {}
     sums: dict[int, Tensor] = {}  # by the gradient that they should be: layers may share weights
     unknown = {MODEL_INPUT} if len(tensors(trace.inputs)) != 1 else set()  # and steps, and gradients, not known whole
+    unknown |= {id(own) for step in trace.steps for name, own in step.gradients.items() if name in step.elsewhere}
     skipped, restarted = [], []
     compared: dict[str, list[Tensor]] = {}  # again; from autograd; what else gives the measure
     for at, key in reversed(list(enumerate(trace.keys))):
         step = trace.steps[at]
         if step.delta is None:
             continue
-        if trace.labels is not None and at == _scores_of(trace):
+        if trace.labels is not None and at == trace.scores_at():
             arrived[at] = arrived.get(at, 0) + _at_the_scores(trace)
-        if step.elsewhere or at in unknown or at not in arrived:
+        if "output" in step.elsewhere or at in unknown or at not in arrived:
             restarted.append(key)
             arrived[at] = step.delta.double()
         else:

@@ -53,11 +53,9 @@ def flow(trace: Trace, layer: str, back: bool = False) -> Tensor:
         allowed = ", ".join(trace.of_kind(*WEIGHTED)) or "no layer of this trace"
         raise MnistvizError(f"{layer!r} is a {step.kind}: no weights mix its channels", allowed=allowed)
     weight = step.weight.double()
-    if back and step.delta is None:
-        raise MnistvizError(f"nothing has come back to {layer!r}", fix="backward(trace, labels=[7])")
     if step.kind == "Linear" and step.input.ndim != 2:
         raise MnistvizError(f"{layer!r} is applied to more than one row of features", given=sizes(step.inputs))
-    delta = step.delta[0].double() if back and step.delta is not None else None
+    delta = trace.delta_of(layer)[0].double() if back else None
     if step.kind == "Linear":
         return weight * (step.input[0].double() if delta is None else delta[:, None])
     met = windows(step, step.input if delta is None else torch.ones_like(step.input))[0]

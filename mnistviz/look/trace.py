@@ -38,7 +38,7 @@ class Step:
     mask: Tensor | None = None  # of a dropout in training, what it multiplied by; recorded with gradients
     delta: Tensor | None = None  # δ = ∂loss/∂output; after `backward`, as are …
     gradients: dict[str, Tensor] = field(default_factory=dict)  # … ∂loss/∂weight, by name
-    elsewhere: bool = False  # the output also went where no recorded layer took it, and δ came back from there
+    elsewhere: tuple[str, ...] = ()  # "output" and weights that the loss also met where no recorded layer used them
 
     @property
     def input(self) -> Tensor:
@@ -129,11 +129,26 @@ class Trace:
         """`trace.of_kind("Conv2d", "Linear")`: the steps of these kinds, by key, in order."""
         return {key: step for key, step in self.items() if step.kind in kinds}
 
+    def delta_of(self, layer: str) -> Tensor:
+        """δ of a layer's output, or an error that says why there is none."""
+        refuse(self.loss is None, "nobody has gone back through this trace yet", fix="backward(trace, labels=[7])")
+        delta = self[layer].delta
+        if delta is None:
+            raise MnistvizError(f"the loss does not depend on {layer!r}", fix="make the loss of what this layer feeds")
+        return delta
+
     def last_linear(self) -> str:
         """The layer that makes the scores: what goes into it is the last thing the network knows of a digit."""
         linear = list(self.of_kind("Linear"))
         refuse(not linear, "no linear layer was recorded", given=", ".join(self.keys), fix="record the last one")
         return linear[-1]
+
+    def scores_at(self) -> int:
+        """The step whose output is the model's."""
+        made = [i for i, step in enumerate(self.steps) if step.output is self.output]
+        what = "the model's output is not that of a recorded layer"
+        refuse(not made, what, fix="record all layers, or pass the loss itself")
+        return made[-1]
 
     def one_digit(self) -> Tensor:
         """The input, (1, …), or an error if several digits went through together."""

@@ -46,11 +46,13 @@ def step_ledger(optimiser: torch.optim.Optimizer, weights: Tensor, index: Index)
         raise MnistvizError("these weights have no gradient", fix="call loss.backward() before")
     check_index(index, weights.shape, "weight")
     (group,), state = groups, optimiser.state.get(weights, {})
-    held = {name: float(value[index]) for name, value in state.items() if torch.is_tensor(value) and value.ndim}
+    like = {name: value for name, value in state.items() if name != "step" and torch.is_tensor(value)}
+    held = {name: float(value[index]) for name, value in like.items()}
     before, gradient = float(weights.detach()[index]), float(weights.grad[index])
     rate, decay, terms = float(group["lr"]), group["weight_decay"], {"gradient g": gradient}
     push = -gradient if group["maximize"] else gradient
-    if decay and not group.get("decoupled_weight_decay", False):
+    decoupled = group.get("decoupled_weight_decay", kind == "AdamW")
+    if decay and not decoupled:
         terms["weight decay λ·w"] = decay * before
         push += decay * before
     if kind == "SGD":
@@ -70,6 +72,6 @@ def step_ledger(optimiser: torch.optim.Optimizer, weights: Tensor, index: Index)
     mean, square = mean / (1 - first**count), largest / (1 - second**count)
     terms |= {"m / (1 − β₁ᵗ)": mean, "v / (1 − β₂ᵗ)": square}
     moves = {"−lr · m / (√v + ε)": -rate * mean / (math.sqrt(square) + group["eps"])}
-    if decay and group["decoupled_weight_decay"]:
+    if decay and decoupled:
         moves = {"decay −lr·λ·w": -rate * decay * before} | moves
     return StepLedger(kind, terms | moves, before, sum(moves.values()))

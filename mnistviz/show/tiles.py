@@ -86,7 +86,7 @@ def tile_maps(
         if values.size > 1 and values.min() == values.max():
             ink = "white" if picture.mean() < 0.5 else INK
             middle = {"color": ink, "va": "center", "ha": "center"}
-            axes.text(x + width / 2, y + height / 2, f"constant\n{values.flat[0]:.2f}", **(words | middle))
+            axes.text(x + width / 2, y + height / 2, f"constant\n{short(values.flat[0])}", **(words | middle))
         elif scale.scope == "map":
             label = f"{label}  {'±' if own.signed else 'to '}{short(own.high)}"
         axes.text(x, y, label, **words)

@@ -304,7 +304,7 @@ BAD = {
     "flow of a batch": (lambda: mv.flow(simple(2), "conv1"), "one digit", "2 inputs"),
     "flow back before it": (
         lambda: mv.flow(simple(), "fc1", back=True),
-        "nothing has come back to 'fc1'",
+        "nobody has gone back through this trace",
         "labels=[7]",
     ),
     "flow of many rows": (lambda: mv.flow(alone(nn.Linear(4, 3), 3, 4), "0"), "more than one row"),

@@ -1,7 +1,5 @@
 """The figure of one number: the products that make it, and the whole sum."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from matplotlib.axes import Axes
 from torch import Tensor
@@ -96,22 +94,19 @@ def _linear_ledger(ledger: Ledger, most: int) -> Picture:
     return picture
 
 
-def product_bars(
-    left: Tensor, right: Tensor, labels: Sequence[str], title: str, most: int, bias: float | None = None
-) -> Picture:
-    """Lying bars of the largest products left × right, what the others come to, and the bias."""
-    a, b = array(left), array(right)
-    strongest = np.argsort(-np.abs(a * b), kind="stable")[:most].tolist()
-    names = [f"{short(a[i])} × {short(b[i])}   {labels[i]}" for i in strongest]
-    values = [float(a[i] * b[i]) for i in strongest]
-    if len(strongest) < len(a):
-        names.append(f"{len(a) - len(strongest):,} others")
-        values.append((a * b).sum() - sum(values))
+def product_bars(a: Tensor, b: Tensor, labels: list[str], title: str, most: int, bias: float | None = None) -> Picture:
+    """Lying bars of the largest products a × b, what the others come to, and the bias."""
+    products = array(a) * array(b)
+    strongest = np.argsort(-np.abs(products), kind="stable")[:most].tolist()
+    bars = {f"{short(float(a[i]))} × {short(float(b[i]))}   {labels[i]}": products[i] for i in strongest}
+    if len(strongest) < len(products):
+        bars[f"{len(products) - len(strongest):,} others"] = products.sum() - products[strongest].sum()
     if bias is not None:
-        names, values = [*names, "bias"], [*values, bias]
-    picture, axes = page(8.2, 0.27 * len(values) + 1.3)
-    bars = axes.barh(names, values, color=[ORANGE if v >= 0 else BLUE for v in values], height=0.72)
-    axes.bar_label(bars, [short(v) for v in values], padding=4, fontsize=9, color=INK)
+        bars["bias"] = bias
+    picture, axes = page(8.2, 0.27 * len(bars) + 1.3)
+    colours = [ORANGE if v >= 0 else BLUE for v in bars.values()]
+    drawn = axes.barh(list(bars), list(bars.values()), color=colours, height=0.72)
+    axes.bar_label(drawn, [short(v) for v in bars.values()], padding=4, fontsize=9, color=INK)
     names_down(axes)
     axes.margins(x=0.2)
     axes.axvline(0, color=INK, linewidth=0.8)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
-from mnistviz.errors import MnistvizError, choose, one_of, refuse, some
+from mnistviz.errors import choose, one_of, refuse, some
 from mnistviz.look.gradients import GradientLedger
 from mnistviz.look.trace import Trace, times
 from mnistviz.show.colours import BLUE, ORANGE, curve
@@ -19,10 +19,8 @@ from mnistviz.show.tiles import draw_map
 @styled
 def gradient_maps(trace: Trace, layer: str, channels: Iterable[int] | None = None, digit: int = 0) -> Picture:
     """`gradient_maps(trace, "conv2", digit=3)`: δ = ∂loss/∂output of a layer for a digit; "input" is ∂loss/∂pixel."""
-    refuse(trace.loss is None, "nobody has gone back through this trace yet", fix="backward(trace, labels=[7])")
-    delta = trace.delta if layer == "input" and layer not in trace.known else trace[layer].delta
-    if delta is None:
-        raise MnistvizError(f"the loss does not depend on {layer!r}", fix="make the loss of what this layer feeds")
+    at_input = layer == "input" and layer not in trace.known and trace.delta is not None
+    delta = trace.delta if at_input and trace.delta is not None else trace.delta_of(layer)
     one_of("digit", digit, count := len(delta))
     name, title = f"digit {digit}" if count > 1 else "input", f"δ of {layer or 'the model'}: {times(delta.shape[1:])}"
     end, labels = Scale.over([delta[digit]]).high or 1.0, trace.labels  # a gradient has a sign: 0 is white

@@ -31,14 +31,12 @@ def both_ways(model: nn.Sequential, x: Tensor, labels: Tensor) -> tuple[Any, dic
 
 @pytest.fixture(scope="module")
 def passed(records: Any) -> Any:
-    """Of two networks four digits, three of them with a wrong label, so that much comes back."""
-    given = records.few[:4].pixels, (records.few.labels[:4] + torch.arange(4)) % 10
+    given = records.few[:4].pixels, (records.few.labels[:4] + torch.arange(4)) % 10  # three are wrong: much comes back
     return {name: both_ways(records.models[name], *given) for name in ("deep", "light")}
 
 
 def assert_colours(drawn: np.ndarray, values: Tensor, within: Tensor, signed: object = True) -> None:
-    """To a step of colour: the same number in float32 may fall on the next one."""
-    high = float(within.abs().max())
+    high = float(within.abs().max())  # in float32 it may fall on the next step of colour
     np.testing.assert_allclose(drawn, Scale(-high if signed else 0.0, high, "map").rgb(values), atol=0.03)
 
 
@@ -63,15 +61,17 @@ def test_maps_have_the_colours_of_delta_beside_their_digit(shown: str, passed: A
 
 
 def test_a_flat_layer_is_cells_and_nothing_but_zeros_is_white(records: Any) -> None:
-    trace, gradients = both_ways(records.models["deep"], records.digit, torch.tensor([3]))
+    trace, gradients = both_ways(records.models["deep"], records.digit, torch.tensor([7]))
     _, right, _ = figures.gradient_maps(trace, "fc2").axes
     assert_colours(sheet_of(right), gradients["fc2"], gradients["fc2"])
     assert len(right.collections[0].get_paths()) == 10  # each has an outline
+    account = mv.backward_ledger(trace, "fc2", unit=7)  # probability − 1, in which float32 loses digits
+    assert f"= {account.total:+.4g}, autograd: {account.recorded:+.4g}." in figures.gradient_ledger(account).alt
     trace["fc2"].delta.zero_()
     assert (sheet_of(figures.gradient_maps(trace, "fc2").axes[1]) == 1).all()
 
 
-@pytest.mark.parametrize("shown", ["conv2 weight 5 3 0 2", "mix1 weight 2 3 0 0", "conv5 bias 7", "bn2 weight 5"])
+@pytest.mark.parametrize("shown", ["conv2 weight 5 3 0 2", "mix1 weight 2 3 0 0", "conv5 bias 46", "bn2 weight 5"])
 def test_delta_times_what_it_met_is_the_products_and_bars_are_their_sums(shown: str, passed: Any) -> None:
     layer, what, *numbers = shown.split()
     (trace, gradients), index = passed["light" if layer == "mix1" else "deep"], tuple(map(int, numbers))
