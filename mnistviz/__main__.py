@@ -158,7 +158,7 @@ def parser() -> Parser:
     sub = command(animate, "make an animation of a scene, for any model and any digit", example)
     sub.add_argument("scene", help=f"one of {', '.join(SCENES)}")
     which = sub.add_mutually_exclusive_group()
-    which.add_argument("--digit", type=int, help="the first of this kind among MNIST's test digits (default: a 7)")
+    which.add_argument("--digit", type=int, help="the first of its kind in the test set (default: 7; to go back, a 4)")
     which.add_argument("--image", type=Path, help="a picture of a digit of your own")
     about = "backward_propagation: the label to go back from, right or wrong (default: the digit's)"
     sub.add_argument("--label", type=int, help=about)

@@ -206,13 +206,6 @@ class Report:
         refuse(not rows.size, "no digits to take", given=rows, allowed="one row or more")
         return Report(self.log_probabilities[rows], self.labels[rows], self.digits[rows])
 
-    def undisputed(self) -> "Report":
-        """Without the 15 digits of MNIST's test set whose labels most people contradict."""
-        what = "disputed labels are known only for MNIST's own 10,000 test digits"
-        others = self.digits.source != "MNIST test" or len(self.labels) != 10_000
-        refuse(others, what, given=self.digits, fix='mv.evaluate(model, mv.load_digits("mnist").test)')
-        return self.take(np.setdiff1d(np.arange(10_000), self.disputed))
-
     def cooled(self, temperature: float) -> "Report":
         """All scores divided by a temperature: above 1 the model is less sure; no answer changes."""
         if not 1e-3 <= temperature <= 1e3:  # beyond, differences are lost in double precision

@@ -139,11 +139,6 @@ def _batch_norm(step: Step, delta: Tensor) -> Tensor:
     return gain * delta
 
 
-def _softmax(step: Step, delta: Tensor) -> Tensor:
-    shares = step.result.double()
-    return shares * (delta - (shares * delta).sum(step.settings["dim"], keepdim=True))
-
-
 WEIGHTED = ("Conv2d", "Linear", "BatchNorm1d", "BatchNorm2d")
 BACK: dict[str, Callable[[Step, Tensor], Tensor]] = {  # from δ of a step's output to that of its input
     "Linear": lambda step, delta: delta @ step.weights["weight"].double(),
@@ -155,7 +150,7 @@ BACK: dict[str, Callable[[Step, Tensor], Tensor]] = {  # from δ of a step's out
     "LeakyReLU": lambda step, delta: torch.where(step.input > 0, delta, delta * step.settings["negative_slope"]),
     "Sigmoid": lambda step, delta: delta * step.result.double() * (1 - step.result.double()),
     "Tanh": lambda step, delta: delta * (1 - step.result.double() ** 2),
-    "Softmax": _softmax,
+    "Softmax": lambda step, d: step.result * (d - (step.result * d).sum(step.settings["dim"], keepdim=True)),
     "LogSoftmax": lambda step, d: d - step.result.double().exp() * d.sum(step.settings["dim"], keepdim=True),
     "Normalise": lambda step, delta: delta / step.settings["sd"],
     "Flatten": lambda step, delta: delta.reshape(step.input.shape),

@@ -68,13 +68,6 @@ class Diary:
         weights = state.model.named_parameters() if due else ()
         self._before = {name: p.detach().clone() for name, p in weights if p.ndim > 1}
 
-    def silent_since(self, layer: str) -> list[int]:
-        """How many units have been silent on every page from page k to the last, for each k; page 0 is the start."""
-        silent = torch.stack([page[layer].silent for page in self.pages])  # (pages, C, H, W)
-        for k in range(len(silent) - 2, -1, -1):
-            silent[k] &= silent[k + 1]
-        return silent.flatten(1).sum(1).tolist()
-
 
 @dataclass(frozen=True, eq=False)
 class Moment:

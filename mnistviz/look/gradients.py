@@ -11,11 +11,9 @@ from torch.autograd.graph import get_gradient_edge
 from mnistviz.errors import MnistvizError, one_of, refuse
 from mnistviz.look import chain_rule
 from mnistviz.look.arithmetic import unit_of
-from mnistviz.look.graph import open_ends, place
+from mnistviz.look.graph import open_ends
 from mnistviz.look.replay import Replay, check_index, distance, place_of
 from mnistviz.look.trace import MODEL_INPUT, Index, Step, Trace, tensors
-
-CALL = "with mv.capture(model, gradients=True) as trace: model(digits.pixels)"
 
 
 def backward(trace: Trace, loss: Tensor | None = None, *, labels: Any = None) -> Trace:
@@ -29,10 +27,9 @@ def backward(trace: Trace, loss: Tensor | None = None, *, labels: Any = None) ->
     >>> mv.backward(trace, labels=[7])["conv2"].delta.shape
     torch.Size([1, 16, 14, 14])
     """
-    refuse(not trace.graph, "this trace holds no gradients", fix=CALL)
-    given = trace.input
-    whole = given.ndim == 4 and not given.is_floating_point()
-    refuse(whole, "no gradient flows to whole numbers", given=str(given.dtype), fix="pass digits.pixels, in [0, 1]")
+    refuse(not trace.graph, "this trace holds no gradients", fix="with mv.capture(model, gradients=True) as trace: …")
+    whole = trace.input.ndim == 4 and not trace.input.is_floating_point()
+    refuse(whole, "no gradient flows to whole numbers", given=trace.input.dtype, fix="pass digits.pixels, in [0, 1]")
     if (loss is None) == (labels is None):
         raise MnistvizError("say what to go back from: a loss, or the labels", fix="backward(trace, labels=[7])")
     if loss is None:
@@ -41,8 +38,6 @@ def backward(trace: Trace, loss: Tensor | None = None, *, labels: Any = None) ->
         assert scores is not None
         with torch.enable_grad():
             loss = F.cross_entropy(scores, labels)
-    else:
-        labels = None
     if loss.numel() != 1:
         raise MnistvizError("a loss is one number", given=f"{tuple(loss.shape)}", fix="take its mean or its sum")
     edges = [edge for edge, _ in trace.graph]
@@ -66,9 +61,9 @@ def backward(trace: Trace, loss: Tensor | None = None, *, labels: Any = None) ->
     for i, ((edge, own), delta) in enumerate(zip(trace.graph[1:], deltas[1:], strict=True)):
         arrived = {name: found for name, weight in own.items() if (found := of[id(weight)]) is not None}
         names = {"output": edge} | {name: get_gradient_edge(own[name]) for name in arrived}
-        open_at = tuple(name for name, at in names.items() if place(at) in ends)
+        open_at = tuple(name for name, at in names.items() if (at and at[:2]) in ends)
         trace.steps[i] = replace(trace.steps[i], delta=delta, gradients=arrived, elsewhere=open_at)
-    trace.delta, trace.elsewhere = deltas[0], place(edges[0]) in ends
+    trace.delta, trace.elsewhere = deltas[0], (edges[0] and edges[0][:2]) in ends
     trace.loss, trace.labels = float(loss.detach()), labels
     return trace
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.autograd.graph import get_gradient_edge
 
 from mnistviz.look.trace import Links, Trace
 
@@ -21,10 +21,6 @@ def links_of(outputs: list[Tensor], weights: dict[str, Tensor] | None = None) ->
     return edge, {name: weight for name, weight in (weights or {}).items() if weight.requires_grad}
 
 
-def place(edge: GradientEdge | None) -> Any:
-    return None if edge is None else (edge.node, edge.output_nr)
-
-
 def open_ends(trace: Trace, loss: Tensor, from_labels: bool) -> set[Any]:
     """The places in autograd's graph that were also used where no recorded layer, nor the loss of labels, used them."""
     uses: Counter[Any] = Counter({(loss.grad_fn, loss.output_nr): 0})
@@ -35,12 +31,12 @@ def open_ends(trace: Trace, loss: Tensor, from_labels: bool) -> set[Any]:
             seen.add(node)
             uses.update(node.next_functions)
             ahead += [further for further, _ in node.next_functions]
-    edges, known = [place(edge) for edge, _ in trace.graph], Counter[Any]()
+    edges, known = [edge and edge[:2] for edge, _ in trace.graph], Counter[Any]()
     for step, edge, (_, own) in zip(trace.steps, edges[1:], trace.graph[1:], strict=True):
         for source in step.sources:
             if source is not None and edges[source + 1] != edge:  # else the layer handed on what it was given
                 known[edges[source + 1]] += edge in uses
-        known.update(place(get_gradient_edge(weight)) for weight in own.values() if edge in uses)
+        known.update(get_gradient_edge(weight)[:2] for weight in own.values() if edge in uses)
     if from_labels:
         known[edges[trace.scores_at() + 1]] += 1
     taken = Counter(source + 1 for step in trace.steps for source in step.sources if source is not None)

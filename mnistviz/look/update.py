@@ -46,8 +46,7 @@ def step_ledger(optimiser: torch.optim.Optimizer, weights: Tensor, index: Index)
         raise MnistvizError("these weights have no gradient", fix="call loss.backward() before")
     check_index(index, weights.shape, "weight")
     (group,), state = groups, optimiser.state.get(weights, {})
-    like = {name: value for name, value in state.items() if name != "step" and torch.is_tensor(value)}
-    held = {name: float(value[index]) for name, value in like.items()}
+    held = {name: float(old[index]) for name, old in state.items() if name != "step" and torch.is_tensor(old)}
     before, gradient = float(weights.detach()[index]), float(weights.grad[index])
     rate, decay, terms = float(group["lr"]), group["weight_decay"], {"gradient g": gradient}
     push = -gradient if group["maximize"] else gradient

@@ -63,7 +63,7 @@ def test_a_right_label_has_tiny_deltas_and_a_wrong_one_large_ones_and_both_are_t
     *_, last = film
     assert lies(last, fresh, watch) == []
     largest = max(np.abs(claim.values).max() for claim in last.claims if claim.source[0] == "delta")
-    assert (largest < 1e-5) if label == 7 else (largest > 0.9)
+    assert (largest < 1e-3) if label == 7 else (largest > 0.9)
     assert f"with the label {label} its loss is" in film.alt
 
 
@@ -142,7 +142,7 @@ def test_the_label_is_that_asked_for_or_the_digits_or_the_networks(
 ) -> None:
     model, digit = reference["compact"], mnist.test[2597]  # a 5 that it reads as a 3
     nameless = mv.Digits(digit.images, None, "drawn")
-    cases = [(None, None, unsure, 7), (digit, None, digit.pixels, 5), (nameless, None, digit.pixels, 3)]
+    cases = [(None, None, unsure, 4), (digit, None, digit.pixels, 5), (nameless, None, digit.pixels, 3)]
     for given, label, pixels, expected in [*cases, (digit, 2, digit.pixels, 2)]:
         film = mv.animate.film("backward_propagation", "compact", given, label=label)
         assert film.alt == film_of(model, pixels, expected).alt

@@ -63,18 +63,6 @@ def test_a_diary_has_a_page_for_the_start_and_for_every_epoch(few: mv.Digits) ->
     assert len({page["relu3"].mean for page in diary.pages}) == len(diary.pages)
 
 
-@given(st.lists(st.lists(st.sampled_from([0.0, 1.0]), min_size=4, max_size=4), min_size=1, max_size=5))
-def test_silent_since_counts_the_units_that_never_spoke_again(pages: list[list[float]]) -> None:
-    diary = mv.Diary(torch.zeros(1, 4))
-    for outputs in pages:
-        with mv.watch(nn.Sequential(nn.Identity())) as activity:
-            pass
-        activity.add("0", 0, "Identity", torch.tensor([outputs]))
-        diary.pages.append(activity)
-    expected = [sum(not any(page[unit] for page in pages[k:]) for unit in range(4)) for k in range(len(pages))]
-    assert diary.silent_since("0") == expected
-
-
 @pytest.mark.parametrize("change", [{}, {"average": 0.9}], ids=["plain", "averaged"])
 def test_a_watched_training_ends_in_the_same_bits(change: dict[str, float], few: mv.Digits) -> None:
     diary, lapse = mv.Diary(few[:50].pixels, every=2), mv.Timelapse(range(STEPS + 1))

@@ -27,12 +27,13 @@ def roughness(pixels: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("digit", [0, 3, 9])
 def test_every_seed_is_read_as_what_was_dreamt_and_priors_make_it_smoother_and_darker(
-    digit: int, compact: nn.Sequential
+    digit: int, reference: dict[str, nn.Sequential]
 ) -> None:
-    with_them, without = (dream(compact, "fc2", digit, priors=priors, steps=100) for priors in (True, False))
+    light = reference["light"]
+    with_them, without = (dream(light, "fc1", digit, priors=priors, steps=100) for priors in (True, False))
     for dreams in (with_them, without):
-        check(compact, "fc2", digit, dreams, seeds=4)
-        assert (compact(dreams.pixels).argmax(1) == digit).all()
+        check(light, "fc1", digit, dreams, seeds=4)
+        assert (light(dreams.pixels).argmax(1) == digit).all()
     assert (roughness(with_them.pixels) < 0.8 * roughness(without.pixels)).all()
     assert (with_them.pixels.mean((1, 2, 3)) < without.pixels.mean((1, 2, 3))).all()
 

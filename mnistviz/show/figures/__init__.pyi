@@ -14,7 +14,7 @@ from .maps import all_maps, complete_prediction, feature_maps, filters, map_rows
 from .network import decisions, network
 from .paths import pool_winners, receptive_fields, relu_gates, winning_paths
 from .robustness import adversarial_pairs, attack_curves, robustness
-from .training import training_history, weight_ratios
+from .training import training_history
 
 __all__ = [
     "sample_grid", "class_balance", "mean_and_spread", "ink_by_digit", "pixel_histogram", "image_rows",
@@ -23,7 +23,7 @@ __all__ = [
     "network", "filters", "feature_maps", "all_maps", "map_rows", "complete_prediction",
     "ledger", "receptive_fields", "pool_winners", "relu_gates", "winning_paths",
     "gradient_maps", "gradient_ledger", "gradient_sizes",
-    "activation_analysis", "histograms", "weight_ratios", "top_examples", "embedding",
+    "activation_analysis", "histograms", "top_examples", "embedding",
     "attributions", "sanity", "dreams", "cause",
     "robustness", "attack_curves", "adversarial_pairs",
     "decisions",

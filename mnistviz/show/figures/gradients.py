@@ -19,12 +19,13 @@ from mnistviz.show.tiles import draw_map
 @styled
 def gradient_maps(trace: Trace, layer: str, channels: Iterable[int] | None = None, digit: int = 0) -> Picture:
     """`gradient_maps(trace, "conv2", digit=3)`: δ = ∂loss/∂output of a layer for a digit; "input" is ∂loss/∂pixel."""
-    at_input = layer == "input" and layer not in trace.known and trace.delta is not None
-    delta = trace.delta if at_input and trace.delta is not None else trace.delta_of(layer)
+    delta = trace.delta if layer == "input" and layer not in trace.known else None
+    delta = trace.delta_of(layer) if delta is None else delta
     one_of("digit", digit, count := len(delta))
     name, title = f"digit {digit}" if count > 1 else "input", f"δ of {layer or 'the model'}: {times(delta.shape[1:])}"
     end, labels = Scale.over([delta[digit]]).high or 1.0, trace.labels  # a gradient has a sign: 0 is white
-    facts = f"The loss of the batch of {count}, {trace.loss:.3g}, rises with an orange value and falls with a blue one."
+    of = f" of the batch of {count}" * (count > 1)
+    facts = f"The loss{of}, {trace.loss:.3g}, rises with an orange value and falls with a blue one."
     picture = maps_beside(trace.input[[digit]], delta[digit], layer, title, Scale(-end, end, "layer"), facts, channels)
     picture.axes[0].set_title(name if labels is None else f"{name}: a {labels[digit]}")
     picture.alt = f"δ, the gradient of the loss: {picture.alt}"
@@ -52,7 +53,8 @@ def gradient_ledger(account: GradientLedger, digit: int = 0) -> Picture:
             draw_map(ax, values, scale := scale if title[0] == "×" else Scale(-end, end, "map"))
             ax.set(title=title, xlabel=f"{'±' if scale.signed else '0 to '}{short(scale.high)}")
         if n > 1:
-            largest, ticks = np.argsort(-np.abs(sums), kind="stable")[:3], range(0, n, -(-n // 8))
+            order, ticks = np.argsort(-np.abs(sums), kind="stable"), range(0, n, -(-n // 8))
+            largest = [i for i in order[:3] if abs(sums[i]) > 0.05 * abs(sums[order[0]])]  # others lie too close
             bars = axes[3].bar(range(n), sums, max(0.8, n / 200), color=np.where(sums < 0, BLUE, ORANGE))
             axes[3].bar_label(bars, [str(i) if i in largest else "" for i in range(n)], padding=2, fontsize=9)
             axes[3].set(title="sum of each digit", xlabel="digit; the largest are named", xticks=ticks, ymargin=0.12)

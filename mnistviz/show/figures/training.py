@@ -1,14 +1,11 @@
-"""Figures of a training: loss and accuracy by epoch, and how large each step is beside the weights it changes."""
+"""The figure of a training: loss and accuracy by epoch."""
 
 import numpy as np
-import pandas as pd
-import seaborn as sns
 from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
 
-from mnistviz.errors import refuse, some
+from mnistviz.errors import refuse
 from mnistviz.learn.history import History
-from mnistviz.look.diary import Diary
-from mnistviz.show.colours import BLUE, COLOURS, FAINT, ORANGE
+from mnistviz.show.colours import BLUE, FAINT, ORANGE
 from mnistviz.show.picture import Picture, page, shares_on, styled
 
 ACCURACIES = [0.1, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 1]
@@ -55,27 +52,3 @@ def training_history(history: History) -> Picture:
 def _stretch(accuracy: np.ndarray) -> np.ndarray:
     """Accuracy on a scale of its errors; fewer than one in 10,000 counts as that."""
     return -np.log10(np.clip(1 - accuracy, 1e-4, None))
-
-
-@styled
-def weight_ratios(diary: Diary) -> Picture:
-    """`weight_ratios(diary)`: how long gradients and updates are, measured in the length of the weights they change."""
-    some(diary.ratios, "ratios in this diary", "mv.fit(…, callbacks=diary.callbacks), with more steps")
-    table = pd.DataFrame(diary.ratios)
-    palette = [COLOURS[i % 4] for i in range(table["layer"].nunique())]
-    style = {"hue": "layer", "style": "layer", "palette": palette, "linewidth": 1.6, "errorbar": None}
-    picture, axes = page(10.4, 3.9, columns=2, sharex=True)
-    for ax, measure in zip(axes, ("gradient", "update"), strict=True):
-        sns.lineplot(table, x="step", y=measure, ax=ax, legend=ax is axes[1], **style)
-        ax.set(title=f"{measure} / weight", yscale="log", ylabel="")
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes[1].axhline(1e-3, color=ORANGE, linestyle=":", linewidth=1.6)
-    within = axes[1].get_yaxis_transform()
-    axes[1].text(0.01, 1.05e-3, "1 in 1,000", color=ORANGE, fontsize=9, va="bottom", transform=within)
-    axes[1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)
-    update = "the update is what one step of the optimiser changed"
-    picture.caption(f"Euclidean lengths, every {diary.every} steps; {update}.")
-    last = table.groupby("layer")["update"].last()
-    ends = f"at the end one update changes between {last.min():.1e} and {last.max():.1e} of a layer's weights"
-    picture.alt = f"Ratio of gradient to weight and of update to weight over {diary.steps} steps; {ends}."
-    return picture
