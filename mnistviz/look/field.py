@@ -91,7 +91,7 @@ def receptive_field(trace: Trace, layer: str, y: int | None = None, x: int | Non
 def projective_field(trace: Trace, y: int, x: int, layer: str) -> Tensor:
     """`projective_field(trace, 14, 14, "conv2")`: True for every unit of a layer that this pixel can reach.
 
-    The other way of the receptive field; of the shape of the layer's output for one digit.
+    The other way of the receptive field, in evaluation mode; of the shape of the layer's output for one digit.
 
     >>> mv.projective_field(trace, 14, 14, "conv2")[0].nonzero().min(0).values
     tensor([5, 5])

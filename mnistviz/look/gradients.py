@@ -27,10 +27,10 @@ def backward(trace: Trace, loss: Tensor | None = None, *, labels: Any = None) ->
     >>> mv.backward(trace, labels=[7])["conv2"].delta.shape
     torch.Size([1, 16, 14, 14])
     """
-    refuse(not trace.graph, "this trace holds no gradients", fix="with mv.capture(model, gradients=True) as trace: …")
     whole = trace.input.ndim == 4 and not trace.input.is_floating_point()
+    refuse(not trace.graph, "this trace holds no gradients", fix="with mv.capture(model, gradients=True) as trace: …")
     refuse(whole, "no gradient flows to whole numbers", given=trace.input.dtype, fix="pass digits.pixels, in [0, 1]")
-    if (loss is None) == (labels is None):
+    if isinstance(loss, Tensor) == (labels is not None):
         raise MnistvizError("say what to go back from: a loss, or the labels", fix="backward(trace, labels=[7])")
     if loss is None:
         labels = _checked(labels, trace)
@@ -105,7 +105,7 @@ class GradientLedger:
     def __repr__(self) -> str:
         flat, factor = self.products.flatten(), "slope" if self.what == "unit" else "input"
         order = flat.abs().argsort(descending=True, stable=True).tolist()
-        lines = [f"{self.layer}, {self.what} {self.index}: {flat.numel():,} products δ·{factor}"]
+        lines = [f"{self.layer}, {self.what} {self.index}: {flat.numel():,} product{'s' * (len(flat) != 1)} δ·{factor}"]
         for i in order[:4]:
             layer, place = self.fed[i] if self.fed else ("", place_of(i, self.products.shape))
             place = (place[0] % self.digits, *place[1:]) if place else place
@@ -129,7 +129,7 @@ def backward_ledger(
     """`backward_ledger(trace, "conv2", weight=(5, 0, 1, 1))`, `bias=5`, or `unit=(5, 3, 7)` of one digit.
 
     A weight's index is that of `step.weight`: output channel, input channel, row, column; of a linear layer
-    output and input; of a batch norm, whose weight is γ and whose bias β, the channel.
+    output and input; of a batch norm, whose weight is γ and whose bias β, the channel. Its sum is over all digits.
 
     >>> account = mv.backward_ledger(passed, "conv2", weight=(5, 0, 1, 1))
     >>> account.products.shape
@@ -146,8 +146,8 @@ def backward_ledger(
     if what == "unit":
         return _unit_ledger(trace, layer, index, digit)
     if what not in step.gradients:
-        fix = "a frozen one needs requires_grad=True; else make the loss of what this layer feeds"
-        raise MnistvizError(f"no gradient reached a {what} of {layer!r}", allowed=list(step.gradients), fix=fix)
+        allowed, fix = list(step.gradients) or "none", "a frozen one needs requires_grad=True; see also the loss"
+        raise MnistvizError(f"no gradient reached a {what} of {layer!r}", allowed=allowed, fix=fix)
     check_index(index, step.weights[what].shape, f"{what} in {layer!r}")
     gradient = step.gradients[what]
     why = f"each {what} of {layer!r} was also used where no recorded layer used it"
@@ -156,6 +156,8 @@ def backward_ledger(
     strange = [call.kind for call, _ in users if call.kind not in chain_rule.WEIGHTED or not chain_rule.is_known(call)]
     refuse(bool(strange), f"no formula is known for the gradients of {layer!r}", given=", ".join(strange))
     parts = [chain_rule.terms(call, name, index) for call, name in users]
+    shapes = list({delta.shape[1:]: 0 for delta, _ in parts})
+    refuse(len(shapes) > 1, f"{layer!r} ran on maps of several sizes, which are no one table", given=shapes)
     deltas, factors = (torch.cat(side) for side in zip(*parts, strict=True))
     return GradientLedger(layer, what, index, deltas, factors, float(gradient[index]), len(step.result))
 
@@ -168,12 +170,12 @@ def _users(trace: Trace, gradient: Tensor) -> list[tuple[Step, str]]:
 
 def _unit_ledger(trace: Trace, layer: str, index: tuple[int, ...], digit: int) -> GradientLedger:
     at, step = trace.index(layer), trace[layer]
+    refuse(not 0 < len(index) < 4, "a unit is channel, y, x", given=index, fix="name its digit apart: digit=0")
     channel, y, x = [*index, None, None][:3]
     where = (digit, *unit_of(step, layer, channel or 0, y, x))
     one_of("digit", digit, len(step.result))
     fix = "go back from labels, and write what lies between the layers as modules"
-    open_end = "output" in step.elsewhere
-    refuse(open_end, f"the output of {layer!r} also went where no recorded layer took it", fix=fix)
+    refuse("output" in step.elsewhere, f"the output of {layer!r} also went where no recorded layer took it", fix=fix)
     deltas, factors, fed = [], [], []
     change = torch.zeros_like(step.result, dtype=torch.double)
     change[where] = 1
@@ -190,11 +192,8 @@ def _unit_ledger(trace: Trace, layer: str, index: tuple[int, ...], digit: int) -
         deltas.append(torch.ones_like(factors[-1]))
         fed.append(("loss", ()))
     refuse(not deltas, f"no recorded layer took the output of {layer!r} itself", fix="ask the layer that hands it on")
-    assert step.delta is not None
-    recorded = float(step.delta[where])
-    return GradientLedger(
-        layer, "unit", index, torch.cat(deltas), torch.cat(factors), recorded, len(step.result), tuple(fed)
-    )
+    recorded, sides = float(trace.delta_of(layer)[where]), (torch.cat(deltas), torch.cat(factors))
+    return GradientLedger(layer, "unit", index, *sides, recorded, len(step.result), tuple(fed))
 
 
 def _at_the_scores(trace: Trace) -> Tensor:
@@ -208,19 +207,19 @@ def _at_the_scores(trace: Trace) -> Tensor:
 class BackwardReplay(Replay):
     """`Replay` of the way back, by step and by weight (`conv1.weight`); `output` is the gradient of the input."""
 
-    shares: dict[str, float]  # each difference as a share of the largest |δ| there, or |gradient| of any of the weights
+    shares: dict[str, float]  # each difference as a share of the largest |δ| there, or of that layer's weight gradients
 
     @property
     def largest_share(self) -> float:
         return max(self.shares.values(), default=0.0)
 
     def __repr__(self) -> str:
-        return f"Backward{super().__repr__()}; largest share {self.largest_share:.2g}"
+        return f"Backward{super().__repr__().replace('steps', 'gradients')}; largest share {self.largest_share:.2g}"
 
 
 @torch.no_grad()
 def replay_backward(trace: Trace) -> BackwardReplay:
-    """`replay_backward(trace)`: every gradient again from the record, by the chain rule; how far autograd's lies.
+    """`replay_backward(trace)`: every gradient again by the chain rule, and how far it is from autograd's.
 
     It begins at the labels; where the record does not hold all that came back, it begins anew from autograd's δ.
     The share may be large where float32 has run out of digits, as in the p − 1 of a sure answer: use `double()`.

@@ -17,7 +17,7 @@ def followed(x: Tensor) -> Tensor:
 
 
 def links_of(outputs: list[Tensor], weights: dict[str, Tensor] | None = None) -> Links:
-    edge = get_gradient_edge(outputs[0]) if outputs and outputs[0].requires_grad else None
+    edge = get_gradient_edge(outputs[0]) if outputs and outputs[0].requires_grad and torch.is_grad_enabled() else None
     return edge, {name: weight for name, weight in (weights or {}).items() if weight.requires_grad}
 
 

@@ -45,7 +45,7 @@ def flow(trace: Trace, layer: str, back: bool = False) -> Tensor:
 
     Of a convolution that is the sum over the whole map, so a row, with the bias once for each of its
     pixels, adds up to the sum of that output map; of a linear layer it is the products themselves.
-    With `back`, after `backward`, it is what came back from o to i, w·δ: a column adds up to that δ map of the input.
+    With `back`, after `backward`, it is what came back from o to i, w·δ: a column adds up to that input map's δ.
     """
     trace.one_digit()
     step = trace[layer]
@@ -105,9 +105,7 @@ def winning_path(trace: Trace, answer: int | None = None, rank: int = 0) -> list
             fix = "capture without as_is: evaluation mode is the default" if step.training else ""
             what = f"a {step.kind} {state} depends on more than this digit"
             raise MnistvizError(what, given=trace.keys[index], fix=fix)
-        if not is_known(step):
-            what, known = f"no path is known through a {step.kind}", ", ".join(BACK)
-            raise MnistvizError(what, given=trace.keys[index], allowed=known)
+        refuse(not is_known(step), f"no path is known through a {step.kind}", given=trace.keys[index], allowed=BACK)
         if step.kind != "LogSoftmax":
             unit, slope = _through(step, unit, slope, rank if step.kind in WEIGHTED else 0)
             rank = 0 if step.kind in WEIGHTED else rank  # only the first weighted layer branches
@@ -124,10 +122,10 @@ def _through(step: Step, unit: tuple[int, ...], slope: float, rank: int) -> tupl
     one[(0, *unit)] = 1
     slopes = BACK[step.kind](step, one)[0]
     reached = slopes != 0
-    if step.kind == "ReLU" and not reached.any():  # behind a closed gate
+    if step.kind not in WEIGHTED and not reached.any():  # behind a closed gate, or where a curve is flat
         return unit, 0.0
     count = int(reached.sum())
-    allowed = f"0 to {count - 1}" if count else "none: this unit sees only the border"
+    allowed = f"0 to {count - 1}" if count else "none: this unit sees only the border, or all its weights are 0"
     refuse(not 0 <= rank < count, "no path of this rank", given=rank, allowed=allowed)
     pushes = (slopes * slope * step.input[0]).masked_fill(~reached, -torch.inf)
     place = place_of(int(pushes.flatten().argsort(descending=True, stable=True)[rank]), pushes.shape)

@@ -134,7 +134,8 @@ class Trace:
         refuse(self.loss is None, "nobody has gone back through this trace yet", fix="backward(trace, labels=[7])")
         delta = self[layer].delta
         if delta is None:
-            raise MnistvizError(f"the loss does not depend on {layer!r}", fix="make the loss of what this layer feeds")
+            fix = "make the loss of what this layer feeds, with no detach() or no_grad() between"
+            raise MnistvizError(f"the loss does not depend on {layer!r}", fix=fix)
         return delta
 
     def last_linear(self) -> str:

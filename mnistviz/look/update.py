@@ -41,7 +41,7 @@ def step_ledger(optimiser: torch.optim.Optimizer, weights: Tensor, index: Index)
     what, allowed = "no formula is known for this optimiser", ", ".join(known.__name__ for known in KNOWN)
     refuse(type(optimiser) not in KNOWN, what, given=kind, allowed=allowed)
     groups = [group for group in optimiser.param_groups if any(p is weights for p in group["params"])]
-    refuse(not groups, "this optimiser does not move these weights", given=tuple(weights.shape))
+    refuse(not groups, "this optimiser does not move these weights", given=tuple(getattr(weights, "shape", ())))
     if weights.grad is None:
         raise MnistvizError("these weights have no gradient", fix="call loss.backward() before")
     check_index(index, weights.shape, "weight")
@@ -69,8 +69,8 @@ def step_ledger(optimiser: torch.optim.Optimizer, weights: Tensor, index: Index)
     terms |= {"mean m": mean, "mean square v": square}
     largest = max(square, held.get("max_exp_avg_sq", 0.0)) if group["amsgrad"] else square
     mean, square = mean / (1 - first**count), largest / (1 - second**count)
-    terms |= {"m / (1 − β₁ᵗ)": mean, "v / (1 − β₂ᵗ)": square}
-    moves = {"−lr · m / (√v + ε)": -rate * mean / (math.sqrt(square) + group["eps"])}
+    terms |= {"M = m / (1 − β₁ᵗ)": mean, "V = v / (1 − β₂ᵗ)": square}
+    moves = {"−lr · M / (√V + ε)": -rate * mean / (math.sqrt(square) + group["eps"])}
     if decay and decoupled:
         moves = {"decay −lr·λ·w": -rate * decay * before} | moves
     return StepLedger(kind, terms | moves, before, sum(moves.values()))

@@ -384,6 +384,8 @@ def ask(layer: str, model: nn.Module | None = None, x: Tensor | None = None, **w
 NOTHING = ("depends on nothing that was recorded", "outside torch.no_grad() and torch.inference_mode()")
 NOT_YET = ("nobody has gone back through this trace yet", "backward(trace, labels=[7])")
 SQUARES, ODD = torch.ones(1, 1, 8, 8).long(), nn.Sequential(nn.Sigmoid(), nn.ReLU(inplace=True))
+conv = nn.Conv2d(1, 1, 3, padding=1)
+TWICE = nn.Sequential(conv, nn.MaxPool2d(2), conv, nn.Flatten())
 BAD = {
     "no gradients recorded": (lambda: mv.backward(small(gradients=False), labels=[1, 2]), "gradients=True"),
     "without gradients": (lambda: mv.backward(small(torch.no_grad), labels=[1, 2]), *NOTHING),
@@ -395,6 +397,7 @@ BAD = {
     ),
     "neither loss nor labels": (back(), "a loss, or the labels", "labels=[7]"),
     "both": (back(torch.sum, labels=[1, 2]), "a loss, or the labels"),
+    "labels in the place of a loss": (lambda: mv.backward(small(), [1, 2]), "a loss, or the labels"),
     "a loss for each digit": (back(lambda out: out.sum(1)), "a loss is one number", "(2,)", "mean"),
     "a constant": (back(lambda out: torch.ones(())), *NOTHING),
     "a label too few": (back(labels=[1]), "one label for each digit", "given:   1", "allowed: 2"),
@@ -412,9 +415,29 @@ BAD = {
     "weights of a ReLU": (ask("relu1", weight=0), "no gradient reached a weight of 'relu1'"),
     "no such unit": (ask("relu1", unit=(4, 0, 0)), "no such unit in 'relu1'", "channel 0 to 3"),
     "no such digit": (ask("relu1", unit=(2, 0, 0), digit=2), "no such digit", "0 to 1"),
+    "a digit in a unit": (ask("relu1", unit=(1, 2, 0, 0)), "a unit is channel, y, x", "(1, 2, 0, 0)", "digit=0"),
+    "maps of two sizes": (
+        ask("0:0", TWICE, zoo.images(), weight=(0, 0, 1, 1)),
+        "maps of several sizes",
+        "8, 8",
+        "4, 4",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_what_cannot_be_gone_back_through_is_told(name: str) -> None:
     refused(*BAD[name])
+
+
+def test_a_part_that_ran_without_gradients_is_left_out() -> None:
+    class Frozen(zoo.Small):
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.no_grad():
+                x = self.flatten(self.pool(self.conv2(self.conv1(x))))
+            return self.fc2(self.fc1(x))
+
+    with seeded():
+        trace = there_and_back(Frozen(), zoo.images(), labels=[1, 2])
+    assert [key for key, step in trace.items() if step.delta is None] == ["conv1", "conv2", "pool", "flatten"]
+    assert mv.replay_backward(trace).largest < 1e-6

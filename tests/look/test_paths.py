@@ -314,3 +314,12 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_what_has_no_path_is_told(name: str) -> None:
     refused(*BAD[name])
+
+
+def test_a_path_goes_on_where_a_curve_is_flat() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.Tanh(), nn.Linear(2, 3))
+    with torch.no_grad():
+        model[1].weight.fill_(1e4)
+    path = mv.winning_path(record(model, torch.ones(1, 1, 2, 2)), 1)
+    assert [stop.layer for stop in path] == ["3", "2", "1", "0", ""]
+    assert [stop.slope for stop in path[2:]] == [0, 0, 0]

@@ -38,9 +38,9 @@ def gradient_ledger(account: GradientLedger, digit: int = 0) -> Picture:
     by = {"unit": "slope", "bias": "1"}.get(account.what, "input" if len(account.index) > 1 else "x̂")
     parts = {"δ": account.deltas, f"× {by}": account.factors, "= products": account.products}
     name, count = f"{account.layer}, {account.what} {', '.join(map(str, account.index))}", account.products.numel()
-    total = f"sum of {count:,} product{'s' * (count > 1)} = {account.total:+z.4g}, autograd: {account.recorded:+z.4g}"
+    total = f"sum of {count:,} product{'s' * (count != 1)} = {account.total:+z.4g}, autograd: {account.recorded:+z.4g}"
     if account.deltas.ndim == 1:
-        labels = [f"{at} {i or ''}" for at, i in account.fed] or [f"digit {i}" for i in range(count)]
+        labels = [f"{at} {i or ''}" for at, i in account.fed] or [f"digit {i % account.digits}" for i in range(count)]
         picture = product_bars(account.deltas, account.factors, labels, f"{name}: δ × {by}", most=12)
         picture.caption(f"{name}: {total}." + " Named: layer (digit, channel, y, x)." * bool(account.fed))
     else:
