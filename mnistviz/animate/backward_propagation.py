@@ -77,9 +77,8 @@ class _Stage(Stage):
         yield canvas.frame(2500)
         heading = f"The error runs back from label {label}: δ = ∂loss/∂value"
         title(canvas, heading, f"{scores.key}   δ of each score is its probability, and for the label 1 less")
-        footer(
-            canvas, "Links behind the wave are w·δ, summed; a scale per gap. Orange raises the loss, blue lowers it."
-        )
+        words = "Links behind the wave are w·δ, summed; a scale per gap. Orange raises the loss, blue lowers it."
+        footer(canvas, words)
         self._errors(canvas, scores)
         left = scores.x + scores.side + 31
         canvas.fill(left, TOP, ANSWER, BOTTOM - TOP)

@@ -35,6 +35,7 @@ def gradient_maps(trace: Trace, layer: str, channels: Iterable[int] | None = Non
 @styled
 def gradient_ledger(account: GradientLedger, digit: int = 0) -> Picture:
     """`gradient_ledger(mv.backward_ledger(trace, "conv2", weight=(5, 0, 1, 1)), digit=3)`: its products, added up."""
+    some(account.products.flatten(), "products", "ask another unit: behind a closed ReLU nothing rises")
     by = {"unit": "slope", "bias": "1"}.get(account.what, "input" if len(account.index) > 1 else "x̂")
     parts = {"δ": account.deltas, f"× {by}": account.factors, "= products": account.products}
     name, count = f"{account.layer}, {account.what} {', '.join(map(str, account.index))}", account.products.numel()

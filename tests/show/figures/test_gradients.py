@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import caption_of, sheet_of
+from helpers import caption_of, refused, sheet_of
 from matplotlib.colors import to_hex
 from torch import Tensor, nn
 from zoo import seeded
@@ -130,3 +130,9 @@ def test_lines_are_medians_of_root_mean_squares_and_zeros_are_told(of: str, pass
     assert f"one from {short(table[0, 0])} to {short(table[0, 2])}." in axes.figure.alt
     others = figures.gradient_sizes({name: trace for name, (trace, _) in passed.items()}, of).axes[0]
     assert [text.get_text() for text in others.get_xticklabels()] == list("12345678")
+
+
+def test_a_unit_behind_a_closed_gate_has_nothing_to_draw(passed: Any) -> None:
+    trace, _ = passed["light"]
+    closed = (trace["conv2"].output[0] < 0).nonzero()[0].tolist()
+    refused(lambda: figures.gradient_ledger(mv.backward_ledger(trace, "conv2", unit=closed)), "no products", "closed")
