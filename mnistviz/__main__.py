@@ -1,9 +1,10 @@
-"""The command line: `python -m mnistviz train | evaluate | predict | animate | data | models`.
+"""The command line: `python -m mnistviz train | evaluate | predict | study | animate | data | models`.
 
 It parses first: what a command needs is loaded when the command runs.
 """
 
 import argparse
+import itertools
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 Options = argparse.Namespace
 Parser = argparse.ArgumentParser
-MODELS = ("simple", "light", "deep", "compact", "pooled", "sprint")
+MODELS = ("simple", "light", "deep", "compact", "pooled", "sprint", "tiny", "small")
 SCENES = ("mnist_data_flow", "forward_propagation", "forward_propagation_demo", "mnist_forward_propagation",
           "backward_propagation", "convolution", "max_pooling", "training_replay", "embedding_evolution")  # fmt: skip
 
@@ -63,6 +64,32 @@ def predict(options: Options) -> None:
         first, *others = (-probabilities).argsort()[:3]
         then = ", ".join(f"{digit} {probabilities[digit]:.1%}" for digit in others)
         print(f"{path}: {first}  ({probabilities[first]:.1%}; then {then})")
+
+
+def study(options: Options) -> None:
+    from mnistviz.learn import study as studies
+    from mnistviz.learn.engines import at_once
+
+    if options.dry_run:
+        configs = studies.read(options.file)
+        folder = (options.out or options.file.with_suffix("")).resolve()
+        missing = [config for config in configs if not studies.there(config, folder)]
+        print(f"{len(configs)} runs, of which {len(configs) - len(missing)} are there")
+        total = 0.0
+        for like, runs in itertools.groupby(missing, lambda config: (config.recipe.but(seed=0), config.data)):
+            several = list(runs)
+            seconds = studies.estimate(several[0])
+            total += seconds * len(several)
+            named = f"{like[0].model} {several[0].kind} {several[0].changes}".strip()
+            print(f"  {named}: {len(several)} runs of about {seconds / 60:.1f} min")
+        workers = at_once(options.engine, options.workers)
+        print(f"about {total / workers / 60:.0f} min with {workers} at a time on machines like this one")
+        return
+    engine = {"engine": options.engine, "workers": options.workers, "address": options.address}
+    table = studies.study(options.file, folder=options.out, retry=options.retry, **engine)
+    print(studies.summary(table).to_string(index=False))
+    for name, error in table["error"].dropna().items():
+        print(f"{name} failed: {error}")
 
 
 def animate(options: Options) -> None:
@@ -153,6 +180,17 @@ def parser() -> Parser:
     sub.add_argument("pictures", nargs="*", help="PNG or JPEG files, one digit each, any size, light or dark")
     sub.add_argument("--model", default="deep", help="the name of reference weights, or a .pth file (default: deep)")
     sub.add_argument("--submission", type=Path, metavar="CSV", help="predict Kaggle's 28,000 test digits to this file")
+
+    about, example = "train all that a file describes, once each", "study studies/tuned.toml --engine processes"
+    sub = command(study, about, example)
+    sub.add_argument("file", type=Path, help="a study: models, recipes, seeds and data, in TOML")
+    about = "here, in several processes, or on a Dask cluster (default: processes)"
+    sub.add_argument("--engine", choices=("here", "processes", "dask"), default="processes", help=about)
+    sub.add_argument("--workers", type=int, help="processes, of one thread each (default: one for each core)")
+    sub.add_argument("--address", help="of a Dask scheduler, tcp://…; the folder must be on a disk that all share")
+    sub.add_argument("--out", type=Path, metavar="FOLDER", help="for the results (default: beside the file)")
+    sub.add_argument("--dry-run", action="store_true", help="say what there is to do and about how long it takes")
+    sub.add_argument("--retry", action="store_true", help="also run again what failed")
 
     example = "animate mnist_forward_propagation --image my_seven.png --out mine.gif"
     sub = command(animate, "make an animation of a scene, for any model and any digit", example)

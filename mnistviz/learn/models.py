@@ -161,15 +161,47 @@ def sprint() -> nn.Sequential:
     )
 
 
+def tiny() -> nn.Sequential:
+    """Ours: as good as a network of at most 8,000 parameters can be made here. 7,923 parameters."""
+    return _frugal(9, 16, 10)
+
+
+def small() -> nn.Sequential:
+    """Ours: the same with wider maps, at most 20,000 parameters. 18,234 parameters."""
+    return _frugal(16, 24, 16)
+
+
+def _frugal(first: int, middle: int, last: int) -> nn.Sequential:
+    """Five convolutions without bias, and one kernel for each channel in place of a large linear layer."""
+    sizes = [
+        (1, first, 5, 2),
+        (first, middle, 3, 1),
+        (middle, middle, 3, 1),
+        (middle, middle, 3, 0),
+        (middle, last, 3, 0),
+    ]
+    layers: list[tuple[str, nn.Module]] = [("normalise", Normalise())]
+    for i, (c_in, c_out, size, padding) in enumerate(sizes, 1):
+        convolution = nn.Conv2d(c_in, c_out, size, padding=padding, bias=False)
+        layers += [(f"conv{i}", convolution), (f"bn{i}", nn.BatchNorm2d(c_out)), (f"relu{i}", nn.ReLU())]
+        if i in (1, 3):
+            layers.append((f"pool{1 + i // 2}", nn.MaxPool2d(2)))  # 28 → 14, 14 → 7
+    weigh = nn.Conv2d(last, last, 3, groups=last, bias=False)  # 3 → 1: each channel's nine places have their weights
+    layers += [("weigh", weigh), ("bn6", nn.BatchNorm2d(last)), ("flatten", nn.Flatten()), ("fc1", nn.Linear(last, 10))]
+    return _sequential(*layers)
+
+
 LAYERS: tuple[type[nn.Module], ...] = (  # of which a network of one's own can be kept, and built again from its card
     *(Normalise, nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Dropout2d, nn.Flatten),
     *(nn.Linear, nn.BatchNorm1d, nn.Dropout, nn.ReLU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh, nn.Softmax, nn.LogSoftmax),
 )
-MODELS: dict[str, Callable[[], nn.Sequential]] = {f.__name__: f for f in (simple, light, deep, compact, pooled, sprint)}
+MODELS: dict[str, Callable[[], nn.Sequential]] = {
+    f.__name__: f for f in (simple, light, deep, compact, pooled, sprint, tiny, small)
+}
 
 
 def build(name: str, layers: Sequence[Sequence[Any]] | None = None) -> nn.Sequential:
-    """`build("deep")` is a fresh `deep()`; an unknown name raises and lists the six there are.
+    """`build("deep")` is a fresh `deep()`; an unknown name raises and lists those there are.
 
     With the layers that `written` made of a network of your own, a fresh one like it.
     """

@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,19 +87,30 @@ class Recipe:
         return None
 
 
-def _recipe(model: str, table: dict[str, Any]) -> Recipe:
+def from_table(model: str, table: dict[str, Any]) -> Recipe:
     """A recipe from its table in `recipes.toml`, where a list stands for a tuple."""
     parts = {"augment": Augment, "attack": Attack}
-    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in table.items()}
-    for name in parts.keys() & fields.keys():
-        values = fields[name] | {key: tuple(value) for key, value in fields[name].items() if isinstance(value, list)}
-        fields[name] = parts[name](**values)
-    return Recipe(model, **fields)
+    given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in table.items()}
+    for name in parts.keys() & given.keys():
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in given[name].items()}
+        given[name] = parts[name](**values)
+    return Recipe(model, **given)
+
+
+def to_table(part: Any) -> dict[str, Any]:
+    """The way back: the settings of a recipe, or of a part of it, that differ from their defaults."""
+    values = {field.name: getattr(part, field.name) for field in fields(part) if field.name != "model"}
+    return {
+        name: to_table(value) if is_dataclass(value) else list(value) if isinstance(value, tuple) else value
+        for name, value in values.items()
+        if value != type(part).__dataclass_fields__[name].default
+    }
 
 
 TABLES = tomllib.loads(Path(__file__).with_name("recipes.toml").read_text(encoding="utf-8"))
 PUBLISHED, TUNED, ROBUST = (
-    {model: _recipe(model, table) for model, table in TABLES[kind].items()} for kind in ("published", "tuned", "robust")
+    {model: from_table(model, table) for model, table in TABLES[kind].items()}
+    for kind in ("published", "tuned", "robust")
 )
 
 
