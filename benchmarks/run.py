@@ -1,11 +1,10 @@
 """Speed as ratios, measured in one run and written to `benchmarks/results.md`; `make bench` calls this.
 
 python -m benchmarks.run           about ten minutes on two free cores
-python -m benchmarks.run --all     also trains for accuracy: about an hour
+python -m benchmarks.run --all     also what is missing of the studies: hours
 """
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
@@ -18,12 +17,13 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, Subset
 
 import mnistviz as mv
-from benchmarks import accuracy, classic, look, published, show
-from benchmarks.common import RESULTS, hardware, interleaved, spread
+from benchmarks import classic, look, published, show
+from benchmarks.common import hardware, interleaved, spread
 from mnistviz import project
 from mnistviz.device import pick_precision
 from mnistviz.learn.data import DigitSet
 from mnistviz.learn.evaluate import BATCH
+from mnistviz.learn.study import study
 
 Row = tuple[str, str, str, str, str]  # what, here, beside, ratio, goal
 CPU = torch.device("cpu")
@@ -148,37 +148,13 @@ def startup(digits: DigitSet) -> list[Row]:
     ]
 
 
-def kept(name: str) -> dict | None:  # type: ignore[type-arg]
-    path = RESULTS / f"{name}.json"
-    return json.loads(path.read_text()) if path.exists() else None
-
-
 def trained() -> list[str]:
-    """The longer trainings, from the files that `--all` refreshes."""
-    lines = []
-    deep, systems, tuned = kept("accuracy"), kept("published"), kept("tuned")
-    if deep:
-        runs = ", ".join(f"{run['accuracy']:.2%}" for run in deep["runs"])
-        minutes = statistics.mean(run["seconds"] for run in deep["runs"]) / 60
-        lines += [
-            "",
-            "## `deep`, tuned recipe, on the standard split",
-            "",
-            f"Mean **{deep['mean']:.3%}**, sd {deep['sd']:.3%} over {len(deep['runs'])} seeds ({runs}) on the 10,000",
-            f"test images at the last epoch, {minutes:.1f} minutes each on a machine with other work.",
-            "Goal: mean ≥ 99.65 %.",
-        ]
-    if systems and tuned:
-        lines += ["", "## The five published systems", ""]
-        lines += [
-            "| system | judged on | published | by the published recipe | by our tuned recipe |",
-            "|---|---|---|---|---|",
-        ]
-        for as_published, ours in zip(systems["systems"], tuned["systems"], strict=True):
-            cells = [f"{ours['system']} `{ours['model']}`", ours["judged_on"], ours["published"]]
-            cells += [f"{s['measured']} ({s['seconds']:.0f} s)" for s in (as_published, ours)]
-            lines.append(table_row(cells))
-    return lines
+    """What the studies measured so far."""
+    note = [
+        "Mean ± standard deviation over the seeds, at the last epoch where no validation rule is named. `studies/`",
+        "holds every run, with its seconds and the instructions of its processor.",
+    ]
+    return ["", "## The published systems, and the frontier", "", *published.markdown(), "", *note]
 
 
 def table_row(cells: Iterable[str]) -> str:
@@ -190,8 +166,8 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="also the long trainings")
     options = parser.parse_args()
     if options.all:
-        accuracy.main()
-        published.main()
+        for name in ("published", "tuned"):
+            study(published.STUDIES / f"{name}.toml")
     digits = mv.load_digits("mnist")
     rows: list[Row] = []
     for part in (

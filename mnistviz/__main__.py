@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Options = argparse.Namespace
 Parser = argparse.ArgumentParser
 MODELS = ("simple", "light", "deep", "compact", "pooled", "sprint", "tiny", "small")
+RECIPES = ("tuned", "longer", "published", "robust")
 SCENES = ("mnist_data_flow", "forward_propagation", "forward_propagation_demo", "mnist_forward_propagation",
           "backward_propagation", "convolution", "max_pooling", "training_replay", "embedding_evolution")  # fmt: skip
 
@@ -160,7 +161,7 @@ def parser() -> Parser:
 
     sub = command(train, "train one architecture and keep its weights", "train light --recipe published", device=True)
     sub.add_argument("model", help=f"one of {', '.join(MODELS)}")
-    sub.add_argument("--recipe", choices=("tuned", "published", "robust"), default="tuned", help="default: tuned")
+    sub.add_argument("--recipe", choices=RECIPES, default="tuned", help="default: tuned")
     sub.add_argument("--data", choices=("mnist", "kaggle"), default="mnist", help="default: mnist")
     sub.add_argument("--images", type=int, help="learn from at most this many, every digit in proportion")
     sub.add_argument("--validation", type=float, default=0.15, help="share kept for validation (default: 0.15)")

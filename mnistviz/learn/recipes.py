@@ -108,9 +108,9 @@ def to_table(part: Any) -> dict[str, Any]:
 
 
 TABLES = tomllib.loads(Path(__file__).with_name("recipes.toml").read_text(encoding="utf-8"))
-PUBLISHED, TUNED, ROBUST = (
+PUBLISHED, TUNED, LONGER, ROBUST = (
     {model: from_table(model, table) for model, table in TABLES[kind].items()}
-    for kind in ("published", "tuned", "robust")
+    for kind in ("published", "tuned", "longer", "robust")
 )
 
 
@@ -122,6 +122,11 @@ def published(name: str, run: Run | None = None) -> Recipe:
 def tuned(name: str, run: Run | None = None) -> Recipe:
     """`tuned("deep", run)`: our recipe for that architecture, chosen by validation accuracy."""
     return _sized(choose("tuned recipe", name, TUNED), run)
+
+
+def longer(name: str, run: Run | None = None) -> Recipe:
+    """`longer("light")`: for the small networks, more epochs than `tuned` has, and averaged weights."""
+    return _sized(choose("longer recipe", name, LONGER), run)
 
 
 def robust(name: str, run: Run | None = None) -> Recipe:

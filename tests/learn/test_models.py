@@ -28,8 +28,8 @@ PUBLISHED = {
     "dropout(0.25) conv(64,128,3,1) bn2d(128) relu pool2 dropout(0.25) average(1) flatten linear(128,512) bn1d(512) "
     "relu dropout(0.5) linear(512,10)",
 }
-SIZES = (225_034, 24_210, 437_738, 21_840, 165_322, 212_682)
-PARAMETERS = dict(zip(("simple", "light", "deep", "compact", "pooled", "sprint"), SIZES, strict=True))
+SIZES = (225_034, 24_210, 437_738, 21_840, 165_322, 212_682, 7_923, 18_234)
+PARAMETERS = dict(zip((*PUBLISHED, "sprint", "tiny", "small"), SIZES, strict=True))
 
 every_model = pytest.mark.parametrize("name", MODELS)
 
@@ -124,8 +124,9 @@ def test_the_layer_table_has_a_row_for_every_layer_and_adds_up(name: str) -> Non
     for key, layer in model.eval().named_children():
         incoming, x = x.shape, layer(x)
         row, multiply_adds = table.loc[key], 0
-        if isinstance(layer, nn.Conv2d):  # each output number: kernel × kernel × channels in, and a bias
-            multiply_adds = x.numel() * (layer.kernel_size[0] * layer.kernel_size[1] * incoming[1] + 1)
+        if isinstance(layer, nn.Conv2d):  # each output number: kernel × kernel × channels in, and perhaps a bias
+            products = layer.kernel_size[0] * layer.kernel_size[1] * incoming[1] // layer.groups
+            multiply_adds = x.numel() * (products + (layer.bias is not None))
             assert row["kernel"] == "×".join(map(str, layer.kernel_size))
         elif isinstance(layer, nn.Linear):
             multiply_adds = x.numel() * (incoming[1] + 1)
