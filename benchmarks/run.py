@@ -54,28 +54,46 @@ def data_path(digits: DigitSet) -> list[Row]:
 
 
 def sprint(digits: DigitSet) -> list[Row]:
-    """Ten seeds of `sprint` to its fixed last epoch, and the classic script to its first epoch at 99 %."""
-    values, seconds = [], []
+    """Ten seeds of `sprint` to its fixed last epoch, each beside the fastest public recipe."""
+    values, seconds, theirs, spent = [], [], [], []
     for seed in SPRINT_SEEDS:
         torch.manual_seed(seed)
         model, recipe = mv.models.sprint(), mv.recipes.tuned("sprint").but(seed=seed)
         history = mv.fit(model, digits.train, None, recipe, device=CPU, progress=False)
         values.append(mv.evaluate(model, digits.test).accuracy)
         seconds.append(history.seconds)
-        print(f"  sprint, seed {seed}: {values[-1]:.2%} in {seconds[-1]:.2f} s", flush=True)
-    spent, epochs = classic.seconds_to(0.99)
-    beside = f"classic script: {spent:.0f} s, {len(epochs)} epochs, {epochs[-1]:.2%}"
-    ratio = f"{spent / statistics.median(seconds):.0f}×"
-    mean, sd = statistics.mean(values), statistics.stdev(values)
+        for figure, kept in zip(classic.fastest(digits, seed), (spent, theirs), strict=True):
+            kept.append(figure)
+        print(
+            f"  seed {seed}: {values[-1]:.2%} in {seconds[-1]:.2f} s, {theirs[-1]:.2%} in {spent[-1]:.2f} s", flush=True
+        )
+    mean, other = statistics.mean(values), statistics.mean(theirs)
+    here = f"{mean:.3%} ± {statistics.stdev(values):.3%}"
+    beside = f"fastest public recipe: {spread(spent)}"
+    ratio = f"{statistics.median(spent) / statistics.median(seconds):.1f}×"
     return [
-        ("training seconds to 99.0 %, `sprint`", spread(seconds), beside, ratio, "40×, aim 60× and under 5 s"),
+        ("training seconds to 99.0 %, `sprint`", spread(seconds), beside, ratio, "at least 2×"),
         (
             f"accuracy of those {len(values)} seeds",
-            f"{mean:.3%} ± {sd:.3%}",
-            f"worst {min(values):.2%}",
+            here,
+            f"{other:.3%} ± {statistics.stdev(theirs):.3%}",
             "",
             "mean ≥ 99.0 %",
         ),
+    ]
+
+
+def usual(digits: DigitSet) -> list[Row]:
+    """`sprint` once more, and the classic script to its first epoch at 99 %."""
+    torch.manual_seed(0)
+    history = mv.fit(mv.models.sprint(), digits.train, None, mv.recipes.tuned("sprint"), device=CPU, progress=False)
+    spent, epochs = classic.seconds_to(0.99)
+    beside, ratio = (
+        f"classic script: {spent:.0f} s, {len(epochs)} epochs, {epochs[-1]:.2%}",
+        f"{spent / history.seconds:.0f}×",
+    )
+    return [
+        ("training seconds, `sprint`, seed 0", f"{history.seconds:.2f} s", beside, ratio, "40×, aim 60× and under 5 s")
     ]
 
 
@@ -104,6 +122,30 @@ def loop(digits: DigitSet) -> list[Row]:
     more = statistics.median(a / b for a, b in zip(seconds["ours"], seconds["hand"], strict=True)) - 1
     beside = f"hand-written loop {spread(seconds['hand'])}"
     return [("an epoch of 20,000 images in `fit`", spread(seconds["ours"]), beside, f"{more:+.1%}", "within 2 %")]
+
+
+def system_a(digits: DigitSet) -> list[Row]:
+    """System A as published, ours beside the usual pipeline: PIL images, a transform for each, a DataLoader."""
+    few, recipe = digits.train[:10_000], mv.recipes.published("simple").but(epochs=1)
+    with tempfile.TemporaryDirectory() as folder:
+        images = Subset(classic.torchvision_mnist(folder, train=True, steps=[]), range(len(few)))
+
+    def by_hand() -> None:
+        model = mv.models.simple()
+        optimiser = torch.optim.Adam(model.parameters(), lr=recipe.lr)
+        for x, y in DataLoader(images, recipe.batch, shuffle=True):
+            optimiser.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            optimiser.step()
+
+    def ours() -> None:
+        mv.fit(mv.models.simple(), few, None, recipe, device=CPU, progress=False)
+
+    by_hand(), ours()
+    seconds = interleaved(5, ours=ours, hand=by_hand)
+    ratio = statistics.median(seconds["hand"]) / statistics.median(seconds["ours"])
+    beside = f"PIL images in a DataLoader {spread(seconds['hand'])}"
+    return [("`simple` as published, 10,000 digits once", spread(seconds["ours"]), beside, f"{ratio:.2f}×", "")]
 
 
 def inference(digits: DigitSet) -> list[Row]:
@@ -173,6 +215,7 @@ def main() -> None:
     for part in (
         data_path,
         loop,
+        system_a,
         inference,
         startup,
         look.capturing,
@@ -182,6 +225,7 @@ def main() -> None:
         show.grid,
         show.scenes,
         sprint,
+        usual,
     ):
         print(f"{part.__name__}: {(part.__doc__ or '').splitlines()[0]}", flush=True)
         measured = part(digits)
