@@ -38,8 +38,7 @@ def backward(trace: Trace, loss: Tensor | None = None, *, labels: Any = None) ->
         assert scores is not None
         with torch.enable_grad():
             loss = F.cross_entropy(scores, labels)
-    if loss.numel() != 1:
-        raise MnistvizError("a loss is one number", given=f"{tuple(loss.shape)}", fix="take its mean or its sum")
+    refuse(loss.numel() != 1, "a loss is one number", given=f"{tuple(loss.shape)}", fix="take its mean or its sum")
     edges = [edge for edge, _ in trace.graph]
     what = "this loss depends on nothing that was recorded"
     fix = "run the model outside torch.no_grad() and torch.inference_mode(), and make the loss of its output"
