@@ -53,7 +53,7 @@ class Digits:
 
     def __getitem__(self, index: int | np.integer | slice | list[int] | np.ndarray | Tensor) -> "Digits":
         """Always Digits again, also for a single index: `digits[7].pixels` is (1, 1, 28, 28)."""
-        if isinstance(index, (int, np.integer)):
+        if isinstance(index, int | np.integer):
             refuse(not -len(self) <= index < len(self), "no such digit", given=index, allowed=f"0 to {len(self) - 1}")
             index = [int(index)]
         if isinstance(index, list):
@@ -177,8 +177,7 @@ def load_digits(name: str = "mnist", *, folder: str | Path | None = None, limit:
 
 def load_mnist(folder: Path) -> DigitSet:
     paths = [folder / f"{name}.gz" for name in IDX]
-    missing = [path for path in paths if not path.exists()]
-    if missing:
+    if missing := [path for path in paths if not path.exists()]:
         _download(folder, missing)
     parts = [torch.from_numpy(read_idx(path)) for path in paths]
     return DigitSet(Digits(parts[0], parts[1].long(), "MNIST train"), Digits(parts[2], parts[3].long(), "MNIST test"))

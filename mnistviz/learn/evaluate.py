@@ -114,8 +114,7 @@ class Report:
     @property
     def brier(self) -> float:
         """Mean squared distance between the ten probabilities and the truth: 0 is perfect, 0.9 knows nothing."""
-        truth = np.eye(10)[self.labels]
-        return float(((self.probabilities - truth) ** 2).sum(1).mean())
+        return float(((self.probabilities - np.eye(10)[self.labels]) ** 2).sum(1).mean())
 
     @cached_property
     def confusion(self) -> np.ndarray:

@@ -30,8 +30,7 @@ def passed_on(step: Step, change: Tensor) -> Tensor:
     if step.kind == "MaxPool2d":
         return change.flatten(2).gather(2, winners(step).flatten(2)).view(step.result.shape)
     if step.kind == "LogSoftmax":
-        dim = step.settings["dim"]
-        return change - (step.result.double().exp() * change).sum(dim, keepdim=True)
+        return change - (step.result.double().exp() * change).sum(step.settings["dim"], keepdim=True)
     return BACK[step.kind](step, change)  # the derivatives of all others are the same read either way
 
 
