@@ -45,7 +45,7 @@ TABLE = {
         ("[row + top for row", "[row for row")  # a patch of a padded input, displaced
     ],
     ("look/field.py", "look/test_field.py"): [
-        ("under_window(step, axis, last)[-1]", "under_window(step, axis, last)[0]"),  # a kernel of one pixel
+        ("above[0], below[-1]", "above[0], below[0]"),  # a kernel of one pixel
         ('.amax(step.settings["dim"], keepdim=True).expand(reached.shape)', ""),  # a softmax of each score by itself
     ],
     ("look/paths.py", "look/test_paths.py"): [

@@ -87,19 +87,15 @@ def styled(draw: Callable[P, Picture]) -> Callable[P, Picture]:
     @wraps(draw)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> Picture:
         with mpl.rc_context(STYLE):
-            return _settled(draw(*args, **kwargs))
+            picture = draw(*args, **kwargs)
+            engine = picture.get_layout_engine()
+            if isinstance(engine, ConstrainedLayoutEngine):  # which would move things a little at every drawing
+                for _ in range(3):  # by then it has come to rest
+                    engine.execute(picture)
+                picture.set_layout_engine("none")
+        return picture
 
     return wrapped
-
-
-def _settled(picture: Picture) -> Picture:
-    """Lay the page out once and for all: matplotlib would move things a little at every drawing."""
-    engine = picture.get_layout_engine()
-    if isinstance(engine, ConstrainedLayoutEngine):
-        for _ in range(3):  # by then it has come to rest
-            engine.execute(picture)
-        picture.set_layout_engine("none")
-    return picture
 
 
 def page(width: float, height: float, rows: int = 1, columns: int = 1, **grid: Any) -> tuple[Picture, Any]:
@@ -137,7 +133,7 @@ def shares_on(axis: Axis, decimals: int | None = 0) -> None:
 
 def colour_bar(drawn: ScalarMappable, axes: Axes | Sequence[Axes], **place: Any) -> Colorbar:
     """A colour bar beside the axes, or beside several that share its colours."""
-    first: Axes = axes if isinstance(axes, Axes) else axes[0]
+    first = axes if isinstance(axes, Axes) else axes[0]
     bar = first.figure.colorbar(drawn, ax=axes, **({"fraction": 0.03, "pad": 0.015} | place))
     bar.outline.set_visible(False)  # type: ignore[operator]
     return bar
