@@ -46,6 +46,11 @@ class Picture(Figure):
         lines = textwrap.fill(text, int(self.get_figwidth() * 14))  # 14 letters an inch fit at this size
         self.supxlabel(lines, x=0.01, ha="left", fontsize=9, color=FAINT)
 
+    def told(self, alt: str) -> "Picture":
+        """The picture itself, told in words to those who do not see it."""
+        self.alt = alt
+        return self
+
     def save(self, path: str | Path) -> Path:
         """Write a PNG, whole or not at all; the alt text is kept inside the file too."""
         project.write_bytes(path, self._png())
@@ -109,6 +114,13 @@ def page(width: float, height: float, rows: int = 1, columns: int = 1, **grid: A
     return picture, picture.subplots(rows, columns, **grid)
 
 
+def only(axes: np.ndarray, count: int) -> list[Axes]:
+    """The first `count` of a page's axes, row by row; the others are left blank."""
+    for ax in axes.flat[count:]:
+        ax.set_visible(False)
+    return list(axes.flat[:count])
+
+
 def bare(axes: Axes) -> Axes:
     """An axes that carries only a picture: no ticks, no frame, no grid."""
     axes.set(xticks=[], yticks=[])
@@ -155,5 +167,4 @@ def notice(text: str) -> Picture:
     picture, axes = page(6.4, 1.2)
     bare(axes).text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes)
     axes.set_facecolor(RULE)
-    picture.alt = text
-    return picture
+    return picture.told(text)

@@ -53,8 +53,7 @@ def _patch_ledger(ledger: Ledger, count: int) -> Picture:
     picture.caption(f"{unit}. {shown}{total}. Colours: one scale per column ({colours}).")
     pixel, products = f"The pixel at y {y}, x {x} of channel {channel}", f"{ledger.patch.numel()} products"
     result = f"the bias {short(ledger.bias)} make {short(ledger.total)}; recorded {short(ledger.recorded)}"
-    picture.alt = f"{pixel} in {ledger.layer} as a sum: {products} and {result}."
-    return picture
+    return picture.told(f"{pixel} in {ledger.layer} as a sum: {products} and {result}.")
 
 
 def _numbers(axes: Axes, values: np.ndarray, scale: Scale) -> None:
@@ -90,8 +89,7 @@ def _linear_ledger(ledger: Ledger, most: int) -> Picture:
     picture.caption(f"Value × weight of each feature. Sum {ledger.total:.6f}, recorded {ledger.recorded:.6f}.")
     parts = f"{len(labels)} products and the bias {short(ledger.bias)}"
     result = f"{short(ledger.total)}; recorded {short(ledger.recorded)}"
-    picture.alt = f"Unit {ledger.unit[0]} of {ledger.layer} as a sum of {parts}: {result}."
-    return picture
+    return picture.told(f"Unit {ledger.unit[0]} of {ledger.layer} as a sum of {parts}: {result}.")
 
 
 def product_bars(a: Tensor, b: Tensor, labels: list[str], title: str, most: int, bias: float | None = None) -> Picture:

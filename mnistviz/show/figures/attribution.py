@@ -70,8 +70,7 @@ def sanity(pixels: Tensor, checks: Sequence[Sanity]) -> Picture:
     honest = "An honest map changes when the weights do, and names pixels whose loss hurts more than that of others"
     rank = "Rank agreement is Spearman's, on inked pixels; 1 is the same order"
     picture.caption(f"{honest}. {rank}. Every map has its own scale, white at 0.")
-    picture.alt = f"Attributions beside their controls; rank agreement {'; '.join(agreements)}."
-    return picture
+    return picture.told(f"Attributions beside their controls; rank agreement {'; '.join(agreements)}.")
 
 
 def _agreement(value: float) -> str:
@@ -95,5 +94,4 @@ def dreams(dreams: Mapping[str, Dreams], real: Tensor, aim: str) -> Picture:
         row[-1].set_title("a real digit", fontsize=9)
     below = "below, its value at first and at the end"
     picture.caption(f"Made to raise {aim}, from noise, each from its own seed; {below}.")
-    picture.alt = f"Pictures made to raise {aim}: {', '.join(dreams)}, beside a real digit."
-    return picture
+    return picture.told(f"Pictures made to raise {aim}: {', '.join(dreams)}, beside a real digit.")

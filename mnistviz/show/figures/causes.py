@@ -34,8 +34,7 @@ def cause(cause: Cause) -> Picture:
     gap = f"the features behind the gap of {contrast.total:+.2f}"
     silent = f"the channels whose silence changes it ({turned} flip the answer)"
     labels = f"its nearest training digits, labelled {', '.join(map(str, cause.labels))}"
-    picture.alt = f"A digit answered {answer} that is a {truth}: {gap}, {silent}, and {labels}."
-    return picture
+    return picture.told(f"A digit answered {answer} that is a {truth}: {gap}, {silent}, and {labels}.")
 
 
 def _draw_gaps(axes: Axes, contrast: Contrast) -> None:

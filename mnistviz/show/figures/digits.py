@@ -25,8 +25,7 @@ def sample_grid(digits: Digits, each: int = 12) -> Picture:
     axes.set_yticks([14 + 30 * d for d in range(10)], [str(d) for d in range(10)])
     axes.tick_params(length=0, labelsize=13)
     picture.caption(f"The first {each} of each digit in {digits.source}. {GREY_LEVELS}")
-    picture.alt = f"Handwritten digits, white on black: a row for each digit from 0 to 9, up to {each} in a row."
-    return picture
+    return picture.told(f"Handwritten digits, white on black: a row for each digit from 0 to 9, up to {each} in a row.")
 
 
 @styled
@@ -50,8 +49,7 @@ def class_balance(parts: Mapping[str, Digits]) -> Picture:
     shares_on(axes.yaxis)
     axes.grid(visible=False, axis="x")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=len(parts) + 1)
-    picture.alt = f"Bars: each digit's share of {', '.join(parts)}, between {low:.1%} and {high:.1%}."
-    return picture
+    return picture.told(f"Bars: each digit's share of {', '.join(parts)}, between {low:.1%} and {high:.1%}.")
 
 
 @styled
@@ -73,8 +71,7 @@ def mean_and_spread(digits: Digits) -> Picture:
     drawn = f"{len(digits):,} digits of {digits.source}, pixels in [0, 1]"
     picture.caption(f"{drawn}. One scale per row, shared by its ten maps.")
     spread = "the variance of each pixel: bright along the edges of the strokes, where writers differ most"
-    picture.alt = f"Two rows of ten maps. Above, the mean picture of each digit, a soft digit. Below, {spread}."
-    return picture
+    return picture.told(f"Two rows of ten maps. Above, the mean picture of each digit, a soft digit. Below, {spread}.")
 
 
 @styled
@@ -89,8 +86,7 @@ def ink_by_digit(digits: Digits) -> Picture:
     medians = table.groupby("digit")["ink"].median()
     least = f"Digit {medians.idxmin()} uses least ink (median {medians.min():.2f})"
     most = f"digit {medians.idxmax()} most ({medians.max():.2f})"
-    picture.alt = f"A box per digit of the mean pixel value. {least} and {most}."
-    return picture
+    return picture.told(f"A box per digit of the mean pixel value. {least} and {most}.")
 
 
 @styled
@@ -103,8 +99,7 @@ def pixel_histogram(digits: Digits) -> Picture:
     axes.set(yscale="log", xlim=(-2, 257))
     share = counts[0] / counts.sum()
     axes.annotate(f"{share:.0%} of all pixels are 0", (0, counts[0]), (14, counts[0]), va="center", color=INK)
-    picture.alt = f"Histogram of the 256 grey levels on a log scale; {share:.0%} of pixels are exactly black."
-    return picture
+    return picture.told(f"Histogram of the 256 grey levels on a log scale; {share:.0%} of pixels are exactly black.")
 
 
 @styled
@@ -120,5 +115,4 @@ def image_rows(rows: Mapping[str, Tensor], note: str = "") -> Picture:
     axes.tick_params(length=0, labelsize=11)
     picture.caption(f"{note} Grey levels: 0 black, 1 white, one scale for all.".strip())
     counted = ", ".join(f"{name} ({len(row)})" for name, row in zip(rows, images, strict=True))
-    picture.alt = f"Pictures in grey levels, a row for each of: {counted}."
-    return picture
+    return picture.told(f"Pictures in grey levels, a row for each of: {counted}.")

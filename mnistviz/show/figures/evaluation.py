@@ -64,8 +64,7 @@ def confusion_pairs(report: Report) -> Picture:
     picture.caption(f"The {wrong} wrong answers of {len(report.labels):,}; right answers are left out. White is none.")
     first = report.pairs.iloc[0]
     frequent = f"{first.label:.0f} taken for {first.prediction:.0f}, {first['count']:.0f} times"
-    picture.alt = f"Two heat maps of the {wrong} wrong answers; most frequent: {frequent}."
-    return picture
+    return picture.told(f"Two heat maps of the {wrong} wrong answers; most frequent: {frequent}.")
 
 
 @styled
@@ -116,5 +115,4 @@ def coverage(reports: Mapping[str, Report]) -> Picture:
     ax.set(title="Error against coverage", xlim=(left, 1), ylim=(-0.03 * top, top))
     ax.legend(loc="upper left")
     picture.caption("To the right all digits are answered; further left only those of which the model is surest.")
-    picture.alt = f"Curves of error against coverage. {'; '.join(clean)}."
-    return picture
+    return picture.told(f"Curves of error against coverage. {'; '.join(clean)}.")

@@ -46,8 +46,7 @@ def filters(trace: Trace, layer: str, channels: Iterable[int] | None = None) -> 
     biases = "no biases" if step.bias is None else f"{step.bias.numel():,} biases"
     picture.caption(f"{step.weight.numel():,} weights and {biases}. Colours: {scale}; white is 0.")
     ends = f"from {short(kernels.min())} to {short(kernels.max())}, blue below zero and orange above"
-    picture.alt = f"The {out * into:,} kernels of {layer}, {height}×{width} each, weights {ends}."
-    return picture
+    return picture.told(f"The {out * into:,} kernels of {layer}, {height}×{width} each, weights {ends}.")
 
 
 @styled
@@ -93,8 +92,7 @@ def maps_beside(
     all_nan = np.isnan(maps).all()
     ends = "none a number" if all_nan else f"from {short(np.nanmin(maps))} to {short(np.nanmax(maps))}"
     constant = int((maps.min((1, 2)) == maps.max((1, 2))).sum()) if maps[0].size > 1 else 0
-    picture.alt = f"{what} of layer {layer} for the digit at the left, {ends}; {constant or 'none'} constant."
-    return picture
+    return picture.told(f"{what} of layer {layer} for the digit at the left, {ends}; {constant or 'none'} constant.")
 
 
 def _maps(values: Tensor, layer: str, channels: Iterable[int] | None = None) -> tuple[np.ndarray, list[str]]:
@@ -146,8 +144,7 @@ def all_maps(trace: Trace, scale: str | Scale = "layer", each: int = 16) -> Pict
     meaning = scopes.get(colours.scope, "one scale for all, given at the right")
     signs = "with signs blue is below 0, white is 0, orange above; without, black is 0"
     picture.caption(f"The first {each} channels of every layer. Colours: {meaning}; {signs}.")
-    picture.alt = f"Feature maps of {len(spatial)} layers, one row each: {', '.join(spatial)}."
-    return picture
+    return picture.told(f"Feature maps of {len(spatial)} layers, one row each: {', '.join(spatial)}.")
 
 
 @styled
@@ -202,8 +199,7 @@ def complete_prediction(trace: Trace, label: int | None = None, each: int = 8) -
     scales = "Each column has its own scale: black is 0; with signs white is 0, blue below, orange above"
     picture.caption(f"Each column is what a stage hands on: {maps}, or all values of a flat layer. {scales}.")
     names, surest = ", ".join(trace.keys[i] for i in results), f"{answer} with {percent(shares[answer])}"
-    picture.alt = f"A digit, the strongest maps after {names}, and ten probabilities; the answer is {surest}."
-    return picture
+    return picture.told(f"A digit, the strongest maps after {names}, and ten probabilities; the answer is {surest}.")
 
 
 def _draw_stage(axes: Axes, step: Step, each: int) -> None:

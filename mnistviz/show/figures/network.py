@@ -58,8 +58,7 @@ def network(trace: Trace) -> Picture:
     flat = "Flat layers are bars; their height grows with the square root of their size"
     picture.caption(f"{numbers}. Faces are to scale, and {depth}. {flat}.")
     made = [f"{times(block.shape)} after {', '.join(block.names)}" for block in blocks[1:]]
-    picture.alt = f"The network as blocks: {', then '.join(made)}"
-    return picture
+    return picture.told(f"The network as blocks: {', then '.join(made)}")
 
 
 def _name(trace: Trace, index: int) -> str:
@@ -136,5 +135,4 @@ def decisions(points: Tensor, labels: Tensor, answers: Mapping[str, Tensor], rea
         ax.set(title=name, xlim=(-reach, reach), ylim=(-reach, reach))
     background = "Background: probability of a triangle, from 0, blue, to 1, orange"
     picture.caption(f"{background}. The line is where it is one half.")
-    picture.alt = f"{len(x)} points of two classes on a plane and the regions answered by: {', '.join(grids)}."
-    return picture
+    return picture.told(f"{len(x)} points of two classes on a plane and the regions answered by: {', '.join(grids)}.")

@@ -41,8 +41,7 @@ def receptive_fields(trace: Trace, units: Sequence[tuple[str, int, int]]) -> Pic
     picture.caption(f"Inside the frame: every pixel that can change the unit.{border} Grey levels: 0 black, 1 white.")
     places = [f"{layer} y {y} x {x}" for layer, y, x in units]
     seen = [f"{place} sees {f.height}×{f.width}" for place, f in zip(places, fields, strict=True)]
-    picture.alt = f"One digit, framed where a unit sees it: {'; '.join(seen)}"
-    return picture
+    return picture.told(f"One digit, framed where a unit sees it: {'; '.join(seen)}")
 
 
 @styled
@@ -91,8 +90,7 @@ def relu_gates(trace: Trace, layer: str, channel: int) -> Picture:
         frame(ax, 0, 0, before.shape[0], before.shape[1], RULE, line=1)
     scale.bar(axes.tolist())
     picture.caption(f"{layer}, channel {channel}. Open gates white, closed ones dark. Colours: {scale}, on both sides.")
-    picture.alt = f"Channel {channel} around {layer}: the map, its gates, {share} of them open, and the result."
-    return picture
+    return picture.told(f"Channel {channel} around {layer}: the map, its gates, {share} of them open, and the result.")
 
 
 def _map(layer: str, values: Tensor, channel: int) -> np.ndarray:
@@ -129,8 +127,7 @@ def winning_paths(trace: Trace, paths: Iterable[Sequence[Stop]]) -> Picture:
     way = "from the score to the value that pushed it up most, through open gates and pool winners, down to one pixel"
     picture.caption(f"Read from right to left: {way}. Each column has one scale for its layer; black is 0.")
     pixels = "; ".join(f"pixel y {y} x {x}" for _, y, x in (stops[""].unit for stops in rows))
-    picture.alt = f"{len(rows)} paths from the score back to pixels of the digit: {pixels}"
-    return picture
+    return picture.told(f"{len(rows)} paths from the score back to pixels of the digit: {pixels}")
 
 
 def _mark(axes: Axes, stop: Stop, name: str) -> None:

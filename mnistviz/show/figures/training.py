@@ -45,8 +45,7 @@ def training_history(history: History) -> Picture:
     first, last = table.iloc[0], table.iloc[-1]
     loss = f"training loss from {first.loss:.3f} to {last.loss:.3f}"
     accuracy = f"training accuracy from {first.accuracy:.1%} to {last.accuracy:.1%}"
-    picture.alt = f"Curves over {len(table)} epochs: {loss}, {accuracy}; {best or 'no validation set'}."
-    return picture
+    return picture.told(f"Curves over {len(table)} epochs: {loss}, {accuracy}; {best or 'no validation set'}.")
 
 
 def _stretch(accuracy: np.ndarray) -> np.ndarray:
