@@ -55,8 +55,7 @@ def _draw(scene: str) -> Callable[..., Film]:
 
 def _one_pass(scene: str, model: str, digit: Digits | None, frames: int) -> Film:
     """A scene of one forward pass: of a digit of yours, or else of a 7."""
-    trace = record(load_model(model), (example(7) if digit is None else digit).pixels)
-    return _draw(scene)(trace, frames=frames)
+    return _draw(scene)(record(load_model(model), (example(7) if digit is None else digit).pixels), frames=frames)
 
 
 def one_step(model: nn.Module, pixels: Tensor, label: int, rate: float = RATE) -> tuple[Trace, Trace]:

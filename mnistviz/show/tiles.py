@@ -44,7 +44,7 @@ def frame(axes: Axes, top: int, left: int, height: int, width: int, colour: str,
 
 
 def mosaic(
-    rows: Sequence[Sequence[np.ndarray]], columns: int, gap: int | tuple[int, int] = 2, paper: float = 255.0
+    rows: Sequence[Sequence[np.ndarray]], columns: int, gap: int | tuple[int, int] = 2, paper: Any = 255.0
 ) -> np.ndarray:
     """Rows of equal pictures, grey or RGB, as one array, `gap` pixels of paper between; short rows end in paper."""
     height, width, *colour = rows[0][0].shape

@@ -36,21 +36,18 @@ def _patch_ledger(ledger: Ledger, count: int) -> Picture:
         line[0].set_ylabel(f"input\nchannel {ledger.inputs[c]}", fontsize=9.5)
         line[2].set_xlabel(f"sum {short(sums[c])}", fontsize=10, color=INK)
     if several:
-        column = axes[0, 3].get_gridspec()[:, 3]
         for ax in axes[:, 3]:
             ax.remove()
-        _waterfall(picture.add_subplot(column), ledger)
+        _waterfall(picture.add_subplot(axes[0, 3].get_gridspec()[:, 3]), ledger)
     else:
         bare(axes[0, 3]).set_xlim(0, 1)
         lines = f"  sum {short(sums[0])}\n+ bias {short(ledger.bias)}\n= {short(ledger.total)}"
         axes[0, 3].text(0.1, 0.5, lines, fontsize=12.5, va="center", linespacing=1.8, color=INK)
-    most = f"The {len(strongest)} of {len(sums)} input channels that weigh most. "
-    shown = most if len(strongest) < len(sums) else ""
-    ends = {name.lstrip("×= "): ("±" if s.signed else "") + short(s.high) for name, s in scales.items()}
-    colours = ", ".join(f"{name} to {end}" for name, end in ends.items())
+    shown = f"The {len(strongest)} of {len(sums)} input channels that weigh most. " * (len(strongest) < len(sums))
+    ends = (f"{name.lstrip('×= ')} to {'±' * s.signed}{short(s.high)}" for name, s in scales.items())
     unit = f"{ledger.layer}, channel {channel}, y {y}, x {x}"
     total = f"Recorded value {ledger.recorded:.6f}, sum of all products plus bias {ledger.total:.6f}"
-    picture.caption(f"{unit}. {shown}{total}. Colours: one scale per column ({colours}).")
+    picture.caption(f"{unit}. {shown}{total}. Colours: one scale per column ({', '.join(ends)}).")
     pixel, products = f"The pixel at y {y}, x {x} of channel {channel}", f"{ledger.patch.numel()} products"
     result = f"the bias {short(ledger.bias)} make {short(ledger.total)}; recorded {short(ledger.recorded)}"
     return picture.told(f"{pixel} in {ledger.layer} as a sum: {products} and {result}.")

@@ -19,9 +19,8 @@ from mnistviz.show.tiles import GREY_LEVELS, draw_grey, mosaic, outline
 def sample_grid(digits: Digits, each: int = 12) -> Picture:
     """`sample_grid(train)`: the first dozen of every digit, a row per digit."""
     labels, images = digits.known_labels().cpu().numpy(), digits.images.cpu().numpy()
-    rows = [list(images[labels == d][:each]) for d in range(10)]
     picture, axes = page(each * 0.62 + 0.7, 6.9)
-    draw_grey(axes, mosaic(rows, each), white=255)
+    draw_grey(axes, mosaic([list(images[labels == d][:each]) for d in range(10)], each), white=255)
     axes.set_yticks([14 + 30 * d for d in range(10)], [str(d) for d in range(10)])
     axes.tick_params(length=0, labelsize=13)
     picture.caption(f"The first {each} of each digit in {digits.source}. {GREY_LEVELS}")
@@ -59,11 +58,11 @@ def mean_and_spread(digits: Digits) -> Picture:
     groups = [pixels[labels == d] for d in range(10)]
     empty = [d for d, group in enumerate(groups) if not len(group)]
     refuse(empty, "some digits never occur here", given=empty, fix="take a larger or stratified sample")
-    means = mosaic([[group.mean(0).cpu().numpy() for group in groups]], 10, gap=0)
+
     variances = mosaic([[group.var(0, correction=0).cpu().numpy() for group in groups]], 10, gap=0)
     highest = float(variances.max())
     picture, (above, below) = page(10, 2.9, rows=2)
-    grey = draw_grey(above, means)
+    grey = draw_grey(above, mosaic([[group.mean(0).cpu().numpy() for group in groups]], 10, gap=0))
     coloured = bare(below).imshow(variances, cmap=POSITIVE, vmin=0, vmax=highest, interpolation="nearest")
     for ax, image, name, top in ((above, grey, "mean", 1.0), (below, coloured, "variance", highest)):
         beside(ax, name, size=11)

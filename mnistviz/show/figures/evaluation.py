@@ -47,12 +47,12 @@ def confusion_pairs(report: Report) -> Picture:
         return notice(f"No answer is wrong: all {len(report.labels):,} digits were read rightly.")
     right = np.eye(10, dtype=bool)
     counts, shares = report.confusion, np.where(right, 0, report.confusion_rates * 100)
-    in_counts = np.where(counts > 0, counts.astype(str), "")
+
     in_shares = np.where(shares > 0, np.char.mod("%.1f", shares), "")
     style = {"mask": right, "fmt": "", "cmap": SOME, "vmin": 0, "square": True, "linewidths": 1.2}
     style |= {"linecolor": "white", "cbar_kws": {"shrink": 0.75}}
     picture, axes = page(11.4, 5.0, columns=2)
-    sns.heatmap(np.where(right, 0, counts), ax=axes[0], annot=in_counts, **style)
+    sns.heatmap(np.where(right, 0, counts), ax=axes[0], annot=np.where(counts > 0, counts.astype(str), ""), **style)
     sns.heatmap(shares, ax=axes[1], annot=in_shares, annot_kws={"fontsize": 9}, **style)
     axes[0].collections[0].colorbar.set_ticks(MaxNLocator(integer=True))  # counts are whole
     for ax, title in zip(axes, ("How many", "Per cent of that digit"), strict=True):

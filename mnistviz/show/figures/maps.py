@@ -89,8 +89,7 @@ def maps_beside(
     if colours.scope != "map":
         colours.bar(right)
     picture.caption(f"{facts} Colours: {colours}.{nan_note(maps)}")
-    all_nan = np.isnan(maps).all()
-    ends = "none a number" if all_nan else f"from {short(np.nanmin(maps))} to {short(np.nanmax(maps))}"
+    ends = "none a number" if np.isnan(maps).all() else f"from {short(np.nanmin(maps))} to {short(np.nanmax(maps))}"
     constant = int((maps.min((1, 2)) == maps.max((1, 2))).sum()) if maps[0].size > 1 else 0
     return picture.told(f"{what} of layer {layer} for the digit at the left, {ends}; {constant or 'none'} constant.")
 
@@ -117,8 +116,7 @@ def about(trace: Trace, layer: str) -> str:
     try:
         middle = [n // 2 for n in shape[1:]] if len(shape) == 3 else []
         field = receptive_field(trace, layer, *middle).size
-        on_page = map(min, field, trace.input.shape[-2:])
-        sees = f"each value sees {times(on_page)} pixels"
+        sees = f"each value sees {times(map(min, field, trace.input.shape[-2:]))} pixels"
     except MnistvizError:
         sees = "its receptive field cannot be followed"  # a network with parts that are no modules
     return f"{layer} ({step.kind}), {sizes(step.output)}; {sees}; {step.parameters:,} parameters."

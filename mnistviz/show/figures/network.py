@@ -29,11 +29,9 @@ def network(trace: Trace) -> Picture:
     place = {MODEL_INPUT: 0}  # of every step, the block it belongs to
     for number, stage in enumerate(trace.stages(), 1):
         shape = tuple(trace.steps[trace.result_of(stage)].result.shape[1:])
-        learned = sum(trace.steps[i].parameters for i in stage)
-        blocks.append(Block(shape, [_name(trace, i) for i in stage], learned))
+        blocks.append(Block(shape, [_name(trace, i) for i in stage], sum(trace.steps[i].parameters for i in stage)))
         place |= dict.fromkeys(stage, number)
-    distances = [max(a.width / 2 + GAP + b.width / 2, PITCH) for a, b in pairwise(blocks)]
-    centres = np.cumsum([0.0, *distances])
+    centres = np.cumsum([0.0, *(max(a.width / 2 + GAP + b.width / 2, PITCH) for a, b in pairwise(blocks))])
     left = -blocks[0].width / 2 - 4
     width = float(centres[-1]) + PITCH / 2 + 2 - left
     inch = min(11.2 / width, 0.06)  # of one unit
@@ -46,8 +44,7 @@ def network(trace: Trace) -> Picture:
         block.draw(ax, centre)
         ax.text(centre, -half - 3, times(block.shape), ha="center", va="top", fontsize=9.5, fontweight="bold")
         note = "\n".join([*block.names, f"{block.learned:,}\nparameters"] if block.learned else block.names)
-        below = -half - 3 - 1.5 * line
-        ax.text(centre, below, note, ha="center", va="top", fontsize=9, color=FAINT, linespacing=1.3)
+        ax.text(centre, -half - 3 - 1.5 * line, note, ha="center", va="top", fontsize=9, color=FAINT, linespacing=1.3)
     if trace.input.ndim == 4 and trace.input.shape[1] == 1:  # the first face is the digit
         floor, (high, wide) = -blocks[0].height / 2, trace.input.shape[2:]
         draw_grey(ax, trace.input[:1], extent=(left + 4, left + 4 + wide, floor, floor + high), zorder=3)

@@ -39,8 +39,7 @@ def receptive_fields(trace: Trace, units: Sequence[tuple[str, int, int]]) -> Pic
         ax.set_xlabel(f"unit y {y}, x {x}\nsees {field.height}×{field.width}{whole}", fontsize=9, color=INK)
     border = " Where the window crosses the border the smaller number is what is left of it." if any(cut) else ""
     picture.caption(f"Inside the frame: every pixel that can change the unit.{border} Grey levels: 0 black, 1 white.")
-    places = [f"{layer} y {y} x {x}" for layer, y, x in units]
-    seen = [f"{place} sees {f.height}×{f.width}" for place, f in zip(places, fields, strict=True)]
+    seen = [f"{layer} y {y} x {x} sees {f.height}×{f.width}" for (layer, y, x), f in zip(units, fields, strict=True)]
     return picture.told(f"One digit, framed where a unit sees it: {'; '.join(seen)}")
 
 
@@ -57,10 +56,9 @@ def pool_winners(trace: Trace, layer: str, channel: int) -> Picture:
         ax.set_title(f"{title}: {times(values.shape)}")
     high, wide = window = pair(step.settings["kernel_size"])
     if pair(step.settings["stride"]) == window and not any(pair(step.settings["padding"])):  # windows tile the map
-        for edge in range(0, before.shape[1] + 1, wide):
-            left.axvline(edge - 0.5, color="white", linewidth=0.5, alpha=0.55)
-        for edge in range(0, before.shape[0] + 1, high):
-            left.axhline(edge - 0.5, color="white", linewidth=0.5, alpha=0.55)
+        for rule, size, side in ((left.axvline, before.shape[1], wide), (left.axhline, before.shape[0], high)):
+            for edge in range(0, size + 1, side):
+                rule(edge - 0.5, color="white", linewidth=0.5, alpha=0.55)
     marked = after > after.min()
     x, y = (array(places[0, channel])[marked] for places in (winners.x, winners.y))
     left.scatter(x, y, s=11, color=CYAN, edgecolors=INK, linewidths=0.4)

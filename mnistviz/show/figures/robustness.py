@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from mnistviz.errors import MnistvizError, some
+from mnistviz.errors import refuse, some
 from mnistviz.learn.data import Digits
 from mnistviz.show.colours import curve
 from mnistviz.show.picture import Picture, beside, only, page, percent, shares_on, styled
@@ -64,9 +64,9 @@ def attack_curves(curves: Mapping[str, Mapping[float, float]]) -> Picture:
 def adversarial_pairs(digits: Digits, changed: Tensor, before: Sequence[int], after: Sequence[int]) -> Picture:
     """`adversarial_pairs(digits, attacked, answers, answers_after)`: the digit, what was added, and the sum."""
     count = len(digits)
-    if not count or not count == len(changed) == len(before) == len(after):
-        given = f"{count} digits, {len(changed)} changed, {len(before)} and {len(after)} answers"
-        raise MnistvizError("one changed picture, and two answers, per digit are needed", given=given)
+    what = "one changed picture, and two answers, per digit are needed"
+    given = f"{count} digits, {len(changed)} changed, {len(before)} and {len(after)} answers"
+    refuse(not 0 < count == len(changed) == len(before) == len(after), what, given=given)
     pixels = digits.pixels.cpu()
     added = array(changed - pixels)[:, 0]
     largest = np.abs(added).max(axis=(1, 2))
