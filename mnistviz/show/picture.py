@@ -87,7 +87,7 @@ class Picture(Figure):
 
 
 def styled(draw: Callable[P, Picture]) -> Callable[P, Picture]:
-    """`@styled` on a figure function: it draws in the house style and leaves everybody else's alone."""
+    """`styled(draw)`: the same figure function, in the house style, which leaves everybody else's alone."""
 
     @wraps(draw)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> Picture:

@@ -9,11 +9,10 @@ from matplotlib.ticker import MaxNLocator
 from mnistviz.errors import MnistvizError, some
 from mnistviz.look.activity import Activity
 from mnistviz.show.colours import COLOURS, INK
-from mnistviz.show.picture import Picture, colour_bar, names_down, only, page, percent, shares_on, styled
+from mnistviz.show.picture import Picture, colour_bar, names_down, only, page, percent, shares_on
 from mnistviz.show.scales import POSITIVE, array, short
 
 
-@styled
 def activation_analysis(activity: Activity | Mapping[str, Activity], layers: Iterable[str] | None = None) -> Picture:
     """`activation_analysis({"trained": a, "at the start": b})`: mean and spread, zeros, silent units, by layer."""
     parts = {"": activity} if isinstance(activity, Activity) else dict(activity)
@@ -55,7 +54,6 @@ def activation_analysis(activity: Activity | Mapping[str, Activity], layers: Ite
     return picture.told(f"{statistics}; most silent is {most_silent}.")
 
 
-@styled
 def histograms(pages: Sequence[Activity], layers: Sequence[str], names: Sequence[str] | None = None) -> Picture:
     """`histograms(diary.pages, ["conv1", "relu1"])`: how the values of a layer are spread, page after page."""
     some(pages, "pages to draw", "mv.fit(…, callbacks=diary.callbacks)")

@@ -9,11 +9,10 @@ from mnistviz.errors import MnistvizError, one_of
 from mnistviz.learn.data import Digits
 from mnistviz.learn.evaluate import Report
 from mnistviz.show.colours import BLUE, FAINT, INK, ORANGE, PALE, RIGHT, WRONG
-from mnistviz.show.picture import Picture, names_down, notice, only, page, percent, shares_on, styled
+from mnistviz.show.picture import Picture, names_down, notice, only, page, percent, shares_on
 from mnistviz.show.tiles import GREY_LEVELS, draw_grey
 
 
-@styled
 def confusion(report: Report) -> Picture:
     """`confusion(report)`: counts in every cell, mistakes coloured by their share of the true digit."""
     counts, rates = report.confusion, report.confusion_rates * 100
@@ -40,7 +39,6 @@ def confusion(report: Report) -> Picture:
     return picture.told(f"Confusion matrix of ten digits: {report.accuracy:.2%} on the diagonal; {mistakes}.")
 
 
-@styled
 def predictions(report: Report, rows: Sequence[int] | np.ndarray, columns: int = 8) -> Picture:
     """`predictions(report, range(24))`: those digits with the answer, its probability, and ✓ or ✗."""
     chosen = [int(i) for i in rows]
@@ -62,7 +60,6 @@ def predictions(report: Report, rows: Sequence[int] | np.ndarray, columns: int =
     return picture.told(f"{len(chosen)} digits with the network's answers: {len(chosen) - wrong} right, {wrong} wrong.")
 
 
-@styled
 def mistakes(report: Report, count: int = 24) -> Picture:
     """`mistakes(report)`: the wrong answers the model was surest of; a perfect model gets a page that says so."""
     rows = report.mistakes["row"].to_numpy()[:count]
@@ -71,7 +68,6 @@ def mistakes(report: Report, count: int = 24) -> Picture:
     return predictions(report, rows)
 
 
-@styled
 def one_prediction(digit: Digits, probabilities: np.ndarray) -> Picture:
     """`one_prediction(test[7], predict(model, test[7]))`: a digit and its ten probabilities."""
     if len(digit) != 1 or np.shape(probabilities) not in ((10,), (1, 10)):
@@ -96,7 +92,6 @@ def one_prediction(digit: Digits, probabilities: np.ndarray) -> Picture:
     return picture.told(f"A handwritten digit and ten probability bars; {surest}.{known}")
 
 
-@styled
 def prediction_distribution(predictions: np.ndarray, expected: Digits) -> Picture:
     """`prediction_distribution(answers, train)`: how often each digit was answered, beside its training share."""
     answers = np.asarray(predictions)

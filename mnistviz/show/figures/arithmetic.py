@@ -6,11 +6,10 @@ from torch import Tensor
 
 from mnistviz.look.arithmetic import Ledger
 from mnistviz.show.colours import BLUE, FAINT, GREEN, INK, ORANGE
-from mnistviz.show.picture import Picture, bare, names_down, page, styled
+from mnistviz.show.picture import Picture, bare, names_down, page
 from mnistviz.show.scales import Scale, array, short
 
 
-@styled
 def ledger(ledger: Ledger, rows: int = 3) -> Picture:
     """`ledger(mv.ledger(trace, "conv2", 5, 3, 7))`: patch, kernel and products in numbers, then the whole sum."""
     rows = max(rows, 1)

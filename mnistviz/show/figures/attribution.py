@@ -11,12 +11,11 @@ from mnistviz.look.attribution import Attribution, Sanity
 from mnistviz.look.dreams import Dreams
 from mnistviz.look.trace import times
 from mnistviz.show.colours import BLUE, FAINT
-from mnistviz.show.picture import Picture, bare, beside, page, percent, styled
+from mnistviz.show.picture import Picture, bare, beside, page, percent
 from mnistviz.show.scales import Scale, short
 from mnistviz.show.tiles import draw_grey, draw_map
 
 
-@styled
 def attributions(pixels: Tensor, attributions: Sequence[Attribution]) -> Picture:
     """`attributions(digit.pixels, [attribute(model, digit.pixels, m) for m in METHODS])`: one picture per method."""
     some(attributions, "attributions to draw")
@@ -46,7 +45,6 @@ def _draw_map(axes: Axes, values: Tensor, title: str) -> float:
     return largest
 
 
-@styled
 def sanity(pixels: Tensor, checks: Sequence[Sanity]) -> Picture:
     """`sanity(digit.pixels, [mv.attribution.sanity(model, digit.pixels, m) …])`: methods beside their controls."""
     some(checks, "checks to draw")
@@ -77,7 +75,6 @@ def _agreement(value: float) -> str:
     return "none: flat" if math.isnan(value) else f"{value:.2f}".replace("-", "−")
 
 
-@styled
 def dreams(dreams: Mapping[str, Dreams], real: Tensor, aim: str) -> Picture:
     """`dreams({"without priors": a, "with priors": b}, best, "the score for 7")`: rows of them beside a real digit."""
     some(dreams, "dreams to draw")

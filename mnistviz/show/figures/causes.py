@@ -4,13 +4,12 @@ from matplotlib.axes import Axes
 
 from mnistviz.look.causes import Cause, Contrast, Silenced
 from mnistviz.show.colours import BLUE, FAINT, INK, ORANGE
-from mnistviz.show.picture import Picture, styled
+from mnistviz.show.picture import Picture
 from mnistviz.show.tiles import draw_grey
 
 SHOWN = 12  # features, and channels
 
 
-@styled
 def cause(cause: Cause) -> Picture:
     """`cause(mv.causes.explain(…))`: why the wrong score was larger, what would turn it, and the digits most alike."""
     contrast, silenced = cause.contrast, cause.silenced

@@ -10,12 +10,11 @@ from torch import Tensor
 from mnistviz.errors import refuse
 from mnistviz.learn.data import Digits
 from mnistviz.show.colours import BLUE, COLOURS, HATCHES, INK
-from mnistviz.show.picture import Picture, bare, beside, colour_bar, page, shares_on, styled
+from mnistviz.show.picture import Picture, bare, beside, colour_bar, page, shares_on
 from mnistviz.show.scales import POSITIVE
 from mnistviz.show.tiles import GREY_LEVELS, draw_grey, mosaic, outline
 
 
-@styled
 def sample_grid(digits: Digits, each: int = 12) -> Picture:
     """`sample_grid(train)`: the first dozen of every digit, a row per digit."""
     labels, images = digits.known_labels().cpu().numpy(), digits.images.cpu().numpy()
@@ -27,7 +26,6 @@ def sample_grid(digits: Digits, each: int = 12) -> Picture:
     return picture.told(f"Handwritten digits, white on black: a row for each digit from 0 to 9, up to {each} in a row.")
 
 
-@styled
 def class_balance(parts: Mapping[str, Digits]) -> Picture:
     """`class_balance({"train": train, "validation": val})`: what share of each part every digit has."""
     empty = [name for name, digits in parts.items() if not len(digits)]
@@ -51,7 +49,6 @@ def class_balance(parts: Mapping[str, Digits]) -> Picture:
     return picture.told(f"Bars: each digit's share of {', '.join(parts)}, between {low:.1%} and {high:.1%}.")
 
 
-@styled
 def mean_and_spread(digits: Digits) -> Picture:
     """`mean_and_spread(train)`: the average picture of each digit, and where its writers disagree."""
     labels, pixels = digits.known_labels(), digits.images.float() / 255
@@ -73,7 +70,6 @@ def mean_and_spread(digits: Digits) -> Picture:
     return picture.told(f"Two rows of ten maps. Above, the mean picture of each digit, a soft digit. Below, {spread}.")
 
 
-@styled
 def ink_by_digit(digits: Digits) -> Picture:
     """`ink_by_digit(train)`: how much of the paper each digit covers, writer by writer."""
     ink = digits.images.float().mean((1, 2)).cpu().numpy() / 255
@@ -88,7 +84,6 @@ def ink_by_digit(digits: Digits) -> Picture:
     return picture.told(f"A box per digit of the mean pixel value. {least} and {most}.")
 
 
-@styled
 def pixel_histogram(digits: Digits) -> Picture:
     """`pixel_histogram(train)`: how many pixels have each grey level, counted on a logarithmic scale."""
     counts = np.bincount(digits.images.cpu().numpy().ravel(), minlength=256)
@@ -101,7 +96,6 @@ def pixel_histogram(digits: Digits) -> Picture:
     return picture.told(f"Histogram of the 256 grey levels on a log scale; {share:.0%} of pixels are exactly black.")
 
 
-@styled
 def image_rows(rows: Mapping[str, Tensor], note: str = "") -> Picture:
     """`image_rows({"original": x, "rotated": y})`: named rows of pictures, values in [0, 1], one grey scale."""
     images = [list(pixels.detach().cpu().reshape(-1, 28, 28).numpy()) for pixels in rows.values()]

@@ -7,10 +7,9 @@ from torch import Tensor
 from mnistviz.errors import refuse
 from mnistviz.learn.data import Digits
 from mnistviz.look.projection import Projection, project
-from mnistviz.show.picture import Picture, bare, page, percent, styled
+from mnistviz.show.picture import Picture, bare, page, percent
 
 
-@styled
 def embedding(
     features: Tensor,
     digits: Digits,

@@ -10,12 +10,11 @@ from matplotlib.ticker import MaxNLocator
 from mnistviz.errors import some
 from mnistviz.learn.evaluate import Report
 from mnistviz.show.colours import BLUE, FAINT, INK, ORANGE, RULE, curve
-from mnistviz.show.picture import Picture, notice, page, percent, shares_on, styled
+from mnistviz.show.picture import Picture, notice, page, percent, shares_on
 
 SOME = LinearSegmentedColormap.from_list("some", ["white", "#f9c9a4", ORANGE, "#5f2500"], N=96)
 
 
-@styled
 def per_digit(report: Report) -> Picture:
     """`per_digit(report)`: precision and recall of each digit, from the worst value up."""
     table = report.per_digit
@@ -40,7 +39,6 @@ def per_digit(report: Report) -> Picture:
     return picture
 
 
-@styled
 def confusion_pairs(report: Report) -> Picture:
     """`confusion_pairs(report)`: counts of every confusion, and what share of its digit each is, as heat maps."""
     if not len(report.pairs):
@@ -67,7 +65,6 @@ def confusion_pairs(report: Report) -> Picture:
     return picture.told(f"Two heat maps of the {wrong} wrong answers; most frequent: {frequent}.")
 
 
-@styled
 def reliability(reports: Mapping[str, Report], bins: int = 15) -> Picture:
     """`reliability({"as trained": report, "cooled": report.cooled(t)})`: confidence beside the share that is right."""
     some(reports, "reports to draw")
@@ -95,7 +92,6 @@ def reliability(reports: Mapping[str, Report], bins: int = 15) -> Picture:
     return picture
 
 
-@styled
 def coverage(reports: Mapping[str, Report]) -> Picture:
     """`coverage({"deep": a, "light": b})`: how many of the answers are wrong if only the surest are given."""
     some(reports, "reports to draw")

@@ -11,13 +11,12 @@ from mnistviz.learn.data import Digits
 from mnistviz.look.examples import Examples
 from mnistviz.look.trace import times
 from mnistviz.show.colours import BLUE, FAINT, ORANGE
-from mnistviz.show.picture import Picture, bare, beside, page, styled
+from mnistviz.show.picture import Picture, bare, beside, page
 from mnistviz.show.tiles import GREY_LEVELS, draw_grey, frame, mosaic
 
 BEYOND = to_rgb("#dce8f5")  # beyond the border of the picture there is nothing to see
 
 
-@styled
 def top_examples(examples: Examples, digits: Digits, channels: Iterable[int]) -> Picture:
     """`top_examples(examples, test, [0, 3, 7])`: what excites each channel most, cropped to what its unit sees."""
     chosen, (count, k) = list(channels), examples.rows.shape

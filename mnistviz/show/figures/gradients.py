@@ -11,12 +11,11 @@ from mnistviz.look.trace import Trace, times
 from mnistviz.show.colours import BLUE, ORANGE, curve
 from mnistviz.show.figures.arithmetic import product_bars
 from mnistviz.show.figures.maps import maps_beside
-from mnistviz.show.picture import Picture, page, styled
+from mnistviz.show.picture import Picture, page
 from mnistviz.show.scales import Scale, array, short
 from mnistviz.show.tiles import draw_map
 
 
-@styled
 def gradient_maps(trace: Trace, layer: str, channels: Iterable[int] | None = None, digit: int = 0) -> Picture:
     """`gradient_maps(trace, "conv2", digit=3)`: δ = ∂loss/∂output of a layer for a digit; "input" is ∂loss/∂pixel."""
     delta = trace.delta if layer == "input" and layer not in trace.known else None
@@ -31,7 +30,6 @@ def gradient_maps(trace: Trace, layer: str, channels: Iterable[int] | None = Non
     return picture.told(f"δ, the gradient of the loss: {picture.alt}")
 
 
-@styled
 def gradient_ledger(account: GradientLedger, digit: int = 0) -> Picture:
     """`gradient_ledger(mv.backward_ledger(trace, "conv2", weight=(5, 0, 1, 1)), digit=3)`: its products, added up."""
     some(account.products.flatten(), "products", "ask another unit: behind a closed ReLU nothing rises")
@@ -62,7 +60,6 @@ def gradient_ledger(account: GradientLedger, digit: int = 0) -> Picture:
     return picture.told(f"The gradient of {name} as a {total}.")
 
 
-@styled
 def gradient_sizes(groups: Mapping[str, Trace | Iterable[Trace]], of: str = "outputs") -> Picture:
     """`gradient_sizes({"sigmoid": traces, "ReLU": others})`: how large δ is layer by layer; `of="weights"`, theirs."""
     symbol = choose("gradient", of, {"outputs": "δ", "weights": "∂loss/∂weight"})

@@ -10,12 +10,11 @@ from mnistviz.errors import MnistvizError, one_of, refuse, some
 from mnistviz.look.field import receptive_field
 from mnistviz.look.trace import Step, Trace, sizes, times
 from mnistviz.show.colours import BLUE, FAINT, INK, PALE
-from mnistviz.show.picture import Picture, beside, names_down, notice, page, percent, styled
+from mnistviz.show.picture import Picture, beside, names_down, notice, page, percent
 from mnistviz.show.scales import Scale, array, nan_note, short
 from mnistviz.show.tiles import draw_grey, outline, tile_cells, tile_maps
 
 
-@styled
 def filters(trace: Trace, layer: str, channels: Iterable[int] | None = None) -> Picture:
     """`filters(trace, "conv1")`: every kernel of a convolution, or of these `channels`; a picture per input channel."""
     step = trace[layer]
@@ -49,7 +48,6 @@ def filters(trace: Trace, layer: str, channels: Iterable[int] | None = None) -> 
     return picture.told(f"The {out * into:,} kernels of {layer}, {height}×{width} each, weights {ends}.")
 
 
-@styled
 def feature_maps(
     trace: Trace, layer: str, scale: str | Scale = "layer", channels: Iterable[int] | None = None
 ) -> Picture:
@@ -122,7 +120,6 @@ def about(trace: Trace, layer: str) -> str:
     return f"{layer} ({step.kind}), {sizes(step.output)}; {sees}; {step.parameters:,} parameters."
 
 
-@styled
 def all_maps(trace: Trace, scale: str | Scale = "layer", each: int = 16) -> Picture:
     """`all_maps(trace)`: every layer with maps on one page, a row per layer, the first 16 channels of each."""
     trace.one_digit()
@@ -145,7 +142,6 @@ def all_maps(trace: Trace, scale: str | Scale = "layer", each: int = 16) -> Pict
     return picture.told(f"Feature maps of {len(spatial)} layers, one row each: {', '.join(spatial)}.")
 
 
-@styled
 def map_rows(traces: Mapping[str, Trace], layer: str, channels: Iterable[int] | None = None) -> Picture:
     """`map_rows({"a 3": t, "an 8": u}, "relu2", range(8))`: the same channels for several inputs, on one scale."""
     some(traces, "traces to compare")
@@ -166,7 +162,6 @@ def map_rows(traces: Mapping[str, Trace], layer: str, channels: Iterable[int] | 
     return picture
 
 
-@styled
 def complete_prediction(trace: Trace, label: int | None = None, each: int = 8) -> Picture:
     """`complete_prediction(trace, label=7)`: the digit, what each stage made of it, and ten probabilities."""
     digit = trace.one_digit()

@@ -13,7 +13,7 @@ from mnistviz.errors import MnistvizError
 from mnistviz.look.replay import pair
 from mnistviz.look.trace import MODEL_INPUT, Trace, times
 from mnistviz.show.colours import BLUE, FAINT, INK, ORANGE
-from mnistviz.show.picture import Picture, bare, page, styled
+from mnistviz.show.picture import Picture, bare, page
 from mnistviz.show.scales import SIGNED, array
 from mnistviz.show.tiles import draw_grey
 
@@ -22,7 +22,6 @@ ACROSS, UP = 0.8 * DEPTH, 0.5 * DEPTH
 GAP, PITCH = 10.0, 21.0  # between blocks, and between their middles at least
 
 
-@styled
 def network(trace: Trace) -> Picture:
     """`network(trace)`: every stage as a block to the scale of its tensor, with its layers, shape and parameters."""
     blocks = [Block(tuple(trace.input.shape[1:]), ["input"], 0)]
@@ -107,7 +106,6 @@ def _connect(axes: Axes, trace: Trace, place: dict[int, int], centres: np.ndarra
         axes.add_patch(arrow)
 
 
-@styled
 def decisions(points: Tensor, labels: Tensor, answers: Mapping[str, Tensor], reach: float = 3.0) -> Picture:
     """`decisions(points, labels, {"with ReLU": p})`: p, (G, G), is the probability of class 1 on a grid.
 

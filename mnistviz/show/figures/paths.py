@@ -13,14 +13,13 @@ from mnistviz.look.paths import Stop
 from mnistviz.look.replay import pair
 from mnistviz.look.trace import Trace, times
 from mnistviz.show.colours import INK, ORANGE, RULE
-from mnistviz.show.picture import Picture, bare, page, percent, styled
+from mnistviz.show.picture import Picture, bare, page, percent
 from mnistviz.show.scales import Scale, array, short
 from mnistviz.show.tiles import draw_grey, draw_map, frame
 
 CYAN = "#46d5ff"  # seen on every colour of a scale
 
 
-@styled
 def receptive_fields(trace: Trace, units: Sequence[tuple[str, int, int]]) -> Picture:
     """`receptive_fields(trace, [("conv1", 14, 14), ("conv5", 3, 3)])`: what each unit sees, framed on the digit."""
     some(units, "units to show", 'units=[("conv2", 3, 7)]: layer, y, x')
@@ -43,7 +42,6 @@ def receptive_fields(trace: Trace, units: Sequence[tuple[str, int, int]]) -> Pic
     return picture.told(f"One digit, framed where a unit sees it: {'; '.join(seen)}")
 
 
-@styled
 def pool_winners(trace: Trace, layer: str, channel: int) -> Picture:
     """`pool_winners(trace, "pool1", channel=3)`: the map before a max-pool, and the pixel that won each window."""
     trace.one_digit()
@@ -71,7 +69,6 @@ def pool_winners(trace: Trace, layer: str, channel: int) -> Picture:
     return picture
 
 
-@styled
 def relu_gates(trace: Trace, layer: str, channel: int) -> Picture:
     """`relu_gates(trace, "relu1", channel=3)`: a map before a ReLU, which gates are open, and what comes through."""
     trace.one_digit()
@@ -99,7 +96,6 @@ def _map(layer: str, values: Tensor, channel: int) -> np.ndarray:
     return maps[channel]
 
 
-@styled
 def winning_paths(trace: Trace, paths: Iterable[Sequence[Stop]]) -> Picture:
     """`winning_paths(trace, [mv.winning_path(trace, rank=r) for r in range(3)])`: a row per path, pixel to score."""
     digit, rows = trace.one_digit(), [{stop.layer: stop for stop in path} for path in paths]

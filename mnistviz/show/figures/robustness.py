@@ -9,12 +9,11 @@ from torch import Tensor
 from mnistviz.errors import refuse, some
 from mnistviz.learn.data import Digits
 from mnistviz.show.colours import curve
-from mnistviz.show.picture import Picture, beside, only, page, percent, shares_on, styled
+from mnistviz.show.picture import Picture, beside, only, page, percent, shares_on
 from mnistviz.show.scales import Scale, array, short
 from mnistviz.show.tiles import draw_grey, draw_map
 
 
-@styled
 def robustness(tables: Mapping[str, pd.DataFrame]) -> Picture:
     """`robustness({"deep": mv.corruptions.robustness(model, digits), …})`: accuracy against strength, by corruption."""
     some(tables, "tables to draw")
@@ -40,7 +39,6 @@ def robustness(tables: Mapping[str, pd.DataFrame]) -> Picture:
     return picture.told(f"Accuracy against strength for {len(kinds)} corruptions; lowest values: {lowest}.")
 
 
-@styled
 def attack_curves(curves: Mapping[str, Mapping[float, float]]) -> Picture:
     """`attack_curves({"deep, FGSM": {0.0: 0.996, 0.1: 0.93, …}, …})`: accuracy against how far a pixel may move."""
     some(curves, "curves to draw")
@@ -60,7 +58,6 @@ def attack_curves(curves: Mapping[str, Mapping[float, float]]) -> Picture:
     return picture.told(f"Curves of accuracy against the size of an attack: {'; '.join(ends)}.")
 
 
-@styled
 def adversarial_pairs(digits: Digits, changed: Tensor, before: Sequence[int], after: Sequence[int]) -> Picture:
     """`adversarial_pairs(digits, attacked, answers, answers_after)`: the digit, what was added, and the sum."""
     count = len(digits)
