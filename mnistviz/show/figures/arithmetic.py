@@ -13,12 +13,10 @@ from mnistviz.show.scales import Scale, array, short
 def ledger(ledger: Ledger, rows: int = 3) -> Picture:
     """`ledger(mv.ledger(trace, "conv2", 5, 3, 7))`: patch, kernel and products in numbers, then the whole sum."""
     rows = max(rows, 1)
-    return _linear_ledger(ledger, 4 * rows) if ledger.patch.ndim == 1 else _patch_ledger(ledger, rows)
-
-
-def _patch_ledger(ledger: Ledger, count: int) -> Picture:
+    if ledger.patch.ndim == 1:
+        return _linear_ledger(ledger, 4 * rows)
     sums = array(ledger.sums)
-    strongest = np.argsort(-np.abs(sums), kind="stable")[:count]
+    strongest = np.argsort(-np.abs(sums), kind="stable")[:rows]
     channel, y, x = ledger.unit
     side = max(1.4, 0.47 * ledger.patch.shape[-1])
     several = len(sums) > 1
