@@ -17,7 +17,6 @@ from typing import Any
 import imageio.v3 as iio
 import numpy as np
 from PIL import Image, ImageColor, ImageSequence
-from PIL.PngImagePlugin import PngInfo
 
 from mnistviz import project
 from mnistviz.animate.canvas import Frame
@@ -26,7 +25,7 @@ from mnistviz.errors import MnistvizError, choose, refuse
 from mnistviz.look.trace import times
 from mnistviz.progress import Log
 from mnistviz.show.colours import RULE
-from mnistviz.show.png import indexed
+from mnistviz.show.png import encoded, indexed
 from mnistviz.show.tiles import mosaic
 
 FORMATS = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG", ".mp4": "MP4"}
@@ -105,7 +104,7 @@ class Film:
                 self.save(Path(folder) / "film.gif", budget=None, sheet=False, progress=False)
         assert self._saved is not None
         kind, content, last = self._saved
-        data: dict[str, Any] = {"image/png": _encoded(_picture(last)), "text/plain": f"Film: {self.alt}"}
+        data: dict[str, Any] = {"image/png": encoded(_picture(last)), "text/plain": f"Film: {self.alt}"}
         if kind != "MP4":
             source = f"data:image/{kind.lower()};base64,{base64.b64encode(content).decode()}"
             data["text/html"] = f'<img src="{source}" alt="{html.escape(self.alt)}" width="{last.shape[1]}">'
@@ -118,7 +117,7 @@ class Film:
         pictures = [np.asarray(_picture(frames[i].pixels).convert("RGB").reduce(2)) for i in chosen]
         rows = [pictures[i : i + columns] for i in range(0, len(pictures), columns)]
         page = mosaic(rows, len(rows[0]), gap=8, paper=ImageColor.getrgb(RULE)).astype(np.uint8)
-        return _encoded(indexed(page, PALETTE[:USED]), optimize=True, pnginfo=_description(self.alt))
+        return encoded(indexed(page, PALETTE[:USED]), self.alt, optimize=True)
 
     def slider(self, start: int = -1) -> "Slider":
         """In a notebook: step through the frames by hand; what stays stored is one of them, as a plain picture."""
@@ -136,7 +135,7 @@ class Slider:
     """A slider over frames where a notebook is alive, one plain picture where it is only read."""
 
     def __init__(self, pictures: list[np.ndarray], alt: str, start: int = -1) -> None:
-        self._pictures, self.alt = [_encoded(_picture(pixels)) for pixels in pictures], alt
+        self._pictures, self.alt = [encoded(_picture(pixels)) for pixels in pictures], alt
         self._size = dict(zip(("height", "width"), pictures[0].shape, strict=True))
         if not -len(pictures) <= start < len(pictures):
             raise MnistvizError("no such frame", given=start, allowed=f"0 to {len(pictures) - 1}, or -1 for the last")
@@ -171,7 +170,7 @@ def keyframes(durations: list[int], count: int) -> list[int]:
 
 def _through_pillow(frames: list[Frame], kind: str, plays: int, alt: str) -> bytes:
     """GIF, WebP or animated PNG from pictures in the one palette: small, and every colour stays as it is."""
-    options: dict[str, Any] = {"loop": plays, "pnginfo": _description(alt)}  # a WebP has no place for words
+    options: dict[str, Any] = {"loop": plays}
     if kind == "WEBP":
         options |= {"lossless": True, "quality": 60, "method": 2}
     if kind == "GIF":  # stored is the rectangle that changed, with transparency for what is as before
@@ -180,7 +179,7 @@ def _through_pillow(frames: list[Frame], kind: str, plays: int, alt: str) -> byt
         options |= {"optimize": True, "transparency": TRANSPARENT}
     first, *others = [_picture(frame.pixels) for frame in frames]
     options |= {"save_all": True, "append_images": others, "duration": [frame.ms for frame in frames]}
-    return _encoded(first, kind, **options)
+    return encoded(first, alt, kind, **options)  # a WebP has no place for words
 
 
 def _mp4(frames: list[Frame]) -> bytes:
@@ -229,19 +228,7 @@ def _check_time(ms: Any, what: str) -> None:
         raise MnistvizError(f"{what} cannot stand that long", given=f"{ms} ms", allowed=allowed, fix=fix)
 
 
-def _description(alt: str) -> PngInfo:
-    text = PngInfo()
-    text.add_itxt("Description", alt)
-    return text
-
-
 def _picture(pixels: np.ndarray) -> Image.Image:
     picture = Image.fromarray(pixels, "P")
     picture.putpalette(PALETTE[:USED].tobytes())
     return picture
-
-
-def _encoded(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
-    return buffer.getvalue()

@@ -1,6 +1,5 @@
 """The page every figure is drawn on: its type, its colours, its alt text, its file."""
 
-import io
 import textwrap
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -20,11 +19,10 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import PercentFormatter
-from PIL.PngImagePlugin import PngInfo
 
 from mnistviz import project
 from mnistviz.show.colours import FAINT, HOUSE, RULE
-from mnistviz.show.png import indexed
+from mnistviz.show.png import encoded, indexed
 
 P = ParamSpec("P")
 
@@ -57,13 +55,11 @@ class Picture(Figure):
         return Path(path)
 
     def _png(self) -> bytes:
-        canvas, about, buffer = FigureCanvasAgg(self), PngInfo(), io.BytesIO()
+        canvas = FigureCanvasAgg(self)
         with mpl.rc_context(STYLE):  # what is made only while drawing belongs to the house as well
             canvas.draw()
-        about.add_itxt("Description", self.alt)
         picture = indexed(np.asarray(canvas.buffer_rgba())[..., :3], self._data_colours())
-        picture.save(buffer, "PNG", optimize=True, pnginfo=about, dpi=(self.dpi, self.dpi))
-        return buffer.getvalue()
+        return encoded(picture, self.alt, optimize=True, dpi=(self.dpi, self.dpi))
 
     def _data_colours(self) -> np.ndarray:
         """The colours of images, cells, colour bars and the house, (K, 3): they have a meaning, and are not touched."""
