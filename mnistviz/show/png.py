@@ -35,10 +35,10 @@ def indexed(pixels: np.ndarray, exact: np.ndarray) -> Image.Image:
     return picture
 
 
-def encoded(picture: Image.Image, alt: str = "", kind: str = "PNG", **options: Any) -> bytes:
+def encoded(picture: Image.Image, alt: str | None = None, kind: str = "PNG", **options: Any) -> bytes:
     """`encoded(picture, "A seven.")`: a file's bytes; a PNG has the alt text inside it, if there is one."""
     about, buffer = PngInfo(), io.BytesIO()
-    if alt:
+    if alt is not None:
         about.add_itxt("Description", alt)
     picture.save(buffer, kind, pnginfo=about, **options)
     return buffer.getvalue()
