@@ -66,11 +66,12 @@ def histograms(pages: Sequence[Activity], layers: Sequence[str], names: Sequence
     picture, axes = page(3.4 * wide + 0.9, 2.7 * high + 0.75, high, wide, squeeze=False)
     used = only(axes, len(layers))
     edges, columns = array(bins.edges), np.arange(len(pages) + 1) - 0.5
+    logarithmic = LogNorm(1e-5, 1.0)  # one for all
 
     for ax, (layer, tally) in zip(used, counts.items(), strict=True):
         shares = (tally / tally.sum(0).clip(min=1))[1:-1]
         shares[shares == 0] = np.nan  # drawn as the black behind it
-        mesh = ax.pcolormesh(columns, edges, shares, cmap=POSITIVE, norm=LogNorm(1e-5, 1.0))
+        mesh = ax.pcolormesh(columns, edges, shares, cmap=POSITIVE, norm=logarithmic)
         ax.set_facecolor("black")
         outside = tally[[0, -1]].sum() / tally.sum()
         ax.set_title(layer + (f"   ({percent(outside)} outside)" if outside else ""))
