@@ -88,15 +88,19 @@ def styled(draw: Callable[P, Picture]) -> Callable[P, Picture]:
     @wraps(draw)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> Picture:
         with mpl.rc_context(STYLE):
-            picture = draw(*args, **kwargs)
-            engine = picture.get_layout_engine()
-            if isinstance(engine, ConstrainedLayoutEngine):  # which would move things a little at every drawing
-                for _ in range(3):  # by then it has come to rest
-                    engine.execute(picture)
-                picture.set_layout_engine("none")
-        return picture
+            return _settled(draw(*args, **kwargs))
 
     return wrapped
+
+
+def _settled(picture: Picture) -> Picture:
+    """Lay the page out once and for all: matplotlib would move things a little at every drawing."""
+    engine = picture.get_layout_engine()
+    if isinstance(engine, ConstrainedLayoutEngine):
+        for _ in range(3):  # by then it has come to rest
+            engine.execute(picture)
+        picture.set_layout_engine("none")
+    return picture
 
 
 def page(width: float, height: float, rows: int = 1, columns: int = 1, **grid: Any) -> tuple[Picture, Any]:
