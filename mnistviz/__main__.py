@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 
 import mnistviz as mv
 from mnistviz import project
+from mnistviz.errors import refuse
 
 if TYPE_CHECKING:
     from torch import nn
 
     from mnistviz.learn.data import Digits
 
+BULK = ("out", "device", "engine", "workers", "address")  # options handed on to predict_files
 Options = argparse.Namespace
 Parser = argparse.ArgumentParser
 MODELS = ("simple", "light", "deep", "compact", "pooled", "sprint", "tiny", "small")
@@ -60,11 +62,19 @@ def predict(options: Options) -> None:
         _refuse_seen(options.model, digits.test)
         mv.kaggle.write_submission(options.submission, mv.predict(model, digits.test).argmax(1))
         print(f"{options.submission}: {len(digits.test):,} rows of ImageId,Label")
-    for path in options.pictures:
+    folders = [path for path in options.pictures if Path(path).is_dir()]
+    for path in (path for path in options.pictures if path not in folders):
         probabilities = mv.predict(model, mv.read_digit(path))[0]
         first, *others = (-probabilities).argsort()[:3]
         then = ", ".join(f"{digit} {probabilities[digit]:.1%}" for digit in others)
         print(f"{path}: {first}  ({probabilities[first]:.1%}; then {then})")
+    if many := [*options.csv, *folders]:
+        from mnistviz.learn.bulk import predict_files
+
+        failed = []
+        for done in predict_files(many, options.model, **{name: getattr(options, name) for name in BULK}):
+            print(done) if not done.error else failed.append(done.error)
+        refuse(failed, "\n".join(failed))
 
 
 def study(options: Options) -> None:
@@ -177,8 +187,18 @@ def parser() -> Parser:
     sub.add_argument("--data", choices=("mnist", "kaggle"), default="mnist", help=about)
     sub.add_argument("--mistakes", type=int, default=10, help="how many to list (default: 10)")
 
-    sub = command(predict, "read digits from pictures, or write a submission", "predict my_seven.png", device=True)
-    sub.add_argument("pictures", nargs="*", help="PNG or JPEG files, one digit each, any size, light or dark")
+    about = "read digits from pictures, folders and CSV files of any length, or write a submission"
+    sub = command(predict, about, "predict --csv mine.csv --model light", device=True)
+    about = "PNG or JPEG files, one digit each, any size, light or dark; of a folder, all in it and below"
+    sub.add_argument("pictures", nargs="*", metavar="PICTURE|FOLDER", help=about)
+    about = "files of any length with Kaggle's columns pixel0 … pixel783, with label or without"
+    sub.add_argument("--csv", nargs="+", type=Path, default=[], metavar="FILE", help=about)
+    about = "for FILE_answers.csv and FOLDER_answers.csv (default: beside FILE.csv and FOLDER); "
+    about += "the same call again goes on after an interruption, and leaves alone what is answered"
+    sub.add_argument("--out", type=Path, metavar="FOLDER", help=about)
+    sub.add_argument("--engine", default="here", help="of many files or folders: here (default), processes or dask")
+    sub.add_argument("--workers", type=int, help="how many at a time (default: the engine's own)")
+    sub.add_argument("--address", help="of a running dask scheduler, with --engine dask")
     sub.add_argument("--model", default="deep", help="the name of reference weights, or a .pth file (default: deep)")
     sub.add_argument("--submission", type=Path, metavar="CSV", help="predict Kaggle's 28,000 test digits to this file")
 
@@ -218,8 +238,8 @@ def parser() -> Parser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
-    if options.run is predict and not options.pictures and not options.submission:
-        parser().error("predict needs a picture or --submission CSV")
+    if options.run is predict and not (options.pictures or options.csv or options.submission):
+        parser().error("predict needs a picture, a folder, --csv FILE or --submission CSV")
     try:
         options.run(options)
     except mv.MnistvizError as error:

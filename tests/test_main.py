@@ -212,6 +212,37 @@ def test_predict_writes_a_submission(checkpoint: Path, small_sets: DigitSet, tmp
     assert "300 rows" in capsys.readouterr().out
 
 
+def test_predict_answers_files_and_folders(checkpoint: Path, small_sets: DigitSet, tmp_path: Path, capsys) -> None:
+    assert run("data", "--kaggle-csv", "--out", tmp_path / "csv") == 0
+    (tmp_path / "pictures").mkdir()
+    Image.fromarray(255 - small_sets.train.images[0].numpy()).resize((140, 140)).save(tmp_path / "pictures" / "1.png")
+    files = [tmp_path / "csv" / f"{name}.csv" for name in ("train", "test")]
+    capsys.readouterr()
+    call = ("predict", tmp_path / "pictures", "--csv", *files, "--model", checkpoint, "--device", "cpu")
+    assert run(*call) == 0
+    model, out = mv.load_model(checkpoint), capsys.readouterr().out
+    for path, digits in zip(files, (small_sets.train, small_sets.test), strict=True):
+        table = pd.read_csv(path.with_name(f"{path.stem}_answers.csv"))
+        np.testing.assert_array_equal(table.ImageId, range(1, len(digits) + 1))
+        np.testing.assert_array_equal(table.Label, mv.predict(model, digits).argmax(1))
+    share = (mv.predict(model, small_sets.train).argmax(1) == small_sets.train.labels.numpy()).mean()
+    assert "csv/train_answers.csv: 700 digits, " in out
+    assert f"{share:.2%} right by the labels" in out
+    label = mv.predict(model, mv.read_digit(tmp_path / "pictures" / "1.png")).argmax()
+    assert (tmp_path / "pictures_answers.csv").read_text().startswith(f"file,Label,Probability,error\n1.png,{label},")
+    assert run(*call) == 0
+    assert capsys.readouterr().out.count("already done") == 3
+
+
+def test_predict_goes_on_behind_a_file_that_it_cannot_read(checkpoint: Path, tmp_path: Path, capsys) -> None:
+    kaggle.write_csv(tmp_path / "good.csv", np.zeros((2, 28, 28), np.uint8))
+    (tmp_path / "bad.csv").write_text("a,b\n")
+    files = (tmp_path / "bad.csv", tmp_path / "good.csv")
+    assert run("predict", "--csv", *files, "--model", checkpoint, "--out", tmp_path / "out") == 1
+    assert "bad.csv does not have Kaggle's columns" in capsys.readouterr().err
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"good_answers.csv", "good_answers.json"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

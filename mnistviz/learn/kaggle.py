@@ -1,6 +1,8 @@
 """Kaggle's files: `train.csv` and `test.csv` in, `submission.csv` out."""
 
 import os
+import re
+from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
 
@@ -16,47 +18,74 @@ TEST_ROWS = 28_000
 
 def read_csv(path: str | Path, *, labelled: bool) -> tuple[np.ndarray, np.ndarray | None]:
     """`images, labels = read_csv("train.csv", labelled=True)`: uint8 (N, 28, 28) and int64 (N,), all values checked."""
-    path = Path(path)
     fix = "put Kaggle's train.csv and test.csv in digit-recognizer/"
-    refuse(not path.exists(), f"{project.shown(path)} does not exist", fix=fix)
-    table = _parse(path, [*(["label"] if labelled else []), *PIXELS])
-    values = np.stack([column.to_numpy() for column in table.columns], axis=1)  # (N, 784 or 785)
-    labels, pixels = values[:, :-784], values[:, -784:]
-    _check_range(path, "label", labels, 9)
-    _check_range(path, "pixel", pixels, 255)
-    return pixels.astype(np.uint8).reshape(-1, 28, 28), labels[:, 0].astype(np.int64) if labelled else None
+    refuse(not Path(path).exists(), f"{project.shown(path)} does not exist", fix=fix)
+    images, labels = zip(*stream_csv(path, labelled=labelled), strict=True)
+    return np.concatenate(images), np.concatenate(labels) if labelled else None
 
 
-def _parse(path: Path, columns: list[str]):  # type: ignore[no-untyped-def]  # pyarrow has no types
-    """The CSV as an Arrow table of whole numbers with exactly these columns, none of them empty."""
+def stream_csv(
+    path: str | Path, size: int = 16_000, *, labelled: bool | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """`for images, labels in stream_csv("digits.csv")`: checked likewise, `size` digits at a time, however many.
+
+    Labels are None where the file has none; `labelled=None` takes either kind.
+    """
+    path = Path(path)
+    columns = _header(path, labelled)
+    held = np.empty((0, len(columns)), np.uint8)
+    for values in _batches(path, columns):
+        held = np.concatenate([held, values])
+        while len(held) >= size:
+            yield _digits(held[:size])
+            held = held[size:]
+    if len(held):
+        yield _digits(held)
+
+
+def _digits(values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    pixels = np.ascontiguousarray(values[:, -784:]).reshape(-1, 28, 28)
+    return pixels, values[:, 0].astype(np.int64) if values.shape[1] > 784 else None
+
+
+def _batches(path: Path, columns: list[str]) -> Iterator[np.ndarray]:
+    """The rows as uint8 (N, 784 or 785), a few thousand at a time: none empty, none out of range."""
     import pyarrow as pa
     from pyarrow import csv
 
-    name = project.shown(path)
-    _check_header(path, columns)
+    name, rows = project.shown(path), 0
+    reading = csv.ReadOptions(column_names=columns, skip_rows=1, block_size=4 << 20)
+    converting = csv.ConvertOptions(column_types={column: pa.int16() for column in columns})
     try:
-        reading = csv.ReadOptions(column_names=columns, skip_rows=1)
-        converting = csv.ConvertOptions(column_types={column: pa.int16() for column in columns})
-        table = csv.read_csv(path, reading, convert_options=converting)
+        for batch in csv.open_csv(path, reading, convert_options=converting):
+            for column, numbers in zip(columns, batch.columns, strict=True):
+                if numbers.null_count:
+                    given = f"row {rows + int(np.argmax(numbers.is_null().to_numpy(False))) + 1}, column {column}"
+                    raise MnistvizError(f"{name} has an empty value", given=given, allowed="a whole number")
+            values = np.stack([numbers.to_numpy() for numbers in batch.columns], axis=1)
+            _check_range(path, "label", values[:, :-784], 9, rows)
+            _check_range(path, "pixel", values[:, -784:], 255, rows)
+            yield values.astype(np.uint8)
+            rows += len(values)
     except pa.ArrowInvalid as error:
-        allowed, fix = f"{len(columns)} whole numbers in every row", "download the file again, or mend that row"
-        raise MnistvizError(f"{name} has a row that cannot be read: {error}", allowed=allowed, fix=fix) from error
-    refuse(table.num_rows == 0, f"{name} has a header and no rows", fix="download the file again")
-    for column in columns:
-        if table[column].null_count:
-            given = f"row {int(np.argmax(table[column].is_null().to_numpy())) + 1}, column {column}"
-            raise MnistvizError(f"{name} has an empty value", given=given, allowed="a whole number")
-    return table
+        if "Empty CSV file" not in str(error):
+            said = re.sub(r"In CSV column #(\d+)", lambda found: columns[int(found[1])], str(error))
+            said = re.sub(r"Row #(\d+)", lambda found: f"row {int(found[1]) - 1}", said)  # it counts the header
+            allowed, fix = f"{len(columns)} whole numbers in every row", "download the file again, or mend that row"
+            raise MnistvizError(f"{name} has a row that cannot be read: {said}", allowed=allowed, fix=fix) from error
+    refuse(rows == 0, f"{name} has a header and no rows", fix="download the file again")
 
 
-def _check_header(path: Path, columns: list[str]) -> None:
+def _header(path: Path, labelled: bool | None) -> list[str]:
+    """The names in the first line, if they are Kaggle's, with or without `label` as asked for."""
     try:
         with open(path, "rb") as file:
             header = file.readline(20_000).decode("utf-8-sig", "replace").strip().replace('"', "").split(",")
     except OSError as error:
         raise MnistvizError(f"{project.shown(path)} cannot be read: {error.strerror or error}") from error
+    columns = [*(["label"] if labelled or (labelled is None and "label" in header) else []), *PIXELS]
     if header == columns:
-        return
+        return columns
     missing = [column for column in columns if column not in header]
     extra = [column or "(no name)" for column in header if column not in columns]
     fix = "compare the first line of the file with Kaggle's"
@@ -70,11 +99,11 @@ def _check_header(path: Path, columns: list[str]) -> None:
     raise MnistvizError(f"{project.shown(path)} does not have Kaggle's columns", given=given, allowed=allowed, fix=fix)
 
 
-def _check_range(path: Path, kind: str, values: np.ndarray, top: int) -> None:
+def _check_range(path: Path, kind: str, values: np.ndarray, top: int, before: int) -> None:
     outside = (values < 0) | (values > top)
     if outside.any():
         row, column = np.argwhere(outside)[0]
-        given = f"{values[row, column]} in row {row + 1}" + (f", pixel{column}" if kind == "pixel" else "")
+        given = f"{values[row, column]} in row {before + row + 1}" + (f", pixel{column}" if kind == "pixel" else "")
         raise MnistvizError(f"{project.shown(path)} has a {kind} out of range", given=given, allowed=f"0 to {top}")
 
 

@@ -126,6 +126,22 @@ def test_other_rows_and_columns_are_refused(path: Path, rows: Rows) -> None:
     not_read(write(path, rows), "this looks like train.csv", labelled=False)
 
 
+def test_a_stream_deals_in_pieces_and_counts_rows_through_all_of_them(path: Path, few: mv.Digits) -> None:
+    kaggle.write_csv(path, few.images.numpy(), few.known_labels().numpy())
+    pieces = list(kaggle.stream_csv(path, 250))
+    assert [len(images) for images, _ in pieces] == [250, 250, 100]
+    assert np.array_equal(np.concatenate([images for images, _ in pieces]), few.images)
+    assert np.array_equal(np.concatenate([labels for _, labels in pieces]), few.known_labels())
+    black = ",".join("0" * 784)
+    for wrong, words in {**VALUES, "0,0": ["row 2950: Expected 784 columns, got 785"]}.items():
+        lines = [",".join(HEADER[1:]), *[black] * 3000]  # more than are read at once
+        lines[2950] = ",".join([*"0" * 9, wrong, *"0" * 774])
+        path.write_text("\n".join(lines))
+        stream, where = kaggle.stream_csv(path, 1000), [word.replace("row 3", "row 2950") for word in words]
+        assert len(next(stream)[0]) == 1000
+        refused(lambda stream=stream: list(stream), "pixel9" if "," not in wrong else "", "row 2950", *where)
+
+
 GOOD_HEADER, NOISE = ",".join(HEADER).encode(), np.random.default_rng(0).bytes(50_000)
 NO_CSV = {
     "nothing": (b"", "does not have Kaggle's columns"),
