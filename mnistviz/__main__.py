@@ -169,6 +169,12 @@ def parser() -> Parser:
             sub.add_argument("--device", help="cuda, mps or cpu (default: the best there is)")
         return sub
 
+    def engines(sub: Parser, usual: str) -> None:
+        about = f"where many of them run: here, in several processes, or on a Dask cluster (default: {usual})"
+        sub.add_argument("--engine", choices=("here", "processes", "dask"), default=usual, help=about)
+        sub.add_argument("--workers", type=int, help="processes at a time (default: one for each core)")
+        sub.add_argument("--address", help="of a Dask scheduler, tcp://…; its workers must share this disk")
+
     sub = command(train, "train one architecture and keep its weights", "train light --recipe published", device=True)
     sub.add_argument("model", help=f"one of {', '.join(MODELS)}")
     sub.add_argument("--recipe", choices=RECIPES, default="tuned", help="default: tuned")
@@ -196,19 +202,14 @@ def parser() -> Parser:
     about = "for FILE_answers.csv and FOLDER_answers.csv (default: beside FILE.csv and FOLDER); "
     about += "the same call again goes on after an interruption, and leaves alone what is answered"
     sub.add_argument("--out", type=Path, metavar="FOLDER", help=about)
-    sub.add_argument("--engine", default="here", help="of many files or folders: here (default), processes or dask")
-    sub.add_argument("--workers", type=int, help="how many at a time (default: the engine's own)")
-    sub.add_argument("--address", help="of a running dask scheduler, with --engine dask")
+    engines(sub, "here")
     sub.add_argument("--model", default="deep", help="the name of reference weights, or a .pth file (default: deep)")
     sub.add_argument("--submission", type=Path, metavar="CSV", help="predict Kaggle's 28,000 test digits to this file")
 
     about, example = "train all that a file describes, once each", "study studies/tuned.toml --engine processes"
     sub = command(study, about, example)
     sub.add_argument("file", type=Path, help="a study: models, recipes, seeds and data, in TOML")
-    about = "here, in several processes, or on a Dask cluster (default: processes)"
-    sub.add_argument("--engine", choices=("here", "processes", "dask"), default="processes", help=about)
-    sub.add_argument("--workers", type=int, help="processes, of one thread each (default: one for each core)")
-    sub.add_argument("--address", help="of a Dask scheduler, tcp://…; the folder must be on a disk that all share")
+    engines(sub, "processes")
     sub.add_argument("--out", type=Path, metavar="FOLDER", help="for the results (default: beside the file)")
     sub.add_argument("--dry-run", action="store_true", help="say what there is to do and about how long it takes")
     sub.add_argument("--retry", action="store_true", help="also run again what failed")
