@@ -1,6 +1,6 @@
 """Speed as ratios, measured in one run and written to `benchmarks/results.md`; `make bench` calls this.
 
-python -m benchmarks.run           about ten minutes on two free cores
+python -m benchmarks.run           about a quarter of an hour on two free cores; needs 2 GB of room
 python -m benchmarks.run --all     also what is missing of the studies: hours
 """
 
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, Subset
 
 import mnistviz as mv
-from benchmarks import classic, look, published, show
+from benchmarks import bulk, classic, look, published, show
 from benchmarks.common import hardware, interleaved, spread
 from mnistviz import project
 from mnistviz.device import pick_precision
@@ -224,6 +224,7 @@ def main() -> None:
         look.drawing,
         show.grid,
         show.scenes,
+        bulk.streaming,
         sprint,
         usual,
     ):

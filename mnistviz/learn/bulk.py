@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -77,30 +78,30 @@ def predict_files(
 def attempt(job: Job) -> Job:
     """Answer one file or folder, or what is left of it; an error becomes part of the result, and stops no other."""
     out = Path(job.out)
-    lock = out.with_name(f".{out.name}.lock.part")
+    work = out.with_name(f".{out.name}.part")  # a folder for what is not whole yet
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock, timeout=0):
+        work.mkdir(parents=True, exist_ok=True)
+        with FileLock(work / "lock", timeout=0):
             try:
-                return _answer(job, Path(job.source), out)
+                return _answer(job, Path(job.source), out, work)
             finally:
-                with suppress(OSError):
-                    lock.unlink()
+                with suppress(OSError):  # if there is something to go on from, the folder stays
+                    (work / "lock").unlink()
+                    work.rmdir()
     except Timeout:
         return job._replace(error=f"{project.shown(out)} is being written by another process: left to it")
     except MnistvizError as error:
         return job._replace(error=str(error))
     except OSError as error:  # no such file, no room, not allowed
         what = f"{error.strerror or error}: {error.filename or out}"
-        return job._replace(error=f"{project.shown(job.source)} is not answered: {what}; mend that, then call again")
+        return job._replace(
+            error=f"{project.shown(job.source)} is not answered: {what}; mend that, or choose another folder `out`"
+        )
 
 
-def _answer(job: Job, source: Path, out: Path) -> Job:
-    """Rows go to a part file; a note says how far it is whole. After a kill it is cut off there, and goes on."""
-    card, part, note = (
-        out.with_suffix(".json"),
-        *(out.with_name(f".{out.name}{end}") for end in (".part", ".note.part")),
-    )
+def _answer(job: Job, source: Path, out: Path, work: Path) -> Job:
+    """Rows are added to a file; a note says how far it is whole. After a kill it is cut off there, and goes on."""
+    card, part, note = out.with_suffix(".json"), work / "answers.csv", work / "note.json"
     about = _about(job)
     size = {path: path.stat().st_size if path.exists() else 0 for path in (part, out)}
     state, done = _kept(note, about, size[part]), _kept(card, about, size[out])
@@ -113,7 +114,7 @@ def _answer(job: Job, source: Path, out: Path) -> Job:
         head = b"file,Label,Probability,error\n" if source.is_dir() else b"ImageId,Label,Probability\n"
         state = {"about": about, "digits": 0, "right": None, "unread": 0, "bytes": len(head)}
         project.write_bytes(part, head)
-        project.write_bytes(note, json.dumps(state).encode())
+        project.write_bytes(note, json.dumps(state, indent=2).encode())
     before, rate = state["digits"], 0.0
     with open(part, "r+b") as file:
         file.truncate(state["bytes"])
@@ -128,7 +129,7 @@ def _answer(job: Job, source: Path, out: Path) -> Job:
                 state["right"] = (state["right"] or 0) + int((answers == digits.labels.numpy()).sum())
             state["digits"] += len(names)
             state |= {"unread": state["unread"] + sum(map(bool, errors)), "bytes": file.tell()}
-            project.write_bytes(note, json.dumps(state).encode())
+            project.write_bytes(note, json.dumps(state, indent=2).encode())
             rate = (state["digits"] - before) / (time.perf_counter() - start)
             log.live(f"{source.name}: {state['digits']:,} digits, {rate:,.0f} a second")
     log.close()
@@ -136,8 +137,8 @@ def _answer(job: Job, source: Path, out: Path) -> Job:
     refuse(_about(job) != about, what, fix="call again: all is answered afresh")
     card.unlink(missing_ok=True)  # at no moment does a card speak of other answers
     os.replace(part, out)
-    project.write_bytes(card, json.dumps(state, indent=2).encode())
-    note.unlink()
+    os.replace(note, card)
+    shutil.rmtree(work, ignore_errors=True)
     return job._replace(digits=state["digits"], right=state["right"], unread=state["unread"], rate=rate)
 
 

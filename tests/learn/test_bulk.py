@@ -87,7 +87,8 @@ def answer_here(path: str, die_at: int) -> None:
 
 def test_killed_at_every_single_write_it_goes_on_to_the_same_bytes(path: Path, few: mv.Digits, tmp_path: Path) -> None:
     out, card, part = (
-        tmp_path / f"{n}" for n in ("digits_answers.csv", "digits_answers.json", ".digits_answers.csv.part")
+        tmp_path / name
+        for name in ("digits_answers.csv", "digits_answers.json", ".digits_answers.csv.part/answers.csv")
     )
     answers = {"light": expected(few[:200]), "compact": expected(few[:200], "compact")}
     kaggle.write_csv(path, few.images[:200].numpy())
@@ -147,7 +148,7 @@ def test_answers_by_another_model_or_of_another_input_are_not_taken_for_these(
         patch.setattr(bulk, "_about", interrupted_at(2, bulk._about))  # the second look, when all is answered
         with pytest.raises(KeyboardInterrupt):
             answer(path, model="compact")
-    assert (tmp_path / ".digits_answers.csv.part").exists()  # all of it by another model
+    assert (tmp_path / ".digits_answers.csv.part" / "answers.csv").exists()  # all of it by another model
     kaggle.write_csv(path, few.images[:200].numpy())
     assert answer(path)[0].right is None
     assert out.read_bytes() == expected(few[:200])
@@ -175,7 +176,7 @@ def test_an_input_that_changes_and_a_second_writer_are_refused(path: Path, few: 
     with monkeypatch.context() as patch:
         patch.setattr(bulk, "predict", slow)
         assert "digits.csv or the model was changed meanwhile" in answer(path)[0].error
-    with FileLock(path.with_name(".digits_answers.csv.lock.part")):
+    with FileLock(path.with_name(".digits_answers.csv.part") / "lock"):
         assert "digits_answers.csv is being written by another process" in answer(path)[0].error
     assert not path.with_name("digits_answers.csv").exists()
     assert not answer(path)[0].error
