@@ -20,17 +20,27 @@ if TYPE_CHECKING:
 Options = argparse.Namespace
 Parser = argparse.ArgumentParser
 MODELS = ("simple", "light", "deep", "compact", "pooled", "sprint")
+RECIPES = ("tuned", "published", "robust", "distilled")
 SCENES = ("mnist_data_flow", "forward_propagation", "forward_propagation_demo", "mnist_forward_propagation",
           "backward_propagation", "convolution", "max_pooling", "training_replay", "embedding_evolution")  # fmt: skip
 
 
 def train(options: Options) -> None:
+    from mnistviz.device import together
+
+    with together(options.device):
+        _train(options)
+
+
+def _train(options: Options) -> None:
     import torch
 
     given = {name: getattr(options, name) for name in ("seed", "epochs") if getattr(options, name) is not None}
     recipe = getattr(mv.recipes, options.recipe)(options.model).but(**given)
     torch.manual_seed(recipe.seed)
-    part, val = mv.load_digits(options.data).train.split(options.validation, seed=recipe.seed)
+    # what a student is judged by, its teachers were judged by: they learned with the seed that their split has
+    seed = mv.read_card(recipe.teachers[0])["seed"] if recipe.teachers else recipe.seed
+    part, val = mv.load_digits(options.data).train.split(options.validation, seed=seed)
     part = part.sample(options.images)  # after the split: `val` is what every lesson takes for it
     model = mv.models.build(options.model)
     folder = options.out or project.models_folder() / "_mine" / options.model
@@ -132,8 +142,13 @@ def parser() -> Parser:
         return sub
 
     sub = command(train, "train one architecture and keep its weights", "train light --recipe published", device=True)
+    sub.description = (
+        "Train one architecture and keep its weights. In several processes: torchrun --nproc-per-node=2 -m mnistviz "
+        "train light. Each computes its share of every batch, with dropout of its own; batch norm is over the whole "
+        "batch on cuda, where each process takes a device, and over the process's own share on the CPU."
+    )
     sub.add_argument("model", help=f"one of {', '.join(MODELS)}")
-    sub.add_argument("--recipe", choices=("tuned", "published", "robust"), default="tuned", help="default: tuned")
+    sub.add_argument("--recipe", choices=RECIPES, default="tuned", help="default: tuned")
     sub.add_argument("--data", choices=("mnist", "kaggle"), default="mnist", help="default: mnist")
     sub.add_argument("--images", type=int, help="learn from at most this many, every digit in proportion")
     sub.add_argument("--validation", type=float, default=0.15, help="share kept for validation (default: 0.15)")
