@@ -110,11 +110,10 @@ class World(NamedTuple):
         return nn.parallel.DistributedDataParallel(model)
 
     def average(self, tensors: Iterable[Tensor]) -> None:
-        """Each tensor of fractions becomes its mean over the processes."""
-        for tensor in tensors if self.size > 1 else ():
-            if tensor.is_floating_point():
-                dist.all_reduce(tensor)
-                tensor /= self.size
+        """Each tensor, unless it counts in whole numbers, becomes its mean over the processes."""
+        for tensor in filter(Tensor.is_floating_point, tensors if self.size > 1 else ()):
+            dist.all_reduce(tensor)
+            tensor /= self.size
 
     def of_first(self, function: Callable[..., T], *given: object) -> T:
         """What the function gives in the first process, told to all: they never decide differently."""

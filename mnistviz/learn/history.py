@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from mnistviz import project
-from mnistviz.device import Precision, World
+from mnistviz.device import Precision
 from mnistviz.learn.recipes import Recipe
 from mnistviz.progress import Log
 
@@ -67,7 +67,6 @@ class Fit:
     precision: Precision
     listeners: Mapping[str, Sequence[Callback]]
     log: Log
-    world: World  # the processes that train together
     forward: nn.Module  # what a step calls: the model, or the model joined to those of other processes
     teacher: nn.Module | None  # whose probabilities the loss compares with
     epoch: int = 0  # the current epoch, counted from 1

@@ -59,12 +59,11 @@ def fit(
         refuse(not len(digits.known_labels()), "there are no digits to learn from or to judge by", given=digits)
     state = _prepared(model, train, recipe or Recipe("", epochs=3), pick_device(device), callbacks or {}, progress)
     train, val = train.to(state.device), val.to(state.device) if val is not None else None
-    first = state.world.rank == 0
-    store = checkpoint.Store(folder, state, train, val) if first and folder is not None else None
-    if kept := state.world.of_first(lambda: store.begin(resume) if store is not None else None):
+    history, recipe, world = state.history, state.recipe, World.here()
+    store = checkpoint.Store(folder, state, train, val) if folder is not None and world.rank == 0 else None
+    if kept := world.of_first(lambda: store.begin(resume) if store is not None else None):
         state.load_state_dict(kept)
 
-    history, recipe = state.history, state.recipe
     with torch.random.fork_rng(devices=[state.device] if state.device.type == "cuda" else []):
         try:
             state.tell("start")
@@ -103,15 +102,12 @@ def _prepared(
     listeners = {event: [given] if callable(given) else list(given) for event, given in callbacks.items()}
     precision, steps = pick_precision(recipe.precision, device), math.ceil(len(train) / recipe.batch)
     model.to(device, memory_format=precision.memory_format)  # type: ignore[call-overload]
-    processes, teacher = World.here(), _teacher(recipe, train, device)
-    forward, mean = processes.joined(model), _moving_average(recipe.average)
+    world, mean = World.here(), _moving_average(recipe.average)
     averaged = AveragedModel(model, multi_avg_fn=mean, use_buffers=True) if recipe.average else None
-    optimiser, history, log = recipe.make_optimiser(model), History(recipe), Log(progress and processes.rank == 0)
+    optimiser, history, log = recipe.make_optimiser(model), History(recipe), Log(progress and world.rank == 0)
     schedule = recipe.make_schedule(optimiser, steps)
-    return Fit(
-        model, recipe, history, optimiser, schedule, averaged, steps, device, precision, listeners, log,
-        processes, forward, teacher,
-    )  # fmt: skip
+    calls = (world.joined(model), _teacher(recipe, train, device))
+    return Fit(model, recipe, history, optimiser, schedule, averaged, steps, device, precision, listeners, log, *calls)
 
 
 def _teacher(recipe: Recipe, train: Digits, device: torch.device) -> nn.Module | None:
@@ -126,7 +122,7 @@ def _teacher(recipe: Recipe, train: Digits, device: torch.device) -> nn.Module |
 
 def _train_epoch(state: Fit, train: Digits) -> dict[str, float]:
     """One pass over the shuffled digits; everything random in it follows from the seed and the epoch."""
-    model, recipe, world = state.model, state.recipe, state.world
+    model, recipe, world = state.model, state.recipe, World.here()
     seed = recipe.seed * 100_003 + state.epoch
     torch.manual_seed(seed + world.rank * 10**9)  # dropout, and where an attack starts, if there are several processes
     generator = torch.Generator(state.device).manual_seed(seed)  # order and augmentation
@@ -139,7 +135,8 @@ def _train_epoch(state: Fit, train: Digits) -> dict[str, float]:
     batches = train.batches(recipe.batch, generator=generator, augment=recipe.augment)
     for step, (x, y) in enumerate(batches, start=1):
         state.step = step
-        share, weight = world.share(len(x))
+        images = len(x)
+        share, weight = world.share(images)  # alone, all of it
         x, y = x[share], y[share]
         # forward
         with state.autocast:
@@ -165,12 +162,11 @@ def _train_epoch(state: Fit, train: Digits) -> dict[str, float]:
         now = time.perf_counter()
         if now - drawn > 0.2:
             drawn = now
-            state.log.live(state.live_line(min(step * recipe.batch, len(train)), len(train), now - started))
+            state.log.live(state.live_line((step - 1) * recipe.batch + images, len(train), now - started))
 
     world.average([means, *model.buffers(), *(() if state.averaged is None else state.averaged.buffers())])
-    sizes = torch.full((state.steps_per_epoch,), recipe.batch, dtype=torch.float64)
-    sizes[-1] = len(train) - recipe.batch * (state.steps_per_epoch - 1)  # a short last batch weighs less
-    mean_loss, accuracy = (means.cpu().double() @ sizes / len(train)).tolist()
+    means[:, -1] *= images / recipe.batch  # a short last batch weighs less
+    mean_loss, accuracy = (means.cpu().double().sum(1) * recipe.batch / len(train)).tolist()
     return {
         "epoch": state.epoch,
         "loss": mean_loss,
@@ -198,7 +194,7 @@ def _judge(state: Fit, row: dict[str, float], val: Digits | None) -> bool:
     history, recipe, improved = state.history, state.recipe, True
     if val is not None:
         started = time.perf_counter()
-        row["val_loss"], row["val_accuracy"] = state.world.of_first(measure, state.trained, val)
+        row["val_loss"], row["val_accuracy"] = World.here().of_first(measure, state.trained, val)
         row["seconds"] += time.perf_counter() - started
         value = row[f"val_{recipe.keep}"]
         beats = value > history.best_value if recipe.keep == "accuracy" else value < history.best_value
