@@ -70,7 +70,7 @@ def two(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> tuple[Pat
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--max-restarts=1", "--standalone"]
     world = os.environ | {"OMP_NUM_THREADS": "1", "MNISTVIZ_ROOT": str(repository), "PYTHONPATH": str(repository)}
     done = subprocess.run(
-        [*command, __file__, str(folder)], env=world, capture_output=True, text=True, timeout=300, check=False
+        [*command, __file__, str(folder)], env=world, capture_output=True, text=True, timeout=900, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return folder, done.stdout
