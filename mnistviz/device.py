@@ -90,15 +90,15 @@ class World(NamedTuple):
         joined = dist.is_available() and dist.is_initialized()
         return cls(dist.get_rank(), dist.get_world_size()) if joined else cls()
 
-    def share(self, count: int) -> tuple[slice, float]:
+    def share(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, float]:
         """This process's part of a batch, and the weight with which the mean over processes is the batch's mean.
 
         A batch of fewer than two digits a process is computed whole by each: batch norm needs two.
         """
-        if count < 2 * self.size:
-            return slice(count), 1.0
-        first, end = (count * rank // self.size for rank in (self.rank, self.rank + 1))
-        return slice(first, end), (end - first) * self.size / count
+        if self.size == 1 or len(x) < 2 * self.size:
+            return x, y, 1.0
+        first, end = (len(x) * rank // self.size for rank in (self.rank, self.rank + 1))
+        return x[first:end], y[first:end], (end - first) * self.size / len(x)
 
     def joined(self, model: nn.Module) -> nn.Module:
         """What a training step calls: the model, or DistributedDataParallel around it, which averages gradients."""

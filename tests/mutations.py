@@ -31,7 +31,7 @@ TABLE = {
         ("taught = state.teacher(x)", "taught = state.teacher(x.flip(0))"),  # they speak of other pictures
     ],
     ("device.py", "learn/test_processes.py"): [
-        ("(end - first) * self.size / count", "1.0"),  # a small share weighs as much as a large one
+        ("(end - first) * self.size / len(x)", "1.0"),  # a small share weighs as much as a large one
         ("nn.parallel.DistributedDataParallel(model)", "model"),  # each process for itself
     ],
     ("learn/models.py", "learn/test_models.py"): [

@@ -136,14 +136,15 @@ def _train_epoch(state: Fit, train: Digits) -> dict[str, float]:
     for step, (x, y) in enumerate(batches, start=1):
         state.step = step
         images = len(x)
-        share, weight = world.share(images)  # alone, all of it
-        x, y = x[share], y[share]
+        x, y, weight = world.share(x, y)  # alone, all of it
         # forward
         with state.autocast:
             if recipe.attack is not None:
                 x = recipe.attack(model, x, y, generator if world.size == 1 else None)
             scores = state.forward(x.to(memory_format=state.precision.memory_format))
-        loss = weight * _loss(state, scores.float(), x, y)
+        loss = _loss(state, scores.float(), x, y)
+        if weight != 1:
+            loss = weight * loss
         state.loss = losses[step - 1] = loss.detach()
         if step % check_every == 0 or step == state.steps_per_epoch:
             _stop_if_not_finite(losses, state.epoch, step, check_every)
@@ -157,7 +158,7 @@ def _train_epoch(state: Fit, train: Digits) -> dict[str, float]:
             state.schedule.step()
         # bookkeeping
         truth = y if y.ndim == 1 else y.argmax(1)  # mixed-up labels are ten probabilities
-        right[step - 1] = weight * (scores.detach().argmax(1) == truth).float().mean()
+        right[step - 1] = (scores.detach().argmax(1) == truth).sum() * (weight / len(y))
         state.tell("step")
         now = time.perf_counter()
         if now - drawn > 0.2:

@@ -44,9 +44,9 @@ def training(case: str, digits: mv.Digits) -> tuple[dict, dict]:
     return weights(model), history.table.drop(columns="seconds").to_dict("list")
 
 
-def worker(folder: Path) -> None:
+def worker(folder: Path, *options: str) -> None:
     """What each process does: the command, whose first try does the cases above and then loses process 1."""
-    fit, rank, again = mv.fit, int(os.environ["RANK"]), os.environ["TORCHELASTIC_RESTART_COUNT"] == "1"
+    fit, rank = mv.fit, int(os.environ["RANK"])
 
     def killed(state: Fit) -> None:
         if rank == 1 and (state.epoch, state.step) == (2, 3):
@@ -59,21 +59,22 @@ def worker(folder: Path) -> None:
         torch.save({case: training(case, digits) for case in CASES}, folder / f"{rank}.pt")
         fit(*args, **more, callbacks={"step": killed})
 
-    mv.fit = fit if again else first_try
-    sys.exit(main([*COMMAND, "--out", str(folder / "run"), *(["--resume"] if again else [])]))
+    mv.fit = fit if options else first_try
+    sys.exit(main([*COMMAND, "--out", str(folder / "run"), *options]))
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> tuple[Path, str]:
-    """The folder that two processes wrote, and what they printed. torchrun starts them again after the kill."""
-    folder = tmp_path_factory.mktemp("two")
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--max-restarts=1", "--standalone"]
+    """The folder that two processes wrote, and what they printed: in a first try, and in one that goes on from it."""
+    folder, said = tmp_path_factory.mktemp("two"), ""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", __file__, folder]
     world = os.environ | {"OMP_NUM_THREADS": "1", "MNISTVIZ_ROOT": str(repository), "PYTHONPATH": str(repository)}
-    done = subprocess.run(
-        [*command, __file__, str(folder)], env=world, capture_output=True, text=True, timeout=900, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return folder, done.stdout
+    for options, lost in (([], "Signal 9 (SIGKILL)"), (["--resume"], "")):
+        done = subprocess.run([*command, *options], env=world, capture_output=True, text=True, timeout=900, check=False)
+        assert (done.returncode != 0) == bool(lost), done.stderr[-3000:]
+        assert lost in done.stderr
+        said += done.stdout
+    return folder, said
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -102,11 +103,11 @@ def test_the_command_goes_on_after_one_process_was_killed(two: tuple[Path, str],
 
 @pytest.mark.parametrize("count", [1, 3, 4, 7, 128])
 def test_the_shares_are_disjoint_and_their_weights_make_the_mean(count: int) -> None:
-    values = torch.rand(count, generator=torch.Generator().manual_seed(count))
-    shares = [World(rank, 3).share(count) for rank in range(3)]
-    mean = sum(weight * values[part].mean() for part, weight in shares) / 3
+    values, places = torch.rand(count, generator=torch.Generator().manual_seed(count)), torch.arange(count)
+    shares = [World(rank, 3).share(values, places) for rank in range(3)]
+    mean = sum(weight * part.mean() for part, _, weight in shares) / 3
     assert mean == pytest.approx(values.mean())
-    taken = torch.cat([torch.arange(count)[part] for part, _ in shares])
+    taken = torch.cat([part for _, part, _ in shares])
     assert sorted(taken.tolist()) == (list(range(count)) if count >= 6 else sorted([*range(count)] * 3))
 
 
@@ -124,4 +125,4 @@ def test_synchronised_batch_norm_shares_the_weights_of_the_model_it_stands_for(m
 
 
 if __name__ == "__main__":
-    worker(Path(sys.argv[1]))
+    worker(Path(sys.argv[1]), *sys.argv[2:])
