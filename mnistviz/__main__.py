@@ -23,7 +23,7 @@ BULK = ("out", "device", "engine", "workers", "address")  # options handed on to
 Options = argparse.Namespace
 Parser = argparse.ArgumentParser
 MODELS = ("simple", "light", "deep", "compact", "pooled", "sprint", "tiny", "small")
-RECIPES = ("tuned", "longer", "published", "robust")
+RECIPES = ("tuned", "longer", "published", "robust", "distilled")
 SCENES = ("mnist_data_flow", "forward_propagation", "forward_propagation_demo", "mnist_forward_propagation",
           "backward_propagation", "convolution", "max_pooling", "training_replay", "embedding_evolution")  # fmt: skip
 
@@ -31,17 +31,23 @@ SCENES = ("mnist_data_flow", "forward_propagation", "forward_propagation_demo", 
 def train(options: Options) -> None:
     import torch
 
-    given = {name: getattr(options, name) for name in ("seed", "epochs") if getattr(options, name) is not None}
-    recipe = getattr(mv.recipes, options.recipe)(options.model).but(**given)
-    torch.manual_seed(recipe.seed)
-    part, val = mv.load_digits(options.data).train.split(options.validation, seed=recipe.seed)
-    part = part.sample(options.images)  # after the split: `val` is what every lesson takes for it
-    model = mv.models.build(options.model)
-    folder = options.out or project.models_folder() / "_mine" / options.model
-    print(f"{options.model}, {options.recipe} recipe: {len(part):,} digits to learn from, {len(val):,} to judge by")
-    history = mv.fit(model, part, val, recipe, device=options.device, folder=folder, resume=options.resume)
-    print(history)
-    print(f"{project.shown(folder)}: " + ("go on with --resume" if history.interrupted else "best and final weights"))
+    from mnistviz.device import together
+
+    with together(options.device):
+        given = {name: getattr(options, name) for name in ("seed", "epochs") if getattr(options, name) is not None}
+        recipe = getattr(mv.recipes, options.recipe)(options.model).but(**given)
+        torch.manual_seed(recipe.seed)
+        # what a student is judged by, its teachers were judged by: they learned with the seed that their split has
+        seed = mv.read_card(recipe.teachers[0])["seed"] if recipe.teachers else recipe.seed
+        part, val = mv.load_digits(options.data).train.split(options.validation, seed=seed)
+        part = part.sample(options.images)  # after the split: `val` is what every lesson takes for it
+        model = mv.models.build(options.model)
+        folder = options.out or project.models_folder() / "_mine" / options.model
+        print(f"{options.model}, {options.recipe} recipe: {len(part):,} digits to learn from, {len(val):,} to judge by")
+        history = mv.fit(model, part, val, recipe, device=options.device, folder=folder, resume=options.resume)
+        print(history)
+        left = "go on with --resume" if history.interrupted else "best and final weights"
+        print(f"{project.shown(folder)}: {left}")
 
 
 def evaluate(options: Options) -> None:
@@ -176,11 +182,17 @@ def parser() -> Parser:
         sub.add_argument("--address", help="of a Dask scheduler, tcp://…; its workers must share this disk")
 
     sub = command(train, "train one architecture and keep its weights", "train light --recipe published", device=True)
+    sub.description = (
+        f"{sub.description}. In several processes: torchrun --nproc-per-node=2 -m mnistviz train light. Each computes "
+        "its share of every batch, with dropout of its own; batch norm sees the whole batch on cuda, else that share."
+    )
     sub.add_argument("model", help=f"one of {', '.join(MODELS)}")
     sub.add_argument("--recipe", choices=RECIPES, default="tuned", help="default: tuned")
     sub.add_argument("--data", choices=("mnist", "kaggle"), default="mnist", help="default: mnist")
     sub.add_argument("--images", type=int, help="learn from at most this many, every digit in proportion")
-    sub.add_argument("--validation", type=float, default=0.15, help="share kept for validation (default: 0.15)")
+    sub.add_argument(
+        "--validation", type=float, default=0.15, help="share kept to judge by (default: 0.15, as for the teachers)"
+    )
     sub.add_argument("--epochs", type=int, help="instead of the recipe's")
     sub.add_argument("--seed", type=int, help="instead of the recipe's")
     sub.add_argument("--out", type=Path, help="folder for weights, cards and history (default: models/_mine/MODEL)")

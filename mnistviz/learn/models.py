@@ -5,8 +5,9 @@ standardises its pixels, that is the model's first layer, `normalise`, so weight
 pixels on another scale.
 """
 
+import math
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from inspect import signature
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mnistviz.device import device_of
-from mnistviz.errors import MnistvizError, choose
+from mnistviz.errors import MnistvizError, choose, refuse, some
 
 MEAN, SD = 0.1307, 0.3081  # of the 60,000 training images, pixels in [0, 1]
 
@@ -189,6 +190,25 @@ def _frugal(first: int, middle: int, last: int) -> nn.Sequential:
     weigh = nn.Conv2d(last, last, 3, groups=last, bias=False)  # 3 → 1: each channel's nine places have their weights
     layers += [("weigh", weigh), ("bn6", nn.BatchNorm2d(last)), ("flatten", nn.Flatten()), ("fc1", nn.Linear(last, 10))]
     return _sequential(*layers)
+
+
+class Ensemble(nn.Module):
+    """`Ensemble([load_model("deep"), load_model("pooled")])`: one model, which gives the log of their mean probability.
+
+    Log-probabilities serve as scores, so whatever takes a model takes an ensemble.
+    """
+
+    def __init__(self, members: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        some(self.members, "members of an ensemble")
+        devices = sorted({str(device_of(member)) for member in self.members})
+        fix = "move them to one: member.to(device)"
+        refuse(len(devices) > 1, "the members of an ensemble are on different devices", given=devices, fix=fix)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logs = [member(x).log_softmax(1) for member in self.members]  # changes nothing in log-probabilities
+        return torch.stack(logs).logsumexp(0) - math.log(len(logs))
 
 
 LAYERS: tuple[type[nn.Module], ...] = (  # of which a network of one's own can be kept, and built again from its card
