@@ -32,15 +32,15 @@ def stream_csv(
     Labels are None where the file has none; `labelled=None` takes either kind.
     """
     path = Path(path)
-    columns = _header(path, labelled)
-    held = np.empty((0, len(columns)), np.uint8)
-    for values in _batches(path, columns):
-        held = np.concatenate([held, values])
-        while len(held) >= size:
-            yield _digits(held[:size])
-            held = held[size:]
-    if len(held):
-        yield _digits(held)
+    held: list[np.ndarray] = []
+    for values in _batches(path, _header(path, labelled)):
+        held.append(values)
+        while sum(map(len, held)) >= size:
+            whole = np.concatenate(held)
+            yield _digits(whole[:size])
+            held = [whole[size:].copy()]
+    if sum(map(len, held)):
+        yield _digits(np.concatenate(held))
 
 
 def _digits(values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
@@ -49,20 +49,21 @@ def _digits(values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _batches(path: Path, columns: list[str]) -> Iterator[np.ndarray]:
-    """The rows as uint8 (N, 784 or 785), a few thousand at a time: none empty, none out of range."""
+    """The rows as uint8 (N, 784 or 785), a few hundred at a time: none empty, none out of range."""
     import pyarrow as pa
     from pyarrow import csv
 
     name, rows = project.shown(path), 0
-    reading = csv.ReadOptions(column_names=columns, skip_rows=1, block_size=4 << 20)
+    reading = csv.ReadOptions(column_names=columns, skip_rows=1, block_size=1 << 20)  # it reads 32 ahead
     converting = csv.ConvertOptions(column_types={column: pa.int16() for column in columns})
     try:
         for batch in csv.open_csv(path, reading, convert_options=converting):
-            for column, numbers in zip(columns, batch.columns, strict=True):
-                if numbers.null_count:
-                    given = f"row {rows + int(np.argmax(numbers.is_null().to_numpy(False))) + 1}, column {column}"
-                    raise MnistvizError(f"{name} has an empty value", given=given, allowed="a whole number")
-            values = np.stack([numbers.to_numpy() for numbers in batch.columns], axis=1)
+            try:
+                values = batch.to_tensor().to_numpy()
+            except pa.ArrowTypeError:
+                column = next(column for column in columns if batch[column].null_count)
+                given = f"row {rows + batch[column].to_pylist().index(None) + 1}, column {column}"
+                raise MnistvizError(f"{name} has an empty value", given=given, allowed="a whole number") from None
             _check_range(path, "label", values[:, :-784], 9, rows)
             _check_range(path, "pixel", values[:, -784:], 255, rows)
             yield values.astype(np.uint8)
