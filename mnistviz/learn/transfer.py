@@ -31,7 +31,7 @@ def pretrained(name: str = "efficientnet_lite0", size: int = 64) -> nn.Sequentia
     return models._sequential(("colour", colour), ("enlarge", enlarge), *parts.items()).eval().requires_grad_(False)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def features(network: nn.Sequential, digits: Digits, parts: list[str], folder: str | Path) -> dict[str, Tensor]:
     """`features(big, val, ["block8"], run.models)["block8"]`: what a part says of each digit, (N, channels × 16).
 
@@ -45,11 +45,12 @@ def features(network: nn.Sequential, digits: Digits, parts: list[str], folder: s
     path = Path(folder) / f"features_{key.hexdigest()[:16]}.pt"
     with suppress(MnistvizError):  # not there, or damaged: computed (again)
         return dict(checkpoint._from_bytes(checkpoint._read(path), path))
-    found: dict[str, list[Tensor]] = {part: [] for part in parts if choose("part", part, known)}
+    wanted = [choose("part", part, known) for part in parts]
+    found: dict[str, list[Tensor]] = {part: [] for part in parts}
     for start in range(0, len(digits), 32):
         x = digits[start : start + 32].pixels.to(device_of(network), memory_format=torch.channels_last)
-        for name in list(known)[: max(map(list(known).index, parts)) + 1]:
-            x = known[name](x)
+        for name, part in list(known.items())[: max(map(list(known.values()).index, wanted)) + 1]:
+            x = part(x)
             if name in found:
                 fields = F.adaptive_avg_pool2d(x, min(4, x.shape[-1])) if x.ndim == 4 else x
                 found[name].append(fields.flatten(1).cpu())

@@ -165,8 +165,6 @@ FORMULAS: dict[str, Callable[[Tensor, dict[str, Tensor], dict[str, Any]], Tensor
     "Flatten": lambda x, w, s: x.flatten(s["start_dim"], s["end_dim"]),
     "Identity": lambda x, w, s: x,
     "ZeroPad2d": lambda x, w, s: F.pad(x, s["padding"]),
-    "Upsample": lambda x, w, s: F.interpolate(
-        x, *(s[key] for key in ("size", "scale_factor", "mode", "align_corners"))
-    ),
+    "Upsample": lambda x, w, s: F.interpolate(x, s["size"], s["scale_factor"], s["mode"], s["align_corners"]),
     **{f"Dropout{n}": lambda x, w, s: x for n in ("", "1d", "2d")},  # evaluation: everything passes
 }
