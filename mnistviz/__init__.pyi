@@ -5,7 +5,7 @@ from . import animate
 from .errors import MnistvizError
 
 # train, keep, judge
-from .learn import attacks, checkpoint, corruptions, handwriting, kaggle, models, recipes
+from .learn import attacks, checkpoint, corruptions, handwriting, kaggle, models, recipes, transfer
 from .learn.augment import Augment
 from .learn.checkpoint import load_model, read_card
 
@@ -44,7 +44,7 @@ __all__ = [
     "start", "MnistvizError",
     "load_digits", "Digits", "Augment", "read_digit", "handwriting", "kaggle",
     "models", "recipes", "fit", "load_model", "read_card", "checkpoint",
-    "predict", "evaluate", "attacks", "corruptions",
+    "predict", "evaluate", "attacks", "corruptions", "transfer",
     "capture", "ablate", "replay", "describe", "shape_formula", "ledger", "receptive_field",
     "projective_field", "winning_path", "flow", "backward", "backward_ledger", "replay_backward", "step_ledger",
     "paths", "watch", "activity", "top_examples", "Diary", "Timelapse",

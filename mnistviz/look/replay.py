@@ -149,6 +149,7 @@ FORMULAS: dict[str, Callable[[Tensor, dict[str, Tensor], dict[str, Any]], Tensor
     "GroupNorm": lambda x, w, s: F.group_norm(x, s["num_groups"], w.get("weight"), w.get("bias"), s["eps"]),
     "Normalise": lambda x, w, s: (x - s["mean"]) / s["sd"],
     "ReLU": lambda x, w, s: x.clamp(min=0),
+    "ReLU6": lambda x, w, s: x.clamp(0, 6),
     "LeakyReLU": lambda x, w, s: F.leaky_relu(x, s["negative_slope"]),
     "GELU": lambda x, w, s: F.gelu(x, approximate=s["approximate"]),
     "SiLU": lambda x, w, s: F.silu(x),
@@ -161,5 +162,7 @@ FORMULAS: dict[str, Callable[[Tensor, dict[str, Tensor], dict[str, Any]], Tensor
     "AdaptiveAvgPool2d": lambda x, w, s: F.adaptive_avg_pool2d(x, s["output_size"]),
     "Flatten": lambda x, w, s: x.flatten(s["start_dim"], s["end_dim"]),
     "Identity": lambda x, w, s: x,
+    "ZeroPad2d": lambda x, w, s: F.pad(x, s["padding"]),
+    "Upsample": lambda x, w, s: F.interpolate(x, s["size"], s["scale_factor"], s["mode"], s["align_corners"]),
     **{f"Dropout{n}": lambda x, w, s: x for n in ("", "1d", "2d")},  # evaluation: everything passes
 }

@@ -136,6 +136,7 @@ KINDS: dict[str, list[tuple[nn.Module, tuple[int, ...]]]] = {
     "GroupNorm": [(nn.GroupNorm(2, 4), (2, 4, 3)), (nn.GroupNorm(4, 4, eps=0.1, affine=False), (2, 4, 3))],
     "Normalise": [(mv.models.simple().normalise, (1, 1, 4, 4))],
     "ReLU": [(nn.ReLU(), (2, 9)), (nn.ReLU(inplace=True), (2, 9))],
+    "ReLU6": [(nn.ReLU6(), (2, 9))],
     "LeakyReLU": [(nn.LeakyReLU(0.3), (2, 9))],
     "GELU": [(nn.GELU(), (2, 9)), (nn.GELU(approximate="tanh"), (2, 9))],
     "SiLU": [(nn.SiLU(), (2, 9))],
@@ -158,6 +159,8 @@ KINDS: dict[str, list[tuple[nn.Module, tuple[int, ...]]]] = {
     "Dropout": [(nn.Dropout(0.9), (2, 3))],
     "Dropout1d": [(nn.Dropout1d(0.9), (2, 3, 4))],
     "Dropout2d": [(nn.Dropout2d(0.9), (2, 3, 4, 4))],
+    "ZeroPad2d": [(nn.ZeroPad2d((1, 2, 0, 3)), (1, 2, 4, 5))],
+    "Upsample": [(nn.Upsample((9, 7), mode="bilinear"), (1, 2, 4, 5)), (nn.Upsample(scale_factor=2), (1, 2, 4, 5))],
 }
 
 

@@ -29,19 +29,24 @@ def filters(trace: Trace, layer: str, channels: Iterable[int] | None = None) -> 
         picture, axes = page(columns * 0.7 + (0.6 if columns > 8 else 1.2), -(-out // columns) * 0.95 + 0.8)
         tile_maps(axes, kernels[:, 0], scale, columns, list(map(str, chosen)), room=0.4)
     else:
-        tall = out * (height + 1) / (into * (width + 1))  # of the table, in widths
-        side = min(6.4, 8.0 / tall, max(3.4, into * (width + 1) / 16))
+        sides = [("filter (output channel)", chosen), ("input channel", range(into))]  # down, across
+        if out > 4 * into:  # lying down, or it would be a ribbon
+            sides, kernels = sides[::-1], kernels.swapaxes(0, 1)
+        along = sides[1][1]
+        tall = len(sides[0][1]) * (height + 1) / (len(along) * (width + 1))  # of the table, in widths
+        side = min(6.4 if tall > 0.5 else 9.6, 8.0 / tall, max(3.4, len(along) * (width + 1) / 16))
         picture, axes = page(side + 1.3, max(side * tall, 1.2) + 0.9)
-        down, across = tile_maps(axes, kernels.reshape(-1, height, width), scale, into)
+        down, across = tile_maps(axes, kernels.reshape(-1, height, width), scale, len(along))
         rows, columns = axes.images[0].get_size()
-        for axis, names, pitch, end in ((axes.xaxis, range(into), across, columns), (axes.yaxis, chosen, down, rows)):
+        for axis, k, pitch, end in ((axes.yaxis, 0, down, rows), (axes.xaxis, 1, across, columns)):
+            what, names = sides[k]
             tile, numbered = end - (len(names) - 1) * pitch, range(0, len(names), max(1, len(names) // 8))
             axis.set_ticks([i * pitch + (tile - 1) / 2 for i in numbered], [str(names[i]) for i in numbered])
+            axis.set_label_text(what)
         axes.tick_params(length=0, labelsize=9)
-        axes.set(xlabel="input channel", ylabel="filter (output channel)")
     scale.bar(axes, "weight")
     count = f"{out} of {len(step.weight)}" if channels is not None else out
-    axes.set_title(f"{layer}: {count} filters, each {times(kernels.shape[1:])}", pad=8)
+    axes.set_title(f"{layer}: {count} filters, each {times(step.weight.shape[1:])}", pad=8)
     biases = "no biases" if step.bias is None else f"{step.bias.numel():,} biases"
     picture.caption(f"{step.weight.numel():,} weights and {biases}. Colours: {scale}; white is 0.")
     ends = f"from {short(kernels.min())} to {short(kernels.max())}, blue below zero and orange above"

@@ -72,6 +72,16 @@ def test_no_filter_is_collapsed_over_its_channels_and_each_has_its_number(name: 
         assert list(axis.get_ticklocs()) == pytest.approx([starts[i] + (size * zoom - 1) / 2 for i in numbers])
 
 
+def test_many_filters_of_few_channels_lie_down() -> None:
+    layer = nn.Conv2d(3, 32, 3)
+    weights = layer.weight.detach()
+    picture = figures.filters(record(nn.Sequential(layer), torch.zeros(1, 3, 8, 8)), "0")
+    axes = picture.axes[0]
+    assert_tiles(axes, weights.transpose(0, 1).flatten(0, 1), scale_of(weights), columns=32)
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("filter (output channel)", "input channel")
+    assert picture.get_figwidth() > picture.get_figheight()
+
+
 @pytest.mark.parametrize(("layer", "into"), [("conv1", 1), ("conv2", 32)])
 def test_only_the_filters_asked_for_are_drawn_on_the_scale_of_all(layer: str, into: int, records: Any) -> None:
     weights = records.trace[layer].weight
