@@ -26,7 +26,7 @@ TABLE = {
     ("learn/train.py", "learn/test_train.py"): [
         ("* 100_003 + state.epoch", "* 100_003"),  # every epoch draws the same
         ("min(decay, (1 + int(count)) / (10 + int(count)))", "decay"),  # the average starts too slowly
-        ("means[:, -1] *= images / recipe.batch", "pass"),  # a short last batch weighs as much as a whole one
+        ("losses[-1] *= images / recipe.batch", "pass"),  # a short last batch weighs as much as a whole one
         ("recipe.temperature**2 * divergence", "recipe.temperature * divergence"),  # hot teachers are hardly heard
         ("taught = state.teacher(x)", "taught = state.teacher(x.flip(0))"),  # they speak of other pictures
     ],

@@ -127,8 +127,8 @@ def _train_epoch(state: Fit, train: Digits) -> dict[str, float]:
     torch.manual_seed(seed + world.rank * 10**9)  # dropout, and where an attack starts, if there are several processes
     generator = torch.Generator(state.device).manual_seed(seed)  # order and augmentation
     check_every = 1 if state.device.type == "cpu" else 50  # looking at a loss makes a GPU wait
-    means = torch.zeros(2, state.steps_per_epoch, device=state.device)
-    losses, right = means  # of each batch: its mean loss, and the share that is right
+    each = torch.zeros(2, state.steps_per_epoch, device=state.device)
+    losses, right = each  # of each batch: the mean loss, and how many are right
     started, drawn = time.perf_counter(), 0.0
     state.forward.train()
 
@@ -158,20 +158,19 @@ def _train_epoch(state: Fit, train: Digits) -> dict[str, float]:
             state.schedule.step()
         # bookkeeping
         truth = y if y.ndim == 1 else y.argmax(1)  # mixed-up labels are ten probabilities
-        right[step - 1] = (scores.detach().argmax(1) == truth).sum() * (weight / len(y))
+        right[step - 1] = (scores.detach().argmax(1) == truth).sum() * (weight * images / len(y))
         state.tell("step")
         now = time.perf_counter()
         if now - drawn > 0.2:
             drawn = now
             state.log.live(state.live_line((step - 1) * recipe.batch + images, len(train), now - started))
 
-    world.average([means, *model.buffers(), *(() if state.averaged is None else state.averaged.buffers())])
-    means[:, -1] *= images / recipe.batch  # a short last batch weighs less
-    mean_loss, accuracy = (means.cpu().double().sum(1) * recipe.batch / len(train)).tolist()
+    world.average([each, *model.buffers(), *(() if state.averaged is None else state.averaged.buffers())])
+    losses[-1] *= images / recipe.batch  # a short last batch weighs less
     return {
         "epoch": state.epoch,
-        "loss": mean_loss,
-        "accuracy": accuracy,
+        "loss": float(losses.sum()) * recipe.batch / len(train),
+        "accuracy": float(right.sum()) / len(train),
         "lr": state.optimiser.param_groups[0]["lr"],
         "seconds": time.perf_counter() - started,
     }
