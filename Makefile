@@ -38,6 +38,6 @@ clean: ## remove the environment, caches and everything runs have written
 # made once, and again only when what it installs has changed
 $(READY): pyproject.toml constraints.txt docs/html/install.py
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[notebooks,dev,bench,video]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[notebooks,dev,bench,study,video]"
 	$(BIN)/python docs/html/install.py
 	@touch $@

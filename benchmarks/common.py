@@ -11,8 +11,6 @@ import torch
 
 from mnistviz.learn.checkpoint import versions
 
-RESULTS = Path(__file__).resolve().parent / "results"
-
 
 def interleaved(repeats: int, **contenders: Callable[[], object]) -> dict[str, list[float]]:
     """Seconds of each contender, A B A B …, so that a slow moment of the machine hits them all."""

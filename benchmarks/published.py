@@ -1,69 +1,71 @@
-"""Each published system on the data its README names, by its published recipe and by our tuned one.
+"""The published systems beside what the studies measured, as the rows of a table: `python -m benchmarks.published`."""
 
-python -m benchmarks.published            both, about half an hour on two cores
-python -m benchmarks.published tuned      one of them, into results/tuned.json
-"""
+from pathlib import Path
 
-import json
-import sys
-
-import torch
+import pandas as pd
 
 import mnistviz as mv
-from benchmarks.common import RESULTS, hardware
-from mnistviz import project
-from mnistviz.learn.history import Fit
+from mnistviz.learn.study import read, results
 
-# model: (system, data, share for validation, published figure)
+STUDIES = Path(__file__).resolve().parent.parent / "studies"
+HEAD = [
+    "",
+    "system",
+    "parameters",
+    "published",
+    "here, by the published recipe",
+    "here, by our recipe, on MNIST's 60,000",
+]
+# system, published figure, and what to say of the runs by its own recipe
 SYSTEMS = {
-    "simple": ("A", "kaggle", 0.15, "validation 98.64 %, Kaggle 98.73 %"),
-    "light": ("B", "mnist", None, "98.16 % after 5 epochs, 97.06 % after 1"),
-    "deep": ("C", "kaggle", 0.15, "validation 99.49 % best, 99.44 % final"),
-    "compact": ("D", "mnist", 0.15, "none given"),
-    "pooled": ("E", "mnist", 0.20, "over 99 % on the test images"),
+    "simple": ("A", "validation 98.64 %, Kaggle 98.73 %", "validation {val_final}, test {test_final}"),
+    "light": ("B", "98.16 % after 5 epochs, 97.06 % after 1", "test {test_final} after 5 epochs, {first} after 1"),
+    "deep": (
+        "C",
+        "validation 99.49 % best, 99.44 % final",
+        "validation {val_kept} best, {val_final} final; test {test_final}",
+    ),
+    "compact": ("D", "none given", "validation {val_kept} best, {val_final} final; test {test_final}"),
+    "pooled": ("E", "over 99 % on the test images", "test {test_kept} at the lowest validation loss"),
+    "small": ("", "at most 20,000 parameters: 99.54 % in its best epoch", ""),
+    "tiny": ("", "at most 8,000 parameters: 99.48 % in its best epoch", ""),
 }
 
 
-def measure(name: str, kind: str) -> dict[str, object]:
-    system, data, share, figure = SYSTEMS[name]
-    recipe = mv.recipes.published(name) if kind == "published" else mv.recipes.tuned(name).but(seed=42)
-    digits = mv.load_digits(data)
-    train, val = digits.train.split(share, seed=42) if share else (digits.train, None)
-    torch.manual_seed(recipe.seed)
-    model = mv.models.build(name)
-    after_first: list[float] = []
-    test = digits.judged
-
-    def look(fit: Fit) -> None:
-        if fit.epoch == 1 and val is None:
-            after_first.append(mv.evaluate(fit.model, test).accuracy)
-
-    history = mv.fit(model, train, val, recipe, callbacks={"epoch": look})
-    final = mv.evaluate(model, test).accuracy
-    measured = [f"test {final:.2%} after {len(history.rows)} epochs"]
-    if after_first:
-        measured.append(f"{after_first[0]:.2%} after 1")
-    if val is not None:
-        last = history.table["val_accuracy"].iloc[-1]
-        best = history.table["val_accuracy"].loc[history.best_epoch]
-        chosen = "best" if recipe.keep == "accuracy" else "at the lowest loss"
-        measured.insert(0, f"validation {best:.2%} {chosen}, {last:.2%} final")
-    return {
-        "system": system,
-        "model": name,
-        "published": figure,
-        "measured": "; ".join(measured),
-        "judged_on": (f"{len(val):,} validation and " if val is not None else "")
-        + f"{len(test):,} {test.source} digits",
-        "seconds": history.seconds,
-    }
+def table(name: str) -> pd.DataFrame:
+    """All runs of a study that are there."""
+    runs = results(read(STUDIES / f"{name}.toml"), STUDIES / name)
+    return runs[runs["seconds"].notna()]
 
 
-def main(*kinds: str) -> None:
-    for kind in kinds or ("published", "tuned"):
-        result = {"systems": [measure(name, kind) for name in SYSTEMS], "hardware": hardware()}
-        project.write_bytes(RESULTS / f"{kind}.json", (json.dumps(result, indent=2) + "\n").encode())
+def figure(values: pd.Series) -> str:
+    """Mean ± standard deviation over the seeds."""
+    values = values.dropna()
+    return f"{values.mean():.2%} ± {values.std():.2%}" if len(values) > 1 else f"{values.mean():.2%}"
+
+
+def rows() -> list[list[str]]:
+    theirs, ours = table("published"), table("tuned")
+    lines = []
+    for name, (system, published, said) in SYSTEMS.items():
+        own, best = theirs[theirs["model"] == name], ours[ours["model"] == name]
+        usual = own[own["changes"] == ""]
+        figures = {column: figure(usual[column]) for column in ("val_kept", "val_final", "test_kept", "test_final")}
+        figures["first"] = figure(own[own["changes"] == "epochs 1"]["test_final"])
+        as_published = f"{said.format(**figures)} ({runs(usual)})" if len(usual) else ""
+        with_ours = f"test {figure(best['test_final'])} ({runs(best)})" if len(best) else ""
+        size = f"{mv.models.count_parameters(mv.models.build(name)):,}"
+        lines.append([system, f"`{name}`", size, published, as_published, with_ours])
+    return lines
+
+
+def runs(table: pd.DataFrame) -> str:
+    return "1 run" if len(table) == 1 else f"{len(table)} runs"
+
+
+def markdown() -> list[str]:
+    return [f"| {' | '.join(cells)} |" for cells in (HEAD, ["---", "---", "---:", "---", "---", "---"], *rows())]
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    print("\n".join(markdown()))

@@ -1,9 +1,10 @@
-"""The command line: `python -m mnistviz train | evaluate | predict | animate | data | models`.
+"""The command line: `python -m mnistviz train | evaluate | predict | study | animate | data | models`.
 
 It parses first: what a command needs is loaded when the command runs.
 """
 
 import argparse
+import itertools
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 BULK = ("out", "device", "engine", "workers", "address")  # options handed on to predict_files
 Options = argparse.Namespace
 Parser = argparse.ArgumentParser
-MODELS = ("simple", "light", "deep", "compact", "pooled", "sprint")
+MODELS = ("simple", "light", "deep", "compact", "pooled", "sprint", "tiny", "small")
+RECIPES = ("tuned", "longer", "published", "robust", "distilled")
 SCENES = ("mnist_data_flow", "forward_propagation", "forward_propagation_demo", "mnist_forward_propagation",
           "backward_propagation", "convolution", "max_pooling", "training_replay", "embedding_evolution")  # fmt: skip
 
@@ -29,17 +31,23 @@ SCENES = ("mnist_data_flow", "forward_propagation", "forward_propagation_demo", 
 def train(options: Options) -> None:
     import torch
 
-    given = {name: getattr(options, name) for name in ("seed", "epochs") if getattr(options, name) is not None}
-    recipe = getattr(mv.recipes, options.recipe)(options.model).but(**given)
-    torch.manual_seed(recipe.seed)
-    part, val = mv.load_digits(options.data).train.split(options.validation, seed=recipe.seed)
-    part = part.sample(options.images)  # after the split: `val` is what every lesson takes for it
-    model = mv.models.build(options.model)
-    folder = options.out or project.models_folder() / "_mine" / options.model
-    print(f"{options.model}, {options.recipe} recipe: {len(part):,} digits to learn from, {len(val):,} to judge by")
-    history = mv.fit(model, part, val, recipe, device=options.device, folder=folder, resume=options.resume)
-    print(history)
-    print(f"{project.shown(folder)}: " + ("go on with --resume" if history.interrupted else "best and final weights"))
+    from mnistviz.device import together
+
+    with together(options.device):
+        given = {name: getattr(options, name) for name in ("seed", "epochs") if getattr(options, name) is not None}
+        recipe = getattr(mv.recipes, options.recipe)(options.model).but(**given)
+        torch.manual_seed(recipe.seed)
+        # what a student is judged by, its teachers were judged by: they learned with the seed that their split has
+        seed = mv.read_card(recipe.teachers[0])["seed"] if recipe.teachers else recipe.seed
+        part, val = mv.load_digits(options.data).train.split(options.validation, seed=seed)
+        part = part.sample(options.images)  # after the split: `val` is what every lesson takes for it
+        model = mv.models.build(options.model)
+        folder = options.out or project.models_folder() / "_mine" / options.model
+        print(f"{options.model}, {options.recipe} recipe: {len(part):,} digits to learn from, {len(val):,} to judge by")
+        history = mv.fit(model, part, val, recipe, device=options.device, folder=folder, resume=options.resume)
+        print(history)
+        left = "go on with --resume" if history.interrupted else "best and final weights"
+        print(f"{project.shown(folder)}: {left}")
 
 
 def evaluate(options: Options) -> None:
@@ -73,6 +81,32 @@ def predict(options: Options) -> None:
         for done in predict_files(many, options.model, **{name: getattr(options, name) for name in BULK}):
             print(done) if not done.error else failed.append(done.error)
         refuse(failed, "\n".join(failed))
+
+
+def study(options: Options) -> None:
+    from mnistviz.learn import study as studies
+    from mnistviz.learn.engines import at_once
+
+    if options.dry_run:
+        configs = studies.read(options.file)
+        folder = (options.out or options.file.with_suffix("")).resolve()
+        missing = [config for config in configs if not studies.there(config, folder)]
+        print(f"{len(configs)} runs, of which {len(configs) - len(missing)} are there")
+        total = 0.0
+        for like, runs in itertools.groupby(missing, lambda config: (config.recipe.but(seed=0), config.data)):
+            several = list(runs)
+            seconds = studies.estimate(several[0])
+            total += seconds * len(several)
+            named = f"{like[0].model} {several[0].kind} {several[0].changes}".strip()
+            print(f"  {named}: {len(several)} runs of about {seconds / 60:.1f} min")
+        workers = at_once(options.engine, options.workers)
+        print(f"about {total / workers / 60:.0f} min with {workers} at a time on machines like this one")
+        return
+    engine = {"engine": options.engine, "workers": options.workers, "address": options.address}
+    table = studies.study(options.file, folder=options.out, retry=options.retry, **engine)
+    print(studies.summary(table).to_string(index=False))
+    for name, error in table["error"].dropna().items():
+        print(f"{name} failed: {error}")
 
 
 def animate(options: Options) -> None:
@@ -141,12 +175,24 @@ def parser() -> Parser:
             sub.add_argument("--device", help="cuda, mps or cpu (default: the best there is)")
         return sub
 
+    def engines(sub: Parser, usual: str) -> None:
+        about = f"where many of them run: here, in several processes, or on a Dask cluster (default: {usual})"
+        sub.add_argument("--engine", choices=("here", "processes", "dask"), default=usual, help=about)
+        sub.add_argument("--workers", type=int, help="processes at a time (default: one for each core)")
+        sub.add_argument("--address", help="of a Dask scheduler, tcp://…; its workers must share this disk")
+
     sub = command(train, "train one architecture and keep its weights", "train light --recipe published", device=True)
+    sub.description = (
+        f"{sub.description}. In several processes: torchrun --nproc-per-node=2 -m mnistviz train light. Each computes "
+        "its share of every batch, with dropout of its own; batch norm sees the whole batch on cuda, else that share."
+    )
     sub.add_argument("model", help=f"one of {', '.join(MODELS)}")
-    sub.add_argument("--recipe", choices=("tuned", "published", "robust"), default="tuned", help="default: tuned")
+    sub.add_argument("--recipe", choices=RECIPES, default="tuned", help="default: tuned")
     sub.add_argument("--data", choices=("mnist", "kaggle"), default="mnist", help="default: mnist")
     sub.add_argument("--images", type=int, help="learn from at most this many, every digit in proportion")
-    sub.add_argument("--validation", type=float, default=0.15, help="share kept for validation (default: 0.15)")
+    sub.add_argument(
+        "--validation", type=float, default=0.15, help="share kept to judge by (default: 0.15, as for the teachers)"
+    )
     sub.add_argument("--epochs", type=int, help="instead of the recipe's")
     sub.add_argument("--seed", type=int, help="instead of the recipe's")
     sub.add_argument("--out", type=Path, help="folder for weights, cards and history (default: models/_mine/MODEL)")
@@ -168,11 +214,17 @@ def parser() -> Parser:
     about = "for FILE_answers.csv and FOLDER_answers.csv (default: beside FILE.csv and FOLDER); "
     about += "the same call again goes on after an interruption, and leaves alone what is answered"
     sub.add_argument("--out", type=Path, metavar="FOLDER", help=about)
-    sub.add_argument("--engine", default="here", help="of many files or folders: here (default), processes or dask")
-    sub.add_argument("--workers", type=int, help="how many at a time (default: the engine's own)")
-    sub.add_argument("--address", help="of a running dask scheduler, with --engine dask")
+    engines(sub, "here")
     sub.add_argument("--model", default="deep", help="the name of reference weights, or a .pth file (default: deep)")
     sub.add_argument("--submission", type=Path, metavar="CSV", help="predict Kaggle's 28,000 test digits to this file")
+
+    about, example = "train all that a file describes, once each", "study studies/tuned.toml --engine processes"
+    sub = command(study, about, example)
+    sub.add_argument("file", type=Path, help="a study: models, recipes, seeds and data, in TOML")
+    engines(sub, "processes")
+    sub.add_argument("--out", type=Path, metavar="FOLDER", help="for the results (default: beside the file)")
+    sub.add_argument("--dry-run", action="store_true", help="say what there is to do and about how long it takes")
+    sub.add_argument("--retry", action="store_true", help="also run again what failed")
 
     example = "animate mnist_forward_propagation --image my_seven.png --out mine.gif"
     sub = command(animate, "make an animation of a scene, for any model and any digit", example)

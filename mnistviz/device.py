@@ -1,13 +1,20 @@
-"""Where the arithmetic runs, at which precision it trains fastest there, and in which mode a model is."""
+"""Where the arithmetic runs, in how many processes, at which precision, and in which mode a model is."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import NamedTuple
+import io
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
+from copy import deepcopy
+from typing import NamedTuple, TypeVar
 
 import torch
-from torch import nn
+import torch.distributed as dist
+from torch import Tensor, nn
 
 from mnistviz.errors import MnistvizError, refuse
+
+T = TypeVar("T")
 
 
 def pick_device(name: str | torch.device | None = None) -> torch.device:
@@ -69,3 +76,68 @@ def _cpu_has_bf16() -> bool:
     """Elsewhere bfloat16 is emulated, and slower than float32. An older torch cannot tell: then no."""
     capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16"))
+
+
+class World(NamedTuple):
+    """The processes that train together, and which of them this one is; without others, rank 0 of 1."""
+
+    rank: int = 0
+    size: int = 1
+
+    @classmethod
+    def here(cls) -> "World":
+        """The processes joined by `together`, or by your own `torch.distributed.init_process_group`."""
+        joined = dist.is_available() and dist.is_initialized()
+        return cls(dist.get_rank(), dist.get_world_size()) if joined else cls()
+
+    def share(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, float]:
+        """This process's part of a batch, and the weight with which the mean over processes is the batch's mean.
+
+        A batch of fewer than two digits a process is computed whole by each: batch norm needs two.
+        """
+        if self.size == 1 or len(x) < 2 * self.size:
+            return x, y, 1.0
+        first, end = (len(x) * rank // self.size for rank in (self.rank, self.rank + 1))
+        return x[first:end], y[first:end], (end - first) * self.size / len(x)
+
+    def joined(self, model: nn.Module) -> nn.Module:
+        """What a training step calls: the model, or DistributedDataParallel around it, which averages gradients."""
+        if self.size == 1:
+            return model
+        if device_of(model).type == "cuda":  # the only one that torch has SyncBatchNorm for
+            shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(deepcopy(model, shared))  # other layers, the same weights
+        return nn.parallel.DistributedDataParallel(model)
+
+    def average(self, tensors: Iterable[Tensor]) -> None:
+        """Each tensor, unless it counts in whole numbers, becomes its mean over the processes."""
+        for tensor in filter(Tensor.is_floating_point, tensors if self.size > 1 else ()):
+            dist.all_reduce(tensor)
+            tensor /= self.size
+
+    def of_first(self, function: Callable[..., T], *given: object) -> T:
+        """What the function gives in the first process, told to all: they never decide differently."""
+        told: list[T] = [function(*given)] if self.rank == 0 else [None]  # type: ignore[list-item]
+        if self.size > 1:
+            dist.broadcast_object_list(told)
+        return told[0]
+
+
+@contextmanager
+def together(device: str | None = None) -> Iterator[None]:
+    """Inside `with together():` the processes that torchrun started are a group, of which only the first one prints.
+
+    After an error a process does not wait for the others: it ends, and torchrun ends them.
+    """
+    if "LOCAL_RANK" not in os.environ:  # torchrun sets it
+        yield
+        return
+    where, count = pick_device(device), int(os.environ["LOCAL_WORLD_SIZE"])
+    refuse(where.type == "mps", "several processes cannot share mps", fix="torchrun … --device cpu")
+    one_each = where.type == "cuda" and device in (None, "cuda") and count <= torch.cuda.device_count()
+    if one_each:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if one_each else "gloo")
+    with redirect_stdout(sys.stdout if dist.get_rank() == 0 else io.StringIO()):
+        yield
+    dist.destroy_process_group()

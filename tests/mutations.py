@@ -26,7 +26,16 @@ TABLE = {
     ("learn/train.py", "learn/test_train.py"): [
         ("* 100_003 + state.epoch", "* 100_003"),  # every epoch draws the same
         ("min(decay, (1 + int(count)) / (10 + int(count)))", "decay"),  # the average starts too slowly
-        ("losses[-1] * len(x)", "losses[-1] * recipe.batch"),  # a short last batch weighs as much as a whole one
+        ("means[:, -1] *= images / recipe.batch", "pass"),  # a short last batch weighs as much as a whole one
+        ("recipe.temperature**2 * divergence", "recipe.temperature * divergence"),  # hot teachers are hardly heard
+        ("taught = state.teacher(x)", "taught = state.teacher(x.flip(0))"),  # they speak of other pictures
+    ],
+    ("device.py", "learn/test_processes.py"): [
+        ("(end - first) * self.size / len(x)", "1.0"),  # a small share weighs as much as a large one
+        ("nn.parallel.DistributedDataParallel(model)", "model"),  # each process for itself
+    ],
+    ("learn/models.py", "learn/test_models.py"): [
+        (".logsumexp(0) - math.log(len(logs))", ".mean(0)")  # the geometric mean
     ],
     ("learn/data.py", "learn/test_data.py"): [
         ("STAND_IN_SEED = 42", "STAND_IN_SEED = 43")  # the stand-in deals otherwise
@@ -45,7 +54,7 @@ TABLE = {
         ("[row + top for row", "[row for row")  # a patch of a padded input, displaced
     ],
     ("look/field.py", "look/test_field.py"): [
-        ("under_window(step, axis, last)[-1]", "under_window(step, axis, last)[0]"),  # a kernel of one pixel
+        ("above[0], below[-1]", "above[0], below[0]"),  # a kernel of one pixel
         ('.amax(step.settings["dim"], keepdim=True).expand(reached.shape)', ""),  # a softmax of each score by itself
     ],
     ("look/paths.py", "look/test_paths.py"): [

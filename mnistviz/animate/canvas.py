@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from mnistviz.animate import palette
-from mnistviz.animate.palette import INKS, PAPER
+from mnistviz.animate.palette import INKS, PAPER, Shades
 from mnistviz.errors import choose, refuse
 from mnistviz.show.scales import Scale, array, short
 
@@ -32,14 +32,14 @@ Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 @dataclass(frozen=True, eq=False)
 class Claim:
-    """A part of a frame that stands for numbers: which ones, where, and on which scale (None: grey levels)."""
+    """A part of a frame that stands for numbers: which ones, where, and on which scale."""
 
     source: Source  # see `Source`
     values: np.ndarray  # (H, W) as little squares; a single number, without sides, as text
     x: int
     y: int
     zoom: int = 0
-    scale: Scale | None = None
+    scale: Shades = None
     words: str = ""
     box: Box = (0, 0, 0, 0)  # what it covers
 
@@ -83,15 +83,7 @@ class Canvas:
         return Frame(self.pixels.copy(), ms, tuple(self.claims), of)
 
     def maps(
-        self,
-        x: int,
-        y: int,
-        maps: Any,
-        scale: Scale | None,
-        zoom: int,
-        sources: Sources = (),
-        columns: int = 0,
-        gap: int = 4,
+        self, x: int, y: int, maps: Any, scale: Shades, zoom: int, sources: Sources = (), columns: int = 0, gap: int = 4
     ) -> None:
         """Draw maps (K, H, W) in rows of `columns`, every value a square of `zoom` pixels."""
         values = array(maps)

@@ -30,13 +30,11 @@ def convolution(trace: Trace, layer: str = "conv1", channel: int | None = None, 
     sides = step.weights["weight"].shape[2:]
     problem = f"the kernels of {layer!r} are too large to be written out"
     refuse(max(sides) > 5, problem, given=times(sides), allowed="up to 5×5")
-    out = array(step.result[0])
-    shown = int(out.clip(0).std((1, 2)).argmax()) if channel is None else channel
+    shown = int(array(step.result[0]).clip(0).std((1, 2)).argmax()) if channel is None else channel
     ledger(trace, layer, shown, 0, 0)  # a channel that is not there is an error now, not at the first frame
     beside = f"the products of each position, their sum, the bias, and the map of channel {shown} as it fills"
     alt = f"A {times(sides)} kernel slides over the input of {layer}; beside it {beside}."
-    stage = _Stage(trace, layer, shown)
-    return Film(lambda: stage.frames(frames), alt, poster=400)
+    return Film(lambda: _Stage(trace, layer, shown).frames(frames), alt, poster=400)
 
 
 class _Stage:

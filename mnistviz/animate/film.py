@@ -16,8 +16,7 @@ from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
-from PIL import Image, ImageSequence
-from PIL.PngImagePlugin import PngInfo
+from PIL import Image, ImageColor, ImageSequence
 
 from mnistviz import project
 from mnistviz.animate.canvas import Frame
@@ -25,7 +24,9 @@ from mnistviz.animate.palette import PALETTE, PAPER, TRANSPARENT, USED
 from mnistviz.errors import MnistvizError, choose, refuse
 from mnistviz.look.trace import times
 from mnistviz.progress import Log
-from mnistviz.show.png import indexed
+from mnistviz.show.colours import RULE
+from mnistviz.show.png import encoded, indexed
+from mnistviz.show.tiles import mosaic
 
 FORMATS = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG", ".mp4": "MP4"}
 SHORTEST, LONGEST = 20, 655_350  # milliseconds: below, viewers make up their own pace; above, the format ends
@@ -52,10 +53,9 @@ class Film:
             frames = [replace(frame, ms=self.poster) for frame in drawn[-1:]] + drawn
         for number, frame in enumerate(frames):
             size = size or frame.pixels.shape
-            if frame.pixels.shape != size:
-                given, allowed = times(frame.pixels.shape[::-1]), times(size[::-1])
-                problem, fix = f"frame {number} has another size than the first", "draw all on copies of one canvas"
-                raise MnistvizError(problem, given=given, allowed=allowed, fix=fix)
+            what, fix = f"frame {number} has another size than the first", "draw all on copies of one canvas"
+            given, allowed = times(frame.pixels.shape[::-1]), times(size[::-1])
+            refuse(frame.pixels.shape != size, what, given=given, allowed=allowed, fix=fix)
             _check_time(frame.ms, f"frame {number}")
             yield frame
         refuse(size is None, "this film has no frames", fix="yield at least one: canvas.frame(100)")
@@ -104,7 +104,7 @@ class Film:
                 self.save(Path(folder) / "film.gif", budget=None, sheet=False, progress=False)
         assert self._saved is not None
         kind, content, last = self._saved
-        data: dict[str, Any] = {"image/png": _png(_picture(last)), "text/plain": f"Film: {self.alt}"}
+        data: dict[str, Any] = {"image/png": encoded(_picture(last)), "text/plain": f"Film: {self.alt}"}
         if kind != "MP4":
             source = f"data:image/{kind.lower()};base64,{base64.b64encode(content).decode()}"
             data["text/html"] = f'<img src="{source}" alt="{html.escape(self.alt)}" width="{last.shape[1]}">'
@@ -114,14 +114,10 @@ class Film:
         """A PNG of `count` frames that stand long, in their order, at half size: the film on paper."""
         frames = list(Film(self._draw, self.alt))  # without its poster
         chosen = keyframes([frame.ms for frame in frames], count)
-        pictures = [_picture(frames[i].pixels).convert("RGB").reduce(2) for i in chosen]
-        (width, height), gap = pictures[0].size, 8
-        columns = min(columns, len(pictures))
-        rows = -(-len(pictures) // columns)
-        page = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), "#d8dce4")
-        for i, picture in enumerate(pictures):
-            page.paste(picture, (i % columns * (width + gap), i // columns * (height + gap)))
-        return _png(indexed(np.asarray(page), PALETTE[:USED]), optimize=True, pnginfo=_description(self.alt))
+        pictures = [np.asarray(_picture(frames[i].pixels).convert("RGB").reduce(2)) for i in chosen]
+        rows = [pictures[i : i + columns] for i in range(0, len(pictures), columns)]
+        page = mosaic(rows, len(rows[0]), gap=8, paper=ImageColor.getrgb(RULE)).astype(np.uint8)
+        return encoded(indexed(page, PALETTE[:USED]), self.alt, optimize=True)
 
     def slider(self, start: int = -1) -> "Slider":
         """In a notebook: step through the frames by hand; what stays stored is one of them, as a plain picture."""
@@ -139,7 +135,7 @@ class Slider:
     """A slider over frames where a notebook is alive, one plain picture where it is only read."""
 
     def __init__(self, pictures: list[np.ndarray], alt: str, start: int = -1) -> None:
-        self._pictures, self.alt = [_png(_picture(pixels)) for pixels in pictures], alt
+        self._pictures, self.alt = [encoded(_picture(pixels)) for pixels in pictures], alt
         self._size = dict(zip(("height", "width"), pictures[0].shape, strict=True))
         if not -len(pictures) <= start < len(pictures):
             raise MnistvizError("no such frame", given=start, allowed=f"0 to {len(pictures) - 1}, or -1 for the last")
@@ -174,7 +170,7 @@ def keyframes(durations: list[int], count: int) -> list[int]:
 
 def _through_pillow(frames: list[Frame], kind: str, plays: int, alt: str) -> bytes:
     """GIF, WebP or animated PNG from pictures in the one palette: small, and every colour stays as it is."""
-    options: dict[str, Any] = {"loop": plays, "pnginfo": _description(alt)}  # a WebP has no place for words
+    options: dict[str, Any] = {"loop": plays}
     if kind == "WEBP":
         options |= {"lossless": True, "quality": 60, "method": 2}
     if kind == "GIF":  # stored is the rectangle that changed, with transparency for what is as before
@@ -182,9 +178,8 @@ def _through_pillow(frames: list[Frame], kind: str, plays: int, alt: str) -> byt
         options = {"loop": repeats, "comment": alt, "palette": PALETTE[:USED].tobytes(), "disposal": 1}
         options |= {"optimize": True, "transparency": TRANSPARENT}
     first, *others = [_picture(frame.pixels) for frame in frames]
-    buffer, durations = io.BytesIO(), [frame.ms for frame in frames]
-    first.save(buffer, kind, save_all=True, append_images=others, duration=durations, **options)
-    return buffer.getvalue()
+    options |= {"save_all": True, "append_images": others, "duration": [frame.ms for frame in frames]}
+    return encoded(first, alt, kind, **options)  # a WebP has no place for words
 
 
 def _mp4(frames: list[Frame]) -> bytes:
@@ -233,19 +228,7 @@ def _check_time(ms: Any, what: str) -> None:
         raise MnistvizError(f"{what} cannot stand that long", given=f"{ms} ms", allowed=allowed, fix=fix)
 
 
-def _description(alt: str) -> PngInfo:
-    text = PngInfo()
-    text.add_itxt("Description", alt)
-    return text
-
-
 def _picture(pixels: np.ndarray) -> Image.Image:
     picture = Image.fromarray(pixels, "P")
     picture.putpalette(PALETTE[:USED].tobytes())
     return picture
-
-
-def _png(picture: Image.Image, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", **options)
-    return buffer.getvalue()

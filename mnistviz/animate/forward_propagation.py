@@ -27,8 +27,7 @@ def forward_propagation(trace: Trace, *, frames: int = 8) -> Film:
 
 
 def _shown(trace: Trace) -> list[str]:
-    idle = ("Dropout", "Flatten", "Identity")
-    return [key for key, step in trace.items() if not step.kind.startswith(idle)]
+    return [key for key, step in trace.items() if not step.kind.startswith(("Dropout", "Flatten", "Identity"))]
 
 
 def _frames(trace: Trace, moves: int) -> Iterator[Frame]:

@@ -61,7 +61,9 @@ class _Stage:
                 yield self._position(canvas, y, x, 400)
                 for way in ease(max(1, moves // 2)) if abs(x - self.peak) <= 1 else ():
                     yield self._position(canvas, y, x, 60, way)
-            self._hand_on(canvas, y, x)
+            pixel, source = self.after[None, y : y + 1, x : x + 1], ("part", self.layer, 0, self.channel, y, x)
+            canvas.maps(self.right + x * self.large, TOP + y * self.large, pixel, self.scale, self.large, [source])
+            canvas.rule(*self._winner(y, x), self.small // 3, self.small // 3, "accent")
             if y != self.slow and x in spaced(columns, max(moves // 2, 1)):
                 yield self._position(canvas, y, x, 60)
         yield self._position(canvas, self.slow, self.peak, 1500)
@@ -93,11 +95,6 @@ class _Stage:
     def _winner(self, y: int, x: int) -> tuple[int, int]:
         """Where the winning pixel is drawn."""
         return EDGE + self.won_x[y][x] * self.small, TOP + self.won_y[y][x] * self.small
-
-    def _hand_on(self, canvas: Canvas, y: int, x: int) -> None:
-        pixel, source = self.after[None, y : y + 1, x : x + 1], ("part", self.layer, 0, self.channel, y, x)
-        canvas.maps(self.right + x * self.large, TOP + y * self.large, pixel, self.scale, self.large, [source])
-        canvas.rule(*self._winner(y, x), self.small // 3, self.small // 3, "accent")
 
     def _position(self, canvas: Canvas, y: int, x: int, ms: int, way: float | None = None) -> Frame:
         """One window with its numbers; with a share of the way, its winner on the way across."""

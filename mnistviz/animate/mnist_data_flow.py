@@ -80,12 +80,10 @@ def _frames(trace: Trace, moves: int) -> Iterator[Frame]:
     for stage in stages:
         result = trace.result_of(stage)
         drawn = [i for i in stage if i <= result and not trace.steps[i].kind.startswith(("Dropout", "Flatten"))]
-        clean = canvas.copy()
-        for way in ease(moves):
-            sheet = clean.copy()
-            sheet.arrow((x + 5, MIDDLE), (x + 6 + (gap - 12) * way, MIDDLE), "faint", 2)
+        for way in ease(moves):  # the last arrow stays
+            sheet = canvas.copy()
+            sheet.arrow((x + 5, MIDDLE), (x + 6 + (gap - 12) * way, MIDDLE))
             yield sheet.frame(40)
-        clean.arrow((x + 5, MIDDLE), (x + gap - 6, MIDDLE), "faint", 2)
         x += gap
         for i in drawn:
             step, block = trace.steps[i], _Block(trace, i, zoom, depth)
@@ -93,7 +91,7 @@ def _frames(trace: Trace, moves: int) -> Iterator[Frame]:
             count = 1 if block.flat else len(block.values)
             leaves = min(moves if i == result else moves // 2, count)
             for k in [*range(leaves), 0]:
-                canvas = clean.copy()
+                canvas = sheet.copy()
                 title(canvas, f"{trace.keys[i]} · {step.kind}", _about(step))
                 block.draw(canvas, x, sizes(step.output), (liveliest + k * count // max(leaves, 1)) % count)
                 yield canvas.frame(80)

@@ -12,6 +12,7 @@ from mnistviz.show.scales import POSITIVE, SIGNED, Scale, array
 ACCENT = "#00a878"  # frames and paths: the one colour that is in neither scale
 SHADE = "#f1f3f7"  # a place where something will appear
 TRANSPARENT = 255  # never drawn: in a GIF it means "as in the frame before"
+Shades = Scale | None  # of numbers: on a scale, or grey levels from 0 to 1
 
 _colours: dict[tuple[int, ...], int] = {}  # each with its number
 
@@ -45,12 +46,12 @@ PALETTE = np.zeros((256, 3), np.uint8)
 PALETTE[:USED] = list(_colours)
 
 
-def _ramp_of(scale: Scale | None) -> tuple[np.ndarray, float, float]:
-    """The colours of a scale and the numbers at its ends; without a scale grey levels from 0 to 1."""
+def _ramp_of(scale: Shades) -> tuple[np.ndarray, float, float]:
+    """The colours of a scale and the numbers at its ends."""
     return (GREYS, 0.0, 1.0) if scale is None else (RAMPS[scale.signed], scale.low, scale.high)
 
 
-def indices(values: Any, scale: Scale | None) -> np.ndarray:
+def indices(values: Any, scale: Shades) -> np.ndarray:
     """The palette's numbers for values on a scale, or for grey levels 0 to 1 without one."""
     ramp, low, high = _ramp_of(scale)
     x = array(values)
@@ -59,7 +60,7 @@ def indices(values: Any, scale: Scale | None) -> np.ndarray:
     return np.where(np.isnan(x), np.uint8(NOT_A_NUMBER), ramp[steps])
 
 
-def values(pixels: np.ndarray, scale: Scale | None) -> np.ndarray:
+def values(pixels: np.ndarray, scale: Shades) -> np.ndarray:
     """Back from the palette's numbers to values, true to half a step; NaN where the colour is not on the scale."""
     ramp, low, high = _ramp_of(scale)
     table = np.full(256, np.nan)

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 from copy import deepcopy
-from functools import partial
 from importlib import import_module
 
 import torch
@@ -48,15 +47,12 @@ def trained(model: str, images: int = 12_000, looks: int = 48, epochs: int = 2) 
     return network.cpu(), lapse
 
 
-def _draw(scene: str) -> Callable[..., Film]:
-    """A scene's function has the scene's name, and so has its file."""
-    return getattr(import_module(f"mnistviz.animate.{scene}"), scene)
+Draw = Callable[..., Film]  # a scene's function
 
 
-def _one_pass(scene: str, model: str, digit: Digits | None, frames: int) -> Film:
+def _one_pass(draw: Draw, model: str, digit: Digits | None, frames: int) -> Film:
     """A scene of one forward pass: of a digit of yours, or else of a 7."""
-    trace = record(load_model(model), (example(7) if digit is None else digit).pixels)
-    return _draw(scene)(trace, frames=frames)
+    return draw(record(load_model(model), (example(7) if digit is None else digit).pixels), frames=frames)
 
 
 def one_step(model: nn.Module, pixels: Tensor, label: int, rate: float = RATE) -> tuple[Trace, Trace]:
@@ -70,25 +66,25 @@ def one_step(model: nn.Module, pixels: Tensor, label: int, rate: float = RATE) -
     return before, record(moved, pixels)
 
 
-def _way_back(model: str, digit: Digits | None, frames: int, label: int | None = None) -> Film:
+def _way_back(draw: Draw, model: str, digit: Digits | None, frames: int, label: int | None = None) -> Film:
     """From the label asked for, or the digit's own, or else the network's answer."""
     network, digit = load_model(model), load_digits("mnist").test[UNSURE] if digit is None else digit
     if label is None:
         label = int((network(digit.pixels).argmax(1) if digit.labels is None else digit.labels)[0])
-    return _draw("backward_propagation")(*one_step(network, digit.pixels, label), frames=frames)
+    return draw(*one_step(network, digit.pixels, label), frames=frames)
 
 
-def _demo(model: str, digit: Digits | None, frames: int) -> Film:
+def _demo(draw: Draw, model: str, digit: Digits | None, frames: int) -> Film:
     network, test = load_model(model), load_digits("mnist").test
     known = test.known_labels().tolist()
     digits = [test[known.index(d)] for d in range(10)]
     labels: list[int | None] = list(range(10))
     if digit is not None:
         digits, labels = [*digits, digit], [*labels, None]
-    return _draw("forward_propagation_demo")([record(network, one.pixels) for one in digits], labels, frames=frames)
+    return draw([record(network, one.pixels) for one in digits], labels, frames=frames)
 
 
-def _training_replay(model: str, digit: Digits | None, frames: int) -> Film:
+def _training_replay(draw: Draw, model: str, digit: Digits | None, frames: int) -> Film:
     network, lapse = trained(model, looks=6 * frames)
     test = load_digits("mnist").test
     probes, judged = test[list(PROBES)], test[:JUDGED]
@@ -96,27 +92,27 @@ def _training_replay(model: str, digit: Digits | None, frames: int) -> Film:
         probes = Digits(torch.cat([digit.images, probes.images[1:]]), None, digit.source)
     watched = lapse.moments(network, probes.pixels)
     many = lapse.moments(network, judged.pixels, watched[0].trace.last_linear())
-    return _draw("training_replay")(watched, many, judged.known_labels().tolist())
+    return draw(watched, many, judged.known_labels().tolist())
 
 
-def _embedding_evolution(model: str, digit: Digits | None, frames: int) -> Film:
+def _embedding_evolution(draw: Draw, model: str, digit: Digits | None, frames: int) -> Film:
     network, lapse = trained(model, looks=6 * frames)
     judged = load_digits("mnist").test[:JUDGED]
     labels: list[int | None] = judged.known_labels().tolist()
     if digit is not None:
         judged, labels = Digits(torch.cat([judged.images, digit.images]), None, judged.source), [*labels, None]
     last = record(network, judged[0].pixels).last_linear()
-    return _draw("embedding_evolution")(lapse.moments(network, judged.pixels, last), labels)
+    return draw(lapse.moments(network, judged.pixels, last), labels)
 
 
-SCENES: dict[str, Callable[..., Film]] = {
-    "mnist_data_flow": partial(_one_pass, "mnist_data_flow"),
-    "forward_propagation": partial(_one_pass, "forward_propagation"),
+SCENES: dict[str, Draw] = {
+    "mnist_data_flow": _one_pass,
+    "forward_propagation": _one_pass,
     "forward_propagation_demo": _demo,
-    "mnist_forward_propagation": partial(_one_pass, "mnist_forward_propagation"),
+    "mnist_forward_propagation": _one_pass,
     "backward_propagation": _way_back,
-    "convolution": partial(_one_pass, "convolution"),
-    "max_pooling": partial(_one_pass, "max_pooling"),
+    "convolution": _one_pass,
+    "max_pooling": _one_pass,
     "training_replay": _training_replay,
     "embedding_evolution": _embedding_evolution,
 }
@@ -136,4 +132,5 @@ def film(
     refuse(frames < 1, "frames for a movement", given=frames, allowed="1 or more; 8 is smooth")
     none, fix = label is None or make is _way_back, "leave it out, or take backward_propagation"
     refuse(not none, f"{scene} goes back from no label", given=label, fix=fix)
-    return make(model, digit, frames) if label is None else make(model, digit, frames, label)
+    draw = getattr(import_module(f"mnistviz.animate.{scene}"), scene)  # file and function have the scene's name
+    return make(draw, model, digit, frames) if label is None else make(draw, model, digit, frames, label)

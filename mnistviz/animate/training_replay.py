@@ -7,7 +7,7 @@ import numpy as np
 from mnistviz.animate.canvas import Canvas, Frame
 from mnistviz.animate.film import Film
 from mnistviz.animate.stage import EDGE, WIDE, input_scale, same_layers, softmax, sources, title
-from mnistviz.errors import MnistvizError, some
+from mnistviz.errors import refuse, some
 from mnistviz.look.diary import Moment
 from mnistviz.look.trace import Trace
 from mnistviz.show.picture import percent
@@ -25,8 +25,8 @@ def training_replay(probes: Sequence[Moment], judged: Sequence[Moment], labels: 
     `probes` are the moments of a few digits to watch, `judged` those of many, from which the share of
     right answers is counted. A colour means the same number from the first frame to the last.
     """
-    if [m.step for m in probes] != [m.step for m in judged]:
-        raise MnistvizError("the two rows of moments are not of the same steps", fix="take both from one Timelapse")
+    what, fix = "the two rows of moments are not of the same steps", "take both from one Timelapse"
+    refuse([m.step for m in probes] != [m.step for m in judged], what, fix=fix)
     same_layers([moment.trace for moment in probes])
     right, count = shares_right(judged, labels), sum(label is not None for label in labels)
     watched = f"{len(probes[0].trace.input)} digits watched while a network learns for {probes[-1].step} steps"
@@ -40,14 +40,12 @@ def shares_right(moments: Sequence[Moment], labels: Labels) -> list[float]:
     some(moments, "moments of a training to show", fix="take them from Timelapse.moments")
     same_layers([moment.trace for moment in moments])
     known = np.array([-1 if label is None else label for label in labels])
-    if not (known >= 0).any():
-        raise MnistvizError("no digit has a label: right and wrong cannot be counted", given=f"{len(known)} digits")
+    refuse((known < 0).all(), "no digit has a label: right and wrong cannot be counted", given=f"{len(known)} digits")
     shares = []
     for moment in moments:
         scores = array(moment.trace[moment.trace.last_linear()].result)
-        if len(scores) != len(known):
-            counts = f"{len(scores)} digits, {len(known)} labels"
-            raise MnistvizError("one label per judged digit is needed", given=counts)
+        counts = f"{len(scores)} digits, {len(known)} labels"
+        refuse(len(scores) != len(known), "one label per judged digit is needed", given=counts)
         shares.append(float((scores.argmax(1) == known)[known >= 0].mean()))
     return shares
 

@@ -96,8 +96,7 @@ class Augment:
         """Blend each image and label with another of the batch; the share comes from Beta(alpha, alpha)."""
         n = len(x)
         alpha = torch.full((n,), self.mixup, device=x.device)
-        a = torch._standard_gamma(alpha, generator=generator)
-        b = torch._standard_gamma(alpha, generator=generator)
+        a, b = (torch._standard_gamma(alpha, generator=generator) for _ in range(2))
         share = (a / (a + b)).nan_to_num(0.5)  # both gammas can underflow when alpha is tiny
         partner = torch.randperm(n, generator=generator, device=x.device)
         labels, of_image, of_label = F.one_hot(y, 10).to(x.dtype), share.view(n, 1, 1, 1), share.view(n, 1)

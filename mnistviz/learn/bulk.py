@@ -21,6 +21,7 @@ from mnistviz.device import pick_device
 from mnistviz.errors import MnistvizError, refuse
 from mnistviz.learn.checkpoint import load_model, read_card
 from mnistviz.learn.data import Digits
+from mnistviz.learn.engines import spread
 from mnistviz.learn.evaluate import predict
 from mnistviz.learn.handwriting import read_digit
 from mnistviz.learn.kaggle import stream_csv
@@ -71,14 +72,7 @@ def predict_files(
             given = f"{jobs[target].source} and {path}" if target in jobs else None
             refuse(given, f"two inputs would be answered in {target.name}", given=given, fix="name each once")
             jobs[target] = Job(str(path), str(target), model, device, progress and engine == "here")
-    yield from _spread(attempt, jobs.values(), engine, workers, address)
-
-
-def _spread(
-    function: Any, tasks: Iterable[Job], engine: str, workers: int | None, address: str | None
-) -> Iterator[Job]:
-    refuse(engine != "here", "unknown engine", given=engine, allowed="here")
-    yield from map(function, tasks)
+    yield from spread(attempt, list(jobs.values()), engine, workers, address)
 
 
 def attempt(job: Job) -> Job:

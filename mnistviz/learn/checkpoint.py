@@ -131,9 +131,10 @@ class Store:
         self.folder = Path(folder)
         self.fit = fit
         self.sources = {"train": train, "validation": val}
+        self.teachers = {name: read_card(name)["sha256"] for name in fit.recipe.teachers}
 
-    def begin(self, resume: bool) -> None:
-        """Make sure that the folder can be written to, and go on from what is there if that is asked for."""
+    def begin(self, resume: bool) -> dict[str, Any] | None:
+        """Make sure that the folder can be written to, and read what to go on from if that is asked for."""
         project.write_bytes(self.folder / ".probe.part", b"")  # find out now, not after the first epoch
         for stale in self.folder.glob(".*.part"):  # the probe, and what a killed process left
             stale.unlink(missing_ok=True)
@@ -141,12 +142,12 @@ class Store:
         if not resume:
             path.unlink(missing_ok=True)
         if not path.exists():
-            return
-        kept = _from_bytes(_read(path), path)
+            return None
+        kept: dict[str, Any] = _from_bytes(_read(path), path)
         changed = [name for name, value in self._contract.items() if kept["contract"].get(name) != value]
         given, fix = " and ".join(changed), "resume with the same recipe and data, or start afresh with resume=False"
         refuse(changed, f"{project.shown(path)} is from a different training", given=f"another {given}", fix=fix)
-        self.fit.load_state_dict(kept)
+        return kept
 
     def save(self, improved: bool) -> None:
         """After each epoch: the best so far, the history, and last the file to go on from."""
@@ -169,7 +170,8 @@ class Store:
     def _contract(self) -> dict[str, str]:
         """What must be the same for a resumed run to end where an unbroken one would."""
         data = {name: digits.fingerprint() if digits is not None else None for name, digits in self.sources.items()}
-        return {"recipe": json.dumps(asdict(self.fit.recipe)), "data": json.dumps(data)}
+        recipe, teachers = json.dumps(asdict(self.fit.recipe)), json.dumps(self.teachers)
+        return {"recipe": recipe, "data": json.dumps(data), "teachers": teachers}
 
     def _card(self, epoch: int) -> dict[str, Any]:
         row, name = self.fit.history.rows[epoch - 1], self.fit.recipe.model
@@ -182,6 +184,7 @@ class Store:
             "data": {k: f"{len(d):,} images, {d.source}" for k, d in self.sources.items() if d is not None},
             "seed": self.fit.recipe.seed,
             "recipe": asdict(self.fit.recipe),
+            **({"teachers": self.teachers} if self.teachers else {}),
             "device": str(next(self.fit.model.parameters()).device),
         }
 

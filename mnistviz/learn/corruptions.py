@@ -70,12 +70,6 @@ def _thicken(x: Tensor, s: int, g: torch.Generator) -> Tensor:
     return x
 
 
-def _thin(x: Tensor, s: int, g: torch.Generator) -> Tensor:
-    for _ in range(s):
-        x = (x - F.max_pool2d(-x, 3, 1, 1)) / 2
-    return x
-
-
 def _cover(x: Tensor, s: int, g: torch.Generator) -> Tensor:
     """A black square of 3 pixels for each degree of strength, somewhere over the middle 20×20."""
     side, draw = 3 * s, torch.rand(2, len(x), generator=g)
@@ -94,7 +88,7 @@ CORRUPTIONS: dict[str, Callable[[Tensor, int, torch.Generator], Tensor]] = {
     "fading": lambda x, s, g: x * (1 - 0.16 * s),
     "grey paper": lambda x, s, g: x + (1 - x) * 0.05 * s,
     "thick": _thicken,
-    "thin": _thin,
+    "thin": lambda x, s, g: -_thicken(-x, s, g),  # paper grows as ink does in "thick"
     "cover": _cover,
 }
 

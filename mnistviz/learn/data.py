@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import math
 import struct
 import zlib
 from collections.abc import Iterator
@@ -52,7 +53,7 @@ class Digits:
 
     def __getitem__(self, index: int | np.integer | slice | list[int] | np.ndarray | Tensor) -> "Digits":
         """Always Digits again, also for a single index: `digits[7].pixels` is (1, 1, 28, 28)."""
-        if isinstance(index, (int, np.integer)):
+        if isinstance(index, int | np.integer):
             refuse(not -len(self) <= index < len(self), "no such digit", given=index, allowed=f"0 to {len(self) - 1}")
             index = [int(index)]
         if isinstance(index, list):
@@ -176,8 +177,7 @@ def load_digits(name: str = "mnist", *, folder: str | Path | None = None, limit:
 
 def load_mnist(folder: Path) -> DigitSet:
     paths = [folder / f"{name}.gz" for name in IDX]
-    missing = [path for path in paths if not path.exists()]
-    if missing:
+    if missing := [path for path in paths if not path.exists()]:
         _download(folder, missing)
     parts = [torch.from_numpy(read_idx(path)) for path in paths]
     return DigitSet(Digits(parts[0], parts[1].long(), "MNIST train"), Digits(parts[2], parts[3].long(), "MNIST test"))
@@ -217,28 +217,23 @@ def read_idx(path: str | Path) -> np.ndarray:
     magic, shape, md5 = choose("MNIST file", path.name.removesuffix(".gz"), IDX)
     name = project.shown(path)
 
-    def refused(what: str, given: str | None = None, allowed: str | None = None) -> MnistvizError:
-        fix = "restore the file (git checkout digit-recognizer), or delete it to download"
-        return MnistvizError(f"{name} {what}", given=given, allowed=allowed, fix=fix)
-
+    fix = "restore the file (git checkout digit-recognizer), or delete it to download"
+    refuse(not path.exists(), f"{name} does not exist", fix=fix)
     try:
         raw = gzip.decompress(path.read_bytes())
-    except FileNotFoundError:
-        raise refused("does not exist") from None
     except (EOFError, OSError, zlib.error) as error:
-        raise refused(f"is not a whole gzip file: {error}") from error
-
+        raise MnistvizError(f"{name} is not a whole gzip file: {error}", fix=fix) from error
     start = 4 + 4 * len(shape)  # magic number and one size per axis, big-endian
-    header = struct.unpack(f">{1 + len(shape)}I", raw[:start].ljust(start, b"\0"))
-    length = f"{len(raw):,} bytes"
-    if header[0] != magic:
-        raise refused("is not an IDX file", f"{length}, magic number {header[0]}", f"magic number {magic}")
-    size = start + int(np.prod(shape))
-    if header[1:] != shape or len(raw) != size:
-        raise refused("has the wrong size", f"shape {header[1:]}, {length}", f"shape {shape}, {size:,} bytes")
+    number, *axes = struct.unpack(f">{1 + len(shape)}I", raw[:start].ljust(start, b"\0"))
+    length, size = f"{len(raw):,} bytes", start + math.prod(shape)
+    given = f"{length}, magic number {number}"
+    refuse(number != magic, f"{name} is not an IDX file", given=given, allowed=f"magic number {magic}", fix=fix)
+    what, given = f"{name} has the wrong size", f"shape {tuple(axes)}, {length}"
+    wrong, allowed = (*axes, len(raw)) != (*shape, size), f"shape {shape}, {size:,} bytes"
+    refuse(wrong, what, given=given, allowed=allowed, fix=fix)
     digest = hashlib.md5(raw, usedforsecurity=False).hexdigest()
-    if digest != md5:
-        raise refused("has other content than MNIST", f"md5 {digest}", f"md5 {md5}")
+    what = f"{name} has other content than MNIST"
+    refuse(digest != md5, what, given=f"md5 {digest}", allowed=f"md5 {md5}", fix=fix)
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape).copy()
 
 

@@ -114,8 +114,7 @@ class Report:
     @property
     def brier(self) -> float:
         """Mean squared distance between the ten probabilities and the truth: 0 is perfect, 0.9 knows nothing."""
-        truth = np.eye(10)[self.labels]
-        return float(((self.probabilities - truth) ** 2).sum(1).mean())
+        return float(((self.probabilities - np.eye(10)[self.labels]) ** 2).sum(1).mean())
 
     @cached_property
     def confusion(self) -> np.ndarray:
@@ -152,10 +151,9 @@ class Report:
     @cached_property
     def pairs(self) -> pd.DataFrame:
         """Which digit is taken for which, the most frequent first: count, and share of that digit."""
-        counts, rates = self.confusion, self.confusion_rates
-        label, prediction = np.nonzero(np.where(np.eye(10, dtype=bool), 0, counts))
-        table = pd.DataFrame({"label": label, "prediction": prediction})
-        table["count"], table["rate"] = counts[label, prediction], rates[label, prediction]
+        label, prediction = at = np.nonzero(np.where(np.eye(10, dtype=bool), 0, self.confusion))
+        sizes = {"count": self.confusion[at], "rate": self.confusion_rates[at]}
+        table = pd.DataFrame({"label": label, "prediction": prediction} | sizes)
         return table.sort_values("count", ascending=False, kind="stable", ignore_index=True)
 
     @property
@@ -165,15 +163,11 @@ class Report:
 
     def reliability(self, bins: int = 15) -> pd.DataFrame:
         """Confidence beside the share that is right, in equal steps of confidence; empty steps are left out."""
-        right = self.predictions == self.labels
-        place = _step(self.confidence, bins)
-        rows = []
+        place, rows = _step(self.confidence, bins), []
         for k in np.unique(place):
-            inside = place == k
-            count, correct = int(inside.sum()), int(right[inside].sum())
-            low, high = wilson(correct, count)
-            confidence = self.confidence[inside].mean()
-            rows.append((k / bins, (k + 1) / bins, count, confidence, correct / count, low, high))
+            part = self.take(place == k)
+            ends, count = (k / bins, (k + 1) / bins), len(part.labels)
+            rows.append((*ends, count, part.confidence.mean(), part.accuracy, *part.interval))
         return pd.DataFrame(rows, columns=["from", "to", "count", "confidence", "accuracy", "low", "high"])
 
     def calibration_error(self, bins: int = 15, draws: int = 500, seed: int = 0) -> "CalibrationError":
@@ -215,11 +209,8 @@ class Report:
 
     def best_temperature(self) -> float:
         """`test.cooled(val.best_temperature())`: the temperature at which the truth surprises least here."""
-
-        def surprise(log_temperature: float) -> float:
-            return self.cooled(np.exp(log_temperature)).nll
-
-        best = scipy.optimize.minimize_scalar(surprise, bounds=(-4, 4), method="bounded", options={"xatol": 1e-6})
+        bounded = {"bounds": (-4, 4), "method": "bounded", "options": {"xatol": 1e-6}}
+        best = scipy.optimize.minimize_scalar(lambda log: self.cooled(np.exp(log)).nll, **bounded)
         return float(np.exp(best.x))
 
     def __repr__(self) -> str:

@@ -40,8 +40,7 @@ def read_digit(path: str | Path) -> Digits:
 
 def ink(grey: np.ndarray, name: str = "the picture") -> np.ndarray:
     """How much ink each pixel holds, 0 to 1: the border is taken for paper, what differs from it for ink."""
-    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
-    paper = float(np.median(border))
+    paper = float(np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])))
     away = (paper - grey) if paper > grey.mean() else (grey - paper)
     strongest = float(np.percentile(away, 99.8)) if away.size >= 500 else float(away.max())
     strongest = max(strongest, float(away.max()) * 0.5)

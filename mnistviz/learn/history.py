@@ -67,6 +67,8 @@ class Fit:
     precision: Precision
     listeners: Mapping[str, Sequence[Callback]]
     log: Log
+    forward: nn.Module  # what a step calls: the model, or the model joined to those of other processes
+    teacher: nn.Module | None  # whose probabilities the loss compares with
     epoch: int = 0  # the current epoch, counted from 1
     step: int = 0  # steps done in this epoch
     loss: Tensor = field(default_factory=lambda: torch.tensor(math.nan))  # of the last batch

@@ -118,8 +118,7 @@ def write_csv(path: str | Path, images: np.ndarray, labels: np.ndarray | None = 
     from pyarrow import csv
 
     columns: dict[str, np.ndarray] = {} if labels is None else {"label": labels}
-    flat = images.reshape(len(images), 784)
-    columns |= {name: flat[:, i] for i, name in enumerate(PIXELS)}
+    columns |= dict(zip(PIXELS, images.reshape(len(images), 784).T, strict=True))
     with project.atomic(path) as part, open(part, "wb") as file:
         file.write(f"{','.join(columns)}\n".encode())  # pyarrow would put the names in quotes
         csv.write_csv(pa.table(columns), file, csv.WriteOptions(include_header=False))

@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from mnistviz.device import PRECISIONS
-from mnistviz.errors import check, choose
+from mnistviz.errors import check, choose, refuse
 from mnistviz.learn.attacks import Attack
 from mnistviz.learn.augment import Augment
 from mnistviz.run import Run
@@ -41,6 +41,9 @@ class Recipe:
     label_smoothing: float = 0.0
     augment: Augment | None = None
     attack: Attack | None = None  # training under attack: every batch is changed against the model as it stands
+    teachers: tuple[str, ...] = ()  # distillation: names or paths for load_model; their mean probability teaches
+    distil: float = 0.0  # share of the loss that compares with the teachers; the rest compares with the labels
+    temperature: float = 1.0  # by which both sides' scores are divided before they are compared
     average: float = 0.0  # decay of the moving average of the weights; 0 keeps the weights themselves
     keep: str = "accuracy"  # the validation measure that "best" means
     stop_after: int = 0  # epochs without a better one before training stops; 0 never stops early
@@ -56,9 +59,11 @@ class Recipe:
         check(kind, self, "epochs batch step_every", lambda n: n >= 1, "1 or more")
         check(kind, self, "weight_decay plateau_patience stop_after", lambda x: x >= 0, "0 or more")
         check(kind, self, "momentum average label_smoothing", lambda x: 0 <= x < 1, "0 up to but not including 1")
-        check(kind, self, "lr", lambda x: x > 0, "more than 0")
+        check(kind, self, "lr temperature", lambda x: x > 0, "more than 0")
         check(kind, self, "factor", lambda x: 0 < x < 1, "between 0 and 1")
-        check(kind, self, "warm_up", lambda x: 0 <= x <= 1, "0 to 1")
+        check(kind, self, "warm_up distil", lambda x: 0 <= x <= 1, "0 to 1")
+        what, given = "teachers and their share of the loss, distil, go together", f"{self.teachers} and {self.distil}"
+        refuse(bool(self.teachers) != (self.distil > 0), what, given=given)
 
     def but(self, **changes: Any) -> "Recipe":
         return replace(self, **changes)
@@ -87,19 +92,30 @@ class Recipe:
         return None
 
 
-def _recipe(model: str, table: dict[str, Any]) -> Recipe:
+def from_table(model: str, table: dict[str, Any]) -> Recipe:
     """A recipe from its table in `recipes.toml`, where a list stands for a tuple."""
     parts = {"augment": Augment, "attack": Attack}
-    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in table.items()}
-    for name in parts.keys() & fields.keys():
-        values = fields[name] | {key: tuple(value) for key, value in fields[name].items() if isinstance(value, list)}
-        fields[name] = parts[name](**values)
-    return Recipe(model, **fields)
+    given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in table.items()}
+    for name in parts.keys() & given.keys():
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in given[name].items()}
+        given[name] = parts[name](**values)
+    return Recipe(model, **given)
+
+
+def to_table(part: Any) -> dict[str, Any]:
+    """The way back: the settings of a recipe, or of a part of it, that differ from their defaults."""
+    values = {field.name: getattr(part, field.name) for field in fields(part) if field.name != "model"}
+    return {
+        name: to_table(value) if is_dataclass(value) else list(value) if isinstance(value, tuple) else value
+        for name, value in values.items()
+        if value != type(part).__dataclass_fields__[name].default
+    }
 
 
 TABLES = tomllib.loads(Path(__file__).with_name("recipes.toml").read_text(encoding="utf-8"))
-PUBLISHED, TUNED, ROBUST = (
-    {model: _recipe(model, table) for model, table in TABLES[kind].items()} for kind in ("published", "tuned", "robust")
+PUBLISHED, TUNED, LONGER, ROBUST, DISTILLED = (
+    {model: from_table(model, table) for model, table in TABLES[kind].items()}
+    for kind in ("published", "tuned", "longer", "robust", "distilled")
 )
 
 
@@ -113,9 +129,19 @@ def tuned(name: str, run: Run | None = None) -> Recipe:
     return _sized(choose("tuned recipe", name, TUNED), run)
 
 
+def longer(name: str, run: Run | None = None) -> Recipe:
+    """`longer("light")`: for the small networks, more epochs than `tuned` has, and averaged weights."""
+    return _sized(choose("longer recipe", name, LONGER), run)
+
+
 def robust(name: str, run: Run | None = None) -> Recipe:
     """`robust("simple", run)`: training under attack; slower by the number of its steps."""
     return _sized(choose("robust recipe", name, ROBUST), run)
+
+
+def distilled(name: str, run: Run | None = None) -> Recipe:
+    """`distilled("light", run)`: the tuned one, taught by other networks' probabilities as well as by the labels."""
+    return _sized(choose("distilled recipe", name, DISTILLED), run)
 
 
 def _sized(recipe: Recipe, run: Run | None) -> Recipe:

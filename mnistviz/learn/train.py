@@ -11,12 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from mnistviz.device import pick_device, pick_precision
+from mnistviz.device import World, pick_device, pick_precision
 from mnistviz.errors import MnistvizError, choose, refuse
 from mnistviz.learn import checkpoint
 from mnistviz.learn.data import Digits
 from mnistviz.learn.evaluate import measure
 from mnistviz.learn.history import Callbacks, Fit, History
+from mnistviz.learn.models import Ensemble
 from mnistviz.learn.recipes import Recipe
 from mnistviz.progress import Log
 
@@ -41,6 +42,9 @@ def fit(
     folder, both are saved there with their cards, and a run that was killed goes on with `resume=True`
     to the very weights it would have reached. Events for callbacks: start, step, epoch, end.
 
+    Inside `with device.together():` several processes train as one: each computes its share of every batch, with
+    dropout of its own, and on the CPU with batch norm of its own share; the first one judges, prints and saves.
+
     >>> steps, recipe = [], mv.recipes.tuned("compact").but(epochs=2)
     >>> watched = {"step": lambda state: steps.append(state.step)}
     >>> history = mv.fit(mv.models.compact(), few, few[:100], recipe, callbacks=watched, progress=False)
@@ -53,13 +57,13 @@ def fit(
     """
     for digits in (train,) if val is None else (train, val):
         refuse(not len(digits.known_labels()), "there are no digits to learn from or to judge by", given=digits)
-    state = _prepared(model, len(train), recipe or Recipe("", epochs=3), pick_device(device), callbacks or {}, progress)
+    state = _prepared(model, train, recipe or Recipe("", epochs=3), pick_device(device), callbacks or {}, progress)
     train, val = train.to(state.device), val.to(state.device) if val is not None else None
-    store = checkpoint.Store(folder, state, train, val) if folder is not None else None
-    if store is not None:
-        store.begin(resume)
+    history, recipe, world = state.history, state.recipe, World.here()
+    store = checkpoint.Store(folder, state, train, val) if folder is not None and world.rank == 0 else None
+    if kept := world.of_first(lambda: store.begin(resume) if store is not None else None):
+        state.load_state_dict(kept)
 
-    history, recipe = state.history, state.recipe
     with torch.random.fork_rng(devices=[state.device] if state.device.type == "cuda" else []):
         try:
             state.tell("start")
@@ -90,42 +94,57 @@ def fit(
 
 
 def _prepared(
-    model: nn.Module, images: int, recipe: Recipe, device: torch.device, callbacks: Callbacks, progress: bool
+    model: nn.Module, train: Digits, recipe: Recipe, device: torch.device, callbacks: Callbacks, progress: bool
 ) -> Fit:
-    """The training before its first step: model on its device, optimiser, schedule, moving average."""
+    """The training before its first step: model on its device, teacher, optimiser, schedule, moving average."""
     for event in callbacks:
         choose("training event", event, dict.fromkeys(EVENTS))
     listeners = {event: [given] if callable(given) else list(given) for event, given in callbacks.items()}
-    precision, steps = pick_precision(recipe.precision, device), math.ceil(images / recipe.batch)
+    precision, steps = pick_precision(recipe.precision, device), math.ceil(len(train) / recipe.batch)
     model.to(device, memory_format=precision.memory_format)  # type: ignore[call-overload]
-    mean = _moving_average(recipe.average)
+    world, mean = World.here(), _moving_average(recipe.average)
     averaged = AveragedModel(model, multi_avg_fn=mean, use_buffers=True) if recipe.average else None
-    optimiser, history, log = recipe.make_optimiser(model), History(recipe), Log(progress)
+    optimiser, history, log = recipe.make_optimiser(model), History(recipe), Log(progress and world.rank == 0)
     schedule = recipe.make_schedule(optimiser, steps)
-    return Fit(model, recipe, history, optimiser, schedule, averaged, steps, device, precision, listeners, log)
+    calls = (world.joined(model), _teacher(recipe, train, device))
+    return Fit(model, recipe, history, optimiser, schedule, averaged, steps, device, precision, listeners, log, *calls)
+
+
+def _teacher(recipe: Recipe, train: Digits, device: torch.device) -> nn.Module | None:
+    """The recipe's teachers as one model. None may know digits of the set that the student will be judged by."""
+    for name in recipe.teachers:
+        card = checkpoint.read_card(name)
+        what, given = f"{name!r} may have learned from digits that its student is judged by", card.get("data")
+        fix = f"take teachers that learned from the same deal as {train.source}"
+        refuse(not checkpoint.unseen(card, train), what, given=given, fix=fix)
+    return Ensemble(checkpoint.load_model(name, device) for name in recipe.teachers).eval() if recipe.teachers else None
 
 
 def _train_epoch(state: Fit, train: Digits) -> dict[str, float]:
     """One pass over the shuffled digits; everything random in it follows from the seed and the epoch."""
-    model, recipe = state.model, state.recipe
+    model, recipe, world = state.model, state.recipe, World.here()
     seed = recipe.seed * 100_003 + state.epoch
-    torch.manual_seed(seed)  # dropout
+    torch.manual_seed(seed + world.rank * 10**9)  # dropout, and where an attack starts, if there are several processes
     generator = torch.Generator(state.device).manual_seed(seed)  # order and augmentation
     check_every = 1 if state.device.type == "cpu" else 50  # looking at a loss makes a GPU wait
-    losses = torch.zeros(state.steps_per_epoch, device=state.device)
-    correct = torch.zeros((), device=state.device)
-    seen, started, drawn = 0, time.perf_counter(), 0.0
-    model.train()
+    means = torch.zeros(2, state.steps_per_epoch, device=state.device)
+    losses, right = means  # of each batch: its mean loss, and the share that is right
+    started, drawn = time.perf_counter(), 0.0
+    state.forward.train()
 
     batches = train.batches(recipe.batch, generator=generator, augment=recipe.augment)
     for step, (x, y) in enumerate(batches, start=1):
         state.step = step
+        images = len(x)
+        x, y, weight = world.share(x, y)  # alone, all of it
         # forward
         with state.autocast:
             if recipe.attack is not None:
-                x = recipe.attack(model, x, y, generator)
-            scores = model(x.to(memory_format=state.precision.memory_format))
-        loss = F.cross_entropy(scores.float(), y, label_smoothing=recipe.label_smoothing)
+                x = recipe.attack(model, x, y, generator if world.size == 1 else None)
+            scores = state.forward(x.to(memory_format=state.precision.memory_format))
+        loss = _loss(state, scores.float(), x, y)
+        if weight != 1:
+            loss = weight * loss
         state.loss = losses[step - 1] = loss.detach()
         if step % check_every == 0 or step == state.steps_per_epoch:
             _stop_if_not_finite(losses, state.epoch, step, check_every)
@@ -139,21 +158,36 @@ def _train_epoch(state: Fit, train: Digits) -> dict[str, float]:
             state.schedule.step()
         # bookkeeping
         truth = y if y.ndim == 1 else y.argmax(1)  # mixed-up labels are ten probabilities
-        correct += (scores.detach().argmax(1) == truth).sum()
-        seen += len(x)
+        right[step - 1] = (scores.detach().argmax(1) == truth).sum() * (weight / len(y))
         state.tell("step")
         now = time.perf_counter()
         if now - drawn > 0.2:
             drawn = now
-            state.log.live(state.live_line(seen, len(train), now - started))
+            state.log.live(state.live_line((step - 1) * recipe.batch + images, len(train), now - started))
 
+    world.average([means, *model.buffers(), *(() if state.averaged is None else state.averaged.buffers())])
+    means[:, -1] *= images / recipe.batch  # a short last batch weighs less
+    mean_loss, accuracy = (means.cpu().double().sum(1) * recipe.batch / len(train)).tolist()
     return {
         "epoch": state.epoch,
-        "loss": float(losses[:-1].sum() * recipe.batch + losses[-1] * len(x)) / seen,  # a short last batch weighs less
-        "accuracy": float(correct) / seen,
+        "loss": mean_loss,
+        "accuracy": accuracy,
         "lr": state.optimiser.param_groups[0]["lr"],
         "seconds": time.perf_counter() - started,
     }
+
+
+def _loss(state: Fit, scores: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy with the labels and, if there is a teacher, divergence from what it says of the same pictures."""
+    recipe = state.recipe
+    loss = F.cross_entropy(scores, y, label_smoothing=recipe.label_smoothing)
+    if state.teacher is None:
+        return loss
+    with torch.no_grad(), state.autocast:
+        taught = state.teacher(x).float()
+    ours, theirs = ((each / recipe.temperature).log_softmax(1) for each in (scores, taught))
+    divergence = F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
+    return (1 - recipe.distil) * loss + recipe.distil * recipe.temperature**2 * divergence
 
 
 def _judge(state: Fit, row: dict[str, float], val: Digits | None) -> bool:
@@ -161,7 +195,7 @@ def _judge(state: Fit, row: dict[str, float], val: Digits | None) -> bool:
     history, recipe, improved = state.history, state.recipe, True
     if val is not None:
         started = time.perf_counter()
-        row["val_loss"], row["val_accuracy"] = measure(state.trained, val)
+        row["val_loss"], row["val_accuracy"] = World.here().of_first(measure, state.trained, val)
         row["seconds"] += time.perf_counter() - started
         value = row[f"val_{recipe.keep}"]
         beats = value > history.best_value if recipe.keep == "accuracy" else value < history.best_value

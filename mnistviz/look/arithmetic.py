@@ -152,15 +152,11 @@ def _side(step: Step, axis: int) -> tuple[str, int]:
     s, n = step.settings, step.input.shape[2 + axis]
     before, after = margins(s)[axis]
     kernel, stride, dilation = (pair(s.get(name, 1))[axis] for name in ("kernel_size", "stride", "dilation"))
-    out, rest = divmod(n + before + after - dilation * (kernel - 1) - 1, stride)
-    out += 1
-    one_more = s.get("ceil_mode", False) and rest > 0 and out * stride < n + before  # if it begins inside
-    if one_more:
-        out += 1
+    strides, rest = divmod(n + before + after - dilation * (kernel - 1) - 1, stride)
+    one_more = s.get("ceil_mode", False) and rest > 0 and (strides + 1) * stride < n + before  # if it begins inside
+    out = strides + 1 + one_more
     window = str(kernel) if dilation == 1 else f"({dilation}·({kernel} − 1) + 1)"
-    border = ""
-    if before or after:
-        border = f" + 2·{before}" if before == after else f" + {before + after}"
+    border = "" if not before + after else f" + 2·{before}" if before == after else f" + {before + after}"
     share = f"({n}{border} − {window}) / {stride}"
     if rest:
         share = f"⌈{share}⌉" if one_more else f"⌊{share}⌋"

@@ -46,40 +46,36 @@ def attribute(
         scores = model(x)[0]
         target = int(scores.argmax()) if target is None else target
         one_of("answer", target, len(scores))
-        cells, residual = compute(model, x, target, **options)
-    cells = cells.detach()[0, 0].double()
+        cells, residual = compute(model, x, target, **options).detach()[0, 0].double(), None
+        if method == "integrated gradients":
+            with torch.no_grad():
+                explained = float(model(x)[0, target].double() - model(torch.zeros_like(x))[0, target].double())
+            residual = abs(float(cells.sum()) - explained) / (abs(explained) or 1.0)
     # each cell as a block of pixels: nothing is made smoother than it is
     values = F.interpolate(cells[None, None], tuple(x.shape[2:]), mode="nearest")[0, 0]
     return Attribution(method, target, values, cells, residual)
 
 
-def _saliency(model: nn.Module, x: Tensor, target: int) -> tuple[Tensor, None]:
-    return captum.attr.Saliency(model).attribute(x, target, abs=False), None
+def _integrated(model: nn.Module, x: Tensor, target: int, steps: int = 512) -> Tensor:
+    rule = {"n_steps": steps, "method": "gausslegendre", "internal_batch_size": 128}
+    return captum.attr.IntegratedGradients(model).attribute(x, torch.zeros_like(x), target, **rule)
 
 
-def _integrated(model: nn.Module, x: Tensor, target: int, steps: int = 512) -> tuple[Tensor, float]:
-    black, rule = torch.zeros_like(x), {"n_steps": steps, "method": "gausslegendre", "internal_batch_size": 128}
-    values = captum.attr.IntegratedGradients(model).attribute(x, black, target, **rule)
-    with torch.no_grad():
-        explained = float(model(x)[0, target].double() - model(black)[0, target].double())
-    return values, abs(float(values.detach().double().sum()) - explained) / (abs(explained) or 1.0)
-
-
-def _grad_cam(model: nn.Module, x: Tensor, target: int, layer: str | None = None) -> tuple[Tensor, None]:
+def _grad_cam(model: nn.Module, x: Tensor, target: int, layer: str | None = None) -> Tensor:
     convolutions = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
     refuse(not convolutions, "Grad-CAM needs a convolution, and this model has none", given=type(model).__name__)
     module = choose("convolution", layer or list(convolutions)[-1], convolutions)
-    return captum.attr.LayerGradCam(model, module).attribute(x, target, relu_attributions=True), None
+    return captum.attr.LayerGradCam(model, module).attribute(x, target, relu_attributions=True)
 
 
-def _occlusion(model: nn.Module, x: Tensor, target: int, side: int = 4, stride: int = 2) -> tuple[Tensor, None]:
+def _occlusion(model: nn.Module, x: Tensor, target: int, side: int = 4, stride: int = 2) -> Tensor:
     window, strides = (1, side, side), (1, stride, stride)
     with torch.no_grad():
-        return captum.attr.Occlusion(model).attribute(x, window, strides, baselines=0.0, target=target), None
+        return captum.attr.Occlusion(model).attribute(x, window, strides, baselines=0.0, target=target)
 
 
-METHODS: dict[str, Callable[..., tuple[Tensor, float | None]]] = {
-    "saliency": _saliency,
+METHODS: dict[str, Callable[..., Tensor]] = {
+    "saliency": lambda model, x, target: captum.attr.Saliency(model).attribute(x, target, abs=False),
     "integrated gradients": _integrated,
     "grad-cam": _grad_cam,
     "occlusion": _occlusion,

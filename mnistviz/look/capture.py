@@ -2,7 +2,7 @@
 
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import copy as shallow_copy
 from dataclasses import dataclass, is_dataclass, replace
@@ -73,7 +73,7 @@ class _Call:
     module: nn.Module
     inputs: Arguments
     sources: tuple[int | None, ...]
-    random: Tensor | None  # the random state before a dropout in training
+    mask: Tensor | None  # of a dropout in training, what it will multiply by
 
 
 @dataclass
@@ -84,12 +84,6 @@ class _Copy:
     version: int | None  # counts in-place changes; inference mode keeps none
     copy: Tensor
     source: int | None
-
-    def is_of(self, tensor: Tensor) -> bool:
-        """Whether this is that tensor, unchanged since."""
-        if self.original() is not tensor:
-            return False
-        return torch.equal(tensor, self.copy) if tensor.is_inference() else tensor._version == self.version
 
 
 class _Recorder:
@@ -119,8 +113,7 @@ class _Recorder:
             self.trace.graph.append(links_of(tensors((*args, *kwargs.values()))))
         self.trace.inputs = self.keep((*args, *kwargs.values()), MODEL_INPUT)
         for x in tensors(self.trace.inputs):
-            if x.is_floating_point() and not bool(x.isfinite().all()):
-                not_finite = int((~x.isfinite()).sum())
+            if not_finite := int((~x.isfinite()).sum()):
                 self.trace.notes.append(f"{not_finite:,} of {x.numel():,} input values are NaN or infinite")
         return args, kwargs
 
@@ -131,8 +124,8 @@ class _Recorder:
                 known = [self.known(tensor) for tensor in tensors(given)]  # before copying: a copy has no history
                 sources = tuple(None if copy is None else copy.source for copy in known)
                 drawn = self.gradients and module.training and kind_of(module) in DROPOUTS
-                random = _random_state(tensors(given)[0]) if drawn else None
-                self.running.append(_Call(name, module, self.keep(given), sources, random))
+                mask = _about_to_draw(module, tensors(given)[0]) if drawn else None
+                self.running.append(_Call(name, module, self.keep(given), sources, mask))
                 self.stopped = None  # an error before this was caught by the model
 
         return begin
@@ -156,7 +149,7 @@ class _Recorder:
             sources=call.sources,
             training=module.training,
             live=live[0] if live else None,
-            mask=None if call.random is None else _drawn_again(module, tensors(call.inputs)[0], call.random),
+            mask=call.mask,
         )
         if self.gradients:
             self.trace.graph.append(links_of(live, dict(module.named_parameters(recurse=False))))
@@ -188,8 +181,12 @@ class _Recorder:
         return copy
 
     def known(self, tensor: Tensor) -> _Copy | None:
-        copy = self.copies.get(id(tensor))
-        return copy if copy is not None and copy.is_of(tensor) else None
+        """The copy of this very tensor, if it was made and the tensor is unchanged since."""
+        known = self.copies.get(id(tensor))
+        if known is None or known.original() is not tensor:
+            return None
+        same = torch.equal(tensor, known.copy) if tensor.is_inference() else tensor._version == known.version
+        return known if same else None
 
     def explain(self, error: Exception) -> None:
         """Add to an error where in the model it happened and what that layer was given."""
@@ -203,17 +200,9 @@ class _Recorder:
                 error.add_note("mnistviz: a digit for a model is float32 of shape (1, 1, 28, 28): digits[i].pixels")
 
 
-def _random_state(x: Tensor) -> Tensor:
-    return torch.cuda.get_rng_state(x.device) if x.is_cuda else torch.get_rng_state()
-
-
-def _drawn_again(dropout: nn.Module, x: Tensor, random: Tensor) -> Tensor:
-    """What a dropout multiplied by: the same draw once more, on ones."""
+def _about_to_draw(dropout: nn.Module, x: Tensor) -> Tensor:
+    """What a dropout is about to multiply by: its draw, on ones, from a random state that is given back."""
     with torch.no_grad(), torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
-        if x.is_cuda:
-            torch.cuda.set_rng_state(random, x.device)
-        else:
-            torch.set_rng_state(random)
         mask: Tensor = dropout.forward(torch.ones_like(x))
     return mask
 
@@ -226,26 +215,19 @@ def record(model: nn.Module, inputs: Tensor, layers: Layers = None) -> Trace:
         with capture(model, layers) as trace:
             model(batch)
         traces.append(trace)
-    return traces[0] if len(traces) == 1 else _joined(traces)
+    if len(traces) == 1:
+        return traces[0]
+    steps = [replace(calls[0], **_joined(calls)) for calls in zip(*(trace.steps for trace in traces), strict=True)]
+    return replace(traces[0], steps=steps, **_joined(traces))
 
 
-def _joined(traces: list[Trace]) -> Trace:
-    """One trace of all inputs from those of their batches."""
-    steps = []
-    for calls in zip(*(trace.steps for trace in traces), strict=True):
-        inputs, output = (_end_to_end([getattr(step, what) for step in calls]) for what in ("inputs", "output"))
-        steps.append(replace(calls[0], inputs=inputs, output=output))
-    inputs, output = (_end_to_end([getattr(trace, what) for trace in traces]) for what in ("inputs", "output"))
-    return replace(traces[0], steps=steps, inputs=inputs, output=output)
+def _joined(parts: Sequence[Any]) -> dict[str, Any]:
+    """Inputs and output of steps or traces end to end, wherever their tensors are in tuples, lists and dictionaries."""
 
-
-def _end_to_end(nests: list[Any]) -> Any:
-    """Tensors of all batches one after the other, wherever they are in tuples, lists and dictionaries."""
-
-    def joined(*leaves: Any) -> Any:
+    def end_to_end(*leaves: Any) -> Any:
         return torch.cat(leaves) if isinstance(leaves[0], Tensor) else leaves[0]
 
-    return tree_map(joined, *nests)
+    return {what: tree_map(end_to_end, *(getattr(part, what) for part in parts)) for what in ("inputs", "output")}
 
 
 @contextmanager

@@ -129,9 +129,7 @@ def explain(
     if len(known) != len(labels):
         raise MnistvizError("one label per known digit is needed", given=f"{len(known)} digits, {len(labels)} labels")
     trace = record(model, pixels)
-    scores = trace[trace.last_linear()].result
-    why = contrast(trace, int(scores[0].argmax()), right)
+    why = contrast(trace, int(trace[trace.last_linear()].result[0].argmax()), right)
     rows, distances = nearest(trace[why.layer].input, record(model, known, why.layer)[why.layer].input, count)
-    near = rows[0]
-    tried = silenced(model, pixels, right, layers)
+    near, tried = rows[0], silenced(model, pixels, right, layers)
     return Cause(pixels, why, tried, known[near], labels[near].tolist(), distances[0].tolist())

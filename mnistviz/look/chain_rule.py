@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mnistviz.look.field import WINDOWS, taps
-from mnistviz.look.replay import FORMULAS, MAX_POOL, margins, padded, under_window
+from mnistviz.look.replay import FORMULAS, MAX_POOL, padded
 from mnistviz.look.trace import Step
 
 LINEAR = ("Conv2d", "Linear", "AvgPool2d", "AdaptiveAvgPool2d", "Flatten")  # without its bias, each is linear
@@ -30,8 +30,7 @@ def passed_on(step: Step, change: Tensor) -> Tensor:
     if step.kind == "MaxPool2d":
         return change.flatten(2).gather(2, winners(step).flatten(2)).view(step.result.shape)
     if step.kind == "LogSoftmax":
-        dim = step.settings["dim"]
-        return change - (step.result.double().exp() * change).sum(dim, keepdim=True)
+        return change - (step.result.double().exp() * change).sum(step.settings["dim"], keepdim=True)
     return BACK[step.kind](step, change)  # the derivatives of all others are the same read either way
 
 
@@ -111,16 +110,11 @@ def _convolution(step: Step, delta: Tensor) -> Tensor:
 def _average(step: Step, delta: Tensor) -> Tensor:
     """Each δ in equal shares to the values that were averaged."""
     sides = [delta.new_zeros(step.result.shape[2 + axis], step.input.shape[2 + axis]) for axis in (0, 1)]
-    counts = []
     for axis, side in enumerate(sides):
         for place, row in enumerate(side):
             row[list(taps(step, axis, [place]))] = 1
-        counts.append(side.sum(1))
-        if step.kind == "AvgPool2d" and step.settings["count_include_pad"]:
-            end = step.input.shape[2 + axis] + margins(step.settings)[axis][1]
-            inside = [sum(line < end for line in under_window(step, axis, place)) for place in range(len(side))]
-            counts[axis] = torch.tensor(inside).to(delta)
-    of = step.settings.get("divisor_override") or counts[0][:, None] * counts[1]
+    summed, ones = sides[0].sum(1)[:, None] * sides[1].sum(1), delta.new_ones(step.input.shape[2:])
+    of = (summed / FORMULAS[step.kind](ones[None], {}, step.settings)[0]).round()  # what each sum is divided by
     return sides[0].T @ (delta / of) @ sides[1]
 
 

@@ -55,5 +55,4 @@ def dream(
             (raw.grad,) = torch.autograd.grad(loss, raw)
             optimiser.step()
         final = raw.sigmoid().detach()
-        end = excited(final).detach().mean(1)
-    return Dreams(final, start, end)
+        return Dreams(final, start, excited(final).detach().mean(1))

@@ -64,17 +64,16 @@ def receptive_field(trace: Trace, layer: str, y: int | None = None, x: int | Non
     """
     index = trace.index(layer)
     step = trace.steps[index]
-    lines: list[Lines] = []  # rows and columns; empty: all there are
+    place: list[int] = []  # row and column, if it is one unit
     if step.result.ndim == 4:
-        _, row, column = unit_of(step, layer, 0, y, x)
-        lines = [Lines([row], row, row), Lines([column], column, column)]
+        _, *place = unit_of(step, layer, 0, y, x)
     elif y is not None or x is not None:
         (unit,) = unit_of(step, layer, 0 if y is None else y, None, x)
         if step.kind == "Flatten" and step.input.ndim == 4:
-            _, row, column = place_of(unit, step.input.shape[1:])
-            lines, index = [Lines([row], row, row), Lines([column], column, column)], _source(trace, index)
+            (_, *place), index = place_of(unit, step.input.shape[1:]), source_of(trace, index)
+    lines = [Lines([line], line, line) for line in place]  # rows and columns; empty: all there are
     while index != MODEL_INPUT:
-        step, source = trace.steps[index], _source(trace, index)
+        step, source = trace.steps[index], source_of(trace, index)
         if step.input.ndim == 4 and (not lines or step.result.ndim != 4):
             lines = [Lines(range(size), 0, size - 1) for size in step.input.shape[2:]]
         elif step.input.ndim == 4:
@@ -82,8 +81,8 @@ def receptive_field(trace: Trace, layer: str, y: int | None = None, x: int | Non
         index = source
     refuse(not lines, "the model's input has no rows and columns", given=sizes(trace.inputs))
     rows, columns = lines
-    if not rows.seen or not columns.seen:
-        raise MnistvizError(f"this unit of {layer!r} sees only the border that padding adds, and nothing of the input")
+    what = f"this unit of {layer!r} sees only the border that padding adds, and nothing of the input"
+    refuse(not rows.seen or not columns.seen, what)
     size, window = (rows.last - rows.first + 1, columns.last - columns.first + 1), (rows.first, columns.first)
     return Field(rows.seen[0], rows.seen[-1], columns.seen[0], columns.seen[-1], size, window)
 
@@ -99,12 +98,12 @@ def projective_field(trace: Trace, y: int, x: int, layer: str) -> Tensor:
     index, way = trace.index(layer), []
     while index != MODEL_INPUT:
         way.append(trace.steps[index])
-        index = _source(trace, index)
+        index = source_of(trace, index)
     size = trace.input.shape[2:]
     refuse(len(size) != 2, "the model's input has no rows and columns", given=sizes(trace.inputs))
     inside = 0 <= y < size[0] and 0 <= x < size[1]
     refuse(not inside, "no such pixel", given=(y, x), allowed=f"rows 0 to {size[0] - 1}, columns 0 to {size[1] - 1}")
-    reached = torch.zeros(1, *trace.input.shape[1:], dtype=trace.input.dtype, device=trace.input.device)
+    reached = torch.zeros_like(trace.input[:1])
     reached[..., y, x] = 1
     for step in reversed(way):
         if step.kind.endswith("Softmax"):
@@ -129,28 +128,19 @@ class Lines:
 
 def _behind(step: Step, axis: int, lines: Lines) -> Lines:
     """The rows (axis 0) or columns (axis 1) of a step's input behind those of its output."""
-    seen, first, last = taps(step, axis, lines.seen), lines.first, lines.last
-    if step.kind in WINDOWS:
-        first, last = under_window(step, axis, first)[0], under_window(step, axis, last)[-1]
-    elif step.kind == "AdaptiveAvgPool2d":
-        edges = taps(step, axis, (first, last))
-        first, last = edges[0], edges[-1]
-    return Lines(seen, first, last)
+    seen, ends = taps(step, axis, lines.seen), (lines.first, lines.last)
+    above, below = (under_window(step, axis, end) if step.kind in WINDOWS else taps(step, axis, [end]) for end in ends)
+    return Lines(seen, above[0], below[-1])
 
 
-def no_way_back(trace: Trace, index: int) -> MnistvizError:
-    return MnistvizError(
-        f"the way back ends at {trace.keys[index]!r}: its input is not the output of a recorded layer",
-        fix="record all layers, and write what lies between them (functional calls, additions) as modules",
-    )
-
-
-def _source(trace: Trace, index: int) -> int:
+def source_of(trace: Trace, index: int) -> int:
     """Where the only input of a step came from."""
     sources = trace.steps[index].sources
-    if len(sources) != 1 or sources[0] is None:
-        raise no_way_back(trace, index)
-    return sources[0]
+    if len(sources) == 1 and sources[0] is not None:
+        return sources[0]
+    what = f"the way back ends at {trace.keys[index]!r}: its input is not the output of a recorded layer"
+    fix = "record all layers, and write what lies between them (functional calls, additions) as modules"
+    raise MnistvizError(what, fix=fix)
 
 
 def taps(step: Step, axis: int, places: Sequence[int]) -> Sequence[int]:

@@ -13,7 +13,7 @@ from mnistviz.look import chain_rule
 from mnistviz.look.arithmetic import unit_of
 from mnistviz.look.graph import open_ends
 from mnistviz.look.replay import Replay, check_index, distance, place_of
-from mnistviz.look.trace import MODEL_INPUT, Index, Step, Trace, tensors
+from mnistviz.look.trace import MODEL_INPUT, Index, Trace, tensors
 
 
 def backward(trace: Trace, loss: Tensor | None = None, *, labels: Any = None) -> Trace:
@@ -38,8 +38,7 @@ def backward(trace: Trace, loss: Tensor | None = None, *, labels: Any = None) ->
         assert scores is not None
         with torch.enable_grad():
             loss = F.cross_entropy(scores, labels)
-    if loss.numel() != 1:
-        raise MnistvizError("a loss is one number", given=f"{tuple(loss.shape)}", fix="take its mean or its sum")
+    refuse(loss.numel() != 1, "a loss is one number", given=f"{tuple(loss.shape)}", fix="take its mean or its sum")
     edges = [edge for edge, _ in trace.graph]
     what = "this loss depends on nothing that was recorded"
     fix = "run the model outside torch.no_grad() and torch.inference_mode(), and make the loss of its output"
@@ -152,7 +151,8 @@ def backward_ledger(
     gradient = step.gradients[what]
     why = f"each {what} of {layer!r} was also used where no recorded layer used it"
     refuse(what in step.elsewhere, why, fix="record all layers, and make a loss of outputs only")
-    users = _users(trace, gradient)
+    own = [(step, name, g) for step in trace.steps if step.delta is not None for name, g in step.gradients.items()]
+    users = [(step, name) for step, name, g in own if g is gradient]  # several: it ran twice, or layers share it
     strange = [call.kind for call, _ in users if call.kind not in chain_rule.WEIGHTED or not chain_rule.is_known(call)]
     refuse(bool(strange), f"no formula is known for the gradients of {layer!r}", given=", ".join(strange))
     parts = [chain_rule.terms(call, name, index) for call, name in users]
@@ -160,12 +160,6 @@ def backward_ledger(
     refuse(len(shapes) > 1, f"{layer!r} ran on maps of several sizes, which are no one table", given=shapes)
     deltas, factors = (torch.cat(side) for side in zip(*parts, strict=True))
     return GradientLedger(layer, what, index, deltas, factors, float(gradient[index]), len(step.result))
-
-
-def _users(trace: Trace, gradient: Tensor) -> list[tuple[Step, str]]:
-    """The steps that used the weights of this gradient: more than one where a layer ran twice, or layers share them."""
-    used = [(step, name, own) for step in trace.steps for name, own in step.gradients.items()]
-    return [(step, name) for step, name, own in used if own is gradient and step.delta is not None]
 
 
 def _unit_ledger(trace: Trace, layer: str, index: tuple[int, ...], digit: int) -> GradientLedger:

@@ -112,7 +112,6 @@ def weights_of(module: nn.Module) -> dict[str, Tensor]:
 
 def settings_of(module: nn.Module) -> dict[str, Any]:
     """Stride, padding, eps …: what a layer's public attributes say, and which of its weights are learned."""
-    learned = {"parameters": tuple(name for name, _ in module.named_parameters(recurse=_scripted(module)))}
     own = {} if _scripted(module) else vars(module)
     public = {key: value for key, value in own.items() if not key.startswith("_") and key != "training"}
-    return public | learned
+    return public | {"parameters": tuple(name for name, _ in module.named_parameters(recurse=_scripted(module)))}

@@ -8,7 +8,7 @@ from torch import Tensor
 from mnistviz.errors import MnistvizError, refuse
 from mnistviz.look.arithmetic import WEIGHTED, unit_of
 from mnistviz.look.chain_rule import BACK, is_known, windows, winners
-from mnistviz.look.field import no_way_back
+from mnistviz.look.field import source_of
 from mnistviz.look.replay import place_of
 from mnistviz.look.trace import MODEL_INPUT, Step, Trace, sizes
 
@@ -88,17 +88,13 @@ def winning_path(trace: Trace, answer: int | None = None, rank: int = 0) -> list
     start from the second, third … largest product. By default the answer is the model's own.
     """
     trace.one_digit()
-    index = trace.index(trace.keys[-1])
-    last, key = trace.steps[index], trace.keys[index]
-    scores = last.result
-    refuse(scores.ndim != 2, "the trace does not end in a row of scores", given=sizes(last.output))
+    index, key, scores = len(trace) - 1, trace.keys[-1], trace.steps[-1].result
+    refuse(scores.ndim != 2, "the trace does not end in a row of scores", given=sizes(trace.steps[-1].output))
     answer = int(scores[0].argmax()) if answer is None else answer
-    unit, slope = unit_of(last, key, answer, None, None), 1.0
+    unit, slope = unit_of(trace.steps[-1], key, answer, None, None), 1.0
     path = [Stop(key, unit, float(scores[(0, *unit)]), slope)]
-    while True:
-        step = trace.steps[index]
-        if len(step.sources) != 1 or step.sources[0] is None:
-            raise no_way_back(trace, index)
+    while index != MODEL_INPUT:
+        step, source = trace.steps[index], source_of(trace, index)
         own = step.training or "running_var" not in step.weights
         if (step.training and step.kind.startswith("Dropout")) or (own and step.kind.startswith("BatchNorm")):
             state = "in training mode" if step.training else "without running statistics"
@@ -109,11 +105,10 @@ def winning_path(trace: Trace, answer: int | None = None, rank: int = 0) -> list
         if step.kind != "LogSoftmax":
             unit, slope = _through(step, unit, slope, rank if step.kind in WEIGHTED else 0)
             rank = 0 if step.kind in WEIGHTED else rank  # only the first weighted layer branches
-        value = float(step.input[(0, *unit)])
-        index = step.sources[0]
-        path.append(Stop("" if index == MODEL_INPUT else trace.keys[index], unit, value, slope))
-        if index == MODEL_INPUT:
-            return path
+        index = source
+        name = "" if index == MODEL_INPUT else trace.keys[index]
+        path.append(Stop(name, unit, float(step.input[(0, *unit)]), slope))
+    return path
 
 
 def _through(step: Step, unit: tuple[int, ...], slope: float, rank: int) -> tuple[tuple[int, ...], float]:

@@ -71,8 +71,7 @@ def distance(a: Tensor, b: Tensor) -> float:
         return 0.0
     if a.shape != b.shape:
         return torch.inf
-    same = (a == b) | (a.isnan() & b.isnan())
-    gap = (a.double() - b.double()).abs().masked_fill(same, 0.0)
+    gap = (a.double() - b.double()).abs().masked_fill((a == b) | (a.isnan() & b.isnan()), 0.0)
     return float(gap.nan_to_num(nan=torch.inf).max()) if gap.numel() else 0.0
 
 
@@ -113,8 +112,7 @@ def under_window(step: Step, axis: int, place: int) -> list[int]:
     Those below 0 or beyond the map are border.
     """
     kernel, stride, gap = (pair(step.settings.get(name, 1))[axis] for name in ("kernel_size", "stride", "dilation"))
-    start = place * stride - margins(step.settings)[axis][0]
-    return [start + tap * gap for tap in range(kernel)]
+    return [place * stride + tap * gap - margins(step.settings)[axis][0] for tap in range(kernel)]
 
 
 def place_of(number: int, shape: Sequence[int]) -> tuple[int, ...]:

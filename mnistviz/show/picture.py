@@ -1,6 +1,5 @@
 """The page every figure is drawn on: its type, its colours, its alt text, its file."""
 
-import io
 import textwrap
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -20,11 +19,10 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import PercentFormatter
-from PIL.PngImagePlugin import PngInfo
 
 from mnistviz import project
 from mnistviz.show.colours import FAINT, HOUSE, RULE
-from mnistviz.show.png import indexed
+from mnistviz.show.png import encoded, indexed
 
 P = ParamSpec("P")
 
@@ -46,19 +44,22 @@ class Picture(Figure):
         lines = textwrap.fill(text, int(self.get_figwidth() * 14))  # 14 letters an inch fit at this size
         self.supxlabel(lines, x=0.01, ha="left", fontsize=9, color=FAINT)
 
+    def told(self, alt: str) -> "Picture":
+        """The picture itself, told in words to those who do not see it."""
+        self.alt = alt
+        return self
+
     def save(self, path: str | Path) -> Path:
         """Write a PNG, whole or not at all; the alt text is kept inside the file too."""
         project.write_bytes(path, self._png())
         return Path(path)
 
     def _png(self) -> bytes:
-        canvas, about, buffer = FigureCanvasAgg(self), PngInfo(), io.BytesIO()
+        canvas = FigureCanvasAgg(self)
         with mpl.rc_context(STYLE):  # what is made only while drawing belongs to the house as well
             canvas.draw()
-        about.add_itxt("Description", self.alt)
         picture = indexed(np.asarray(canvas.buffer_rgba())[..., :3], self._data_colours())
-        picture.save(buffer, "PNG", optimize=True, pnginfo=about, dpi=(self.dpi, self.dpi))
-        return buffer.getvalue()
+        return encoded(picture, self.alt, optimize=True, dpi=(self.dpi, self.dpi))
 
     def _data_colours(self) -> np.ndarray:
         """The colours of images, cells, colour bars and the house, (K, 3): they have a meaning, and are not touched."""
@@ -82,7 +83,7 @@ class Picture(Figure):
 
 
 def styled(draw: Callable[P, Picture]) -> Callable[P, Picture]:
-    """`@styled` on a figure function: it draws in the house style and leaves everybody else's alone."""
+    """`styled(draw)`: the same figure function, in the house style, which leaves everybody else's alone."""
 
     @wraps(draw)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> Picture:
@@ -107,6 +108,13 @@ def page(width: float, height: float, rows: int = 1, columns: int = 1, **grid: A
     layout = ConstrainedLayoutEngine(rect=(0, 0, min(width / NARROWEST, 1), 1))
     picture = Picture(figsize=(max(width, NARROWEST), height), layout=layout)
     return picture, picture.subplots(rows, columns, **grid)
+
+
+def only(axes: np.ndarray, count: int) -> list[Axes]:
+    """The first `count` of a page's axes, row by row; the others are left blank."""
+    for ax in axes.flat[count:]:
+        ax.set_visible(False)
+    return list(axes.flat[:count])
 
 
 def bare(axes: Axes) -> Axes:
@@ -137,7 +145,7 @@ def shares_on(axis: Axis, decimals: int | None = 0) -> None:
 
 def colour_bar(drawn: ScalarMappable, axes: Axes | Sequence[Axes], **place: Any) -> Colorbar:
     """A colour bar beside the axes, or beside several that share its colours."""
-    first: Axes = axes if isinstance(axes, Axes) else axes[0]
+    first = axes if isinstance(axes, Axes) else axes[0]
     bar = first.figure.colorbar(drawn, ax=axes, **({"fraction": 0.03, "pad": 0.015} | place))
     bar.outline.set_visible(False)  # type: ignore[operator]
     return bar
@@ -155,5 +163,4 @@ def notice(text: str) -> Picture:
     picture, axes = page(6.4, 1.2)
     bare(axes).text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes)
     axes.set_facecolor(RULE)
-    picture.alt = text
-    return picture
+    return picture.told(text)

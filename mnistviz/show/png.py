@@ -1,7 +1,11 @@
 """A picture in a palette of 256 colours: less than half the bytes, and no colour that carries data is changed."""
 
+import io
+from typing import Any
+
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 PALETTE = 256  # colours a PNG can number
 MOST_EXACT = 232  # so many of them may be exact: the others are for the soft edges of letters and lines
@@ -29,6 +33,15 @@ def indexed(pixels: np.ndarray, exact: np.ndarray) -> Image.Image:
     picture = Image.fromarray(nearest[places].reshape(pixels.shape[:2]), "P")
     picture.putpalette(palette.tobytes())
     return picture
+
+
+def encoded(picture: Image.Image, alt: str | None = None, kind: str = "PNG", **options: Any) -> bytes:
+    """`encoded(picture, "A seven.")`: a file's bytes; a PNG has the alt text inside it, if there is one."""
+    about, buffer = PngInfo(), io.BytesIO()
+    if alt is not None:
+        about.add_itxt("Description", alt)
+    picture.save(buffer, kind, pnginfo=about, **options)
+    return buffer.getvalue()
 
 
 def _number(colours: np.ndarray) -> np.ndarray:

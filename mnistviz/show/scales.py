@@ -79,9 +79,8 @@ class Scale:
         bar.ax.tick_params(length=0, labelsize=9)
 
     def __str__(self) -> str:
-        if self.scope == "map":
-            return SCOPES["map"]
-        return f"{SCOPES[self.scope]}, {short(self.low)} to {short(self.high)}"
+        ends = "" if self.scope == "map" else f", {short(self.low)} to {short(self.high)}"
+        return SCOPES[self.scope] + ends
 
 
 def array(values: Any) -> np.ndarray:

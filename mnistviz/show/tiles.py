@@ -44,7 +44,7 @@ def frame(axes: Axes, top: int, left: int, height: int, width: int, colour: str,
 
 
 def mosaic(
-    rows: Sequence[Sequence[np.ndarray]], columns: int, gap: int | tuple[int, int] = 2, paper: float = 255.0
+    rows: Sequence[Sequence[np.ndarray]], columns: int, gap: int | tuple[int, int] = 2, paper: Any = 255.0
 ) -> np.ndarray:
     """Rows of equal pictures, grey or RGB, as one array, `gap` pixels of paper between; short rows end in paper."""
     height, width, *colour = rows[0][0].shape
@@ -62,10 +62,9 @@ def tile_maps(
 ) -> tuple[int, int]:
     """Draw maps (K, H, W) in rows of `columns`, labels above; a constant map is flat and says so.
 
-    Labels have `room`, as a share of a map's height; small maps need more.
-
-    With a scale of scope "map" each is coloured by its own range, which its label then states. Returns how far
-    one map lies from the next, downwards and across.
+    Labels have `room`, as a share of a map's height; small maps need more. With a scale of scope "map" each map
+    is coloured by its own range, which its label then states. Returns how far one lies from the next, downwards
+    and across.
     """
     maps = array(maps)
     count, height, width = maps.shape

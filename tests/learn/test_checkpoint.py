@@ -110,6 +110,21 @@ def test_a_training_writes_two_models_with_cards_and_its_history(few: mv.Digits,
         assert mv.evaluate(loaded, few[400:]).accuracy == pytest.approx(row.val_accuracy)
 
 
+def test_the_card_names_the_teachers_and_a_resumed_student_needs_the_same(few: mv.Digits, tmp_path: Path) -> None:
+    for seed in (1, 2):
+        card = {"architecture": "compact", "data": {"train": "9 images, MNIST train"}}
+        kept = save_model(tmp_path / f"{seed}.pth", weights(compact(seed)), card)
+        if seed == 1:
+            path, taught = str(tmp_path / "1.pth"), kept["sha256"]
+    recipe = RECIPE.but(teachers=(path,), distil=0.5)
+    train(tmp_path / "run", few, recipe, callbacks={"step": interrupt})
+    assert mv.read_card(tmp_path / "run" / BEST)["teachers"] == {path: taught}
+    assert "teachers" not in mv.read_card("deep")
+    for suffix in (".pth", ".json"):
+        (tmp_path / f"2{suffix}").replace(tmp_path / f"1{suffix}")
+    refused(lambda: train(tmp_path / "run", few, recipe, resume=True), "another teachers")
+
+
 def test_weights_are_a_plain_copy_and_equal_weights_are_equal_bytes(tmp_path: Path) -> None:
     model = compact().to(memory_format=torch.channels_last)
     kept = weights(model)

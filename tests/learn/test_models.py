@@ -2,15 +2,17 @@
 
 import re
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 import zoo
+from helpers import refused
 from torch import nn
 
 import mnistviz as mv
 from mnistviz.learn.data import DigitSet
-from mnistviz.learn.models import MODELS, Normalise, build, count_parameters, layer_table
+from mnistviz.learn.models import MODELS, Ensemble, Normalise, build, count_parameters, layer_table
 
 # Each published table row, written out by hand: convolution (in, out, kernel, padding), linear (in, out).
 PUBLISHED = {
@@ -28,8 +30,8 @@ PUBLISHED = {
     "dropout(0.25) conv(64,128,3,1) bn2d(128) relu pool2 dropout(0.25) average(1) flatten linear(128,512) bn1d(512) "
     "relu dropout(0.5) linear(512,10)",
 }
-SIZES = (225_034, 24_210, 437_738, 21_840, 165_322, 212_682)
-PARAMETERS = dict(zip(("simple", "light", "deep", "compact", "pooled", "sprint"), SIZES, strict=True))
+SIZES = (225_034, 24_210, 437_738, 21_840, 165_322, 108_874, 7_923, 18_234)
+PARAMETERS = dict(zip((*PUBLISHED, "sprint", "tiny", "small"), SIZES, strict=True))
 
 every_model = pytest.mark.parametrize("name", MODELS)
 
@@ -124,8 +126,9 @@ def test_the_layer_table_has_a_row_for_every_layer_and_adds_up(name: str) -> Non
     for key, layer in model.eval().named_children():
         incoming, x = x.shape, layer(x)
         row, multiply_adds = table.loc[key], 0
-        if isinstance(layer, nn.Conv2d):  # each output number: kernel × kernel × channels in, and a bias
-            multiply_adds = x.numel() * (layer.kernel_size[0] * layer.kernel_size[1] * incoming[1] + 1)
+        if isinstance(layer, nn.Conv2d):  # each output number: kernel × kernel × channels in, and perhaps a bias
+            products = layer.kernel_size[0] * layer.kernel_size[1] * incoming[1] // layer.groups
+            multiply_adds = x.numel() * (products + (layer.bias is not None))
             assert row["kernel"] == "×".join(map(str, layer.kernel_size))
         elif isinstance(layer, nn.Linear):
             multiply_adds = x.numel() * (incoming[1] + 1)
@@ -135,3 +138,24 @@ def test_the_layer_table_has_a_row_for_every_layer_and_adds_up(name: str) -> Non
         assert row["parameters"] == sum(p.numel() for p in layer.parameters())
         assert row["output kB"] == pytest.approx(x.numel() * 4 / 1000)
         assert row["weights kB"] == pytest.approx(row["parameters"] * 4 / 1000)
+
+
+def test_an_ensemble_answers_with_the_mean_of_its_members_probabilities(reference, few: mv.Digits) -> None:
+    """Averaged in numpy; of members that put out scores (pooled, simple) and log-probabilities (light)."""
+    members = [reference[name] for name in ("pooled", "light", "simple")]
+    ensemble, part = Ensemble(members).eval(), few[:80]
+    mean = np.mean([mv.predict(member, part) for member in members], axis=0)
+    np.testing.assert_allclose(mv.predict(ensemble, part), mean, atol=1e-6)
+    np.testing.assert_allclose(ensemble(part.pixels).detach().exp().sum(1), 1, rtol=1e-5)  # no longer mere scores
+    truth = mean[np.arange(80), part.labels.numpy()]
+    assert mv.evaluate(ensemble, part).nll == pytest.approx(-np.log(truth).mean(), abs=1e-5)
+    with mv.capture(ensemble) as trace:
+        ensemble(part[:1].pixels)
+    names = [f"members.{i}.{name}" for i, member in enumerate(members) for name, _ in member.named_children()]
+    assert [step.name for step in trace.steps] == names
+
+
+def test_an_ensemble_has_members_and_one_device() -> None:
+    refused(lambda: Ensemble([]), "no members of an ensemble")
+    away = nn.Linear(784, 10, device="meta")
+    refused(lambda: Ensemble([build("light"), away]), "different devices", "cpu", "meta", ".to(device)")

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from mnistviz.learn import recipes
 from mnistviz.learn.attacks import Attack
 from mnistviz.learn.augment import Augment
 from mnistviz.learn.models import MODELS
-from mnistviz.learn.recipes import OPTIMISERS, PUBLISHED, ROBUST, TUNED, Recipe, published, robust, tuned
+from mnistviz.learn.recipes import OPTIMISERS, PUBLISHED, TABLES, TUNED, Recipe, distilled, published, robust, tuned
 
 # What each README states; what it leaves open is not listed.
 STATED = {
@@ -42,10 +43,14 @@ def test_a_published_recipe_has_every_figure_its_system_states(name: str) -> Non
 
 def test_there_is_a_recipe_for_every_model_under_its_own_name() -> None:
     assert set(TUNED) == set(MODELS)
-    assert set(PUBLISHED) == set(STATED) == set(MODELS) - {"sprint"}  # ours alone
-    for table in (PUBLISHED, TUNED, ROBUST):
-        assert [recipe.model for recipe in table.values()] == list(table)
+    assert set(PUBLISHED) == set(STATED) == set(MODELS) - {"sprint", "tiny", "small"}  # ours alone
+    for kind, table in TABLES.items():
+        for model, settings_ in table.items():
+            recipe = getattr(recipes, kind)(model)
+            assert recipe.model == model
+            assert recipes.from_table(model, settings_) == recipes.from_table(model, recipes.to_table(recipe)) == recipe
     assert robust("simple").attack == Attack(0.3, steps=6, step=0.1, random_start=True)
+    assert distilled("light").but(teachers=(), distil=0.0, temperature=1.0) == tuned("light")
 
 
 @pytest.mark.parametrize("name", OPTIMISERS)
@@ -129,6 +134,8 @@ OUT_OF_RANGE = {
     "step_every": [0],
     "factor": [0.0, 1.0],
     "warm_up": [1.5, -0.1],
+    "distil": [1.5, -0.1],
+    "temperature": [0.0, -1.0],
     "momentum": [-0.5, 1.0],
     "weight_decay": [-1.0],
     "plateau_patience": [-1],
@@ -149,6 +156,9 @@ BAD = {
     "what to keep": (lambda: Recipe("", epochs=1, keep="los"), "did you mean 'loss'"),
     "a tuned one": (lambda: tuned("kompact"), "unknown tuned recipe", "did you mean 'compact'"),
     "a robust one": (lambda: robust("simpel"), "unknown robust recipe", "did you mean 'simple'"),
+    "a distilled one": (lambda: distilled("lihgt"), "unknown distilled recipe", "did you mean 'light'"),
+    "teachers not listened to": (lambda: Recipe("", epochs=1, teachers=("deep",)), "('deep',) and 0.0", "distil"),
+    "a share for nobody": (lambda: Recipe("", epochs=1, distil=0.5), "() and 0.5", "teachers"),
 }
 
 

@@ -87,6 +87,36 @@ def test_the_numbers_of_an_epoch_are_those_of_its_digits(part: mv.Digits, val: m
         assert rows[0][f"{prefix}accuracy"] == pytest.approx(float(right))
 
 
+def test_a_taught_network_follows_the_differences_of_the_softmaxes(part: mv.Digits, reference) -> None:
+    """The gradient at its scores is (1 - a) (p - y) + a T (p_T - q_T), by hand; q is the mean of two teachers."""
+    share, hot, seen = 0.7, 3.0, []
+
+    class Scores(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            scores = super().forward(x)
+            if self.training:
+                scores.register_hook(lambda slope: seen.append((x.detach(), scores.detach(), slope)))
+            return scores
+
+    recipe = STILL.but(teachers=("light", "simple"), distil=share, temperature=hot, batch=220)
+    recipe = recipe.but(augment=Augment(rotation=10, mixup=0.5))
+    history = train(Scores(*tiny()), part, recipe=recipe)
+    ((x, scores, slope),) = seen
+    generator = torch.Generator().manual_seed(3 * 100_003 + 1)
+    ((moved, labels),) = part.batches(220, generator=generator, augment=recipe.augment)
+    assert torch.equal(x, moved)  # the teachers are asked about the very pictures that the student sees
+    with torch.no_grad():
+        taught = sum(reference[name](moved).softmax(1) for name in recipe.teachers) / 2
+    warm = taught ** (1 / hot) / (taught ** (1 / hot)).sum(1, keepdim=True)
+    ours = (scores / hot).softmax(1)
+    by_hand = (1 - share) * (scores.softmax(1) - labels) + share * hot * (ours - warm)
+    torch.testing.assert_close(slope, by_hand / 220, rtol=1e-4, atol=1e-8)
+    plain = -(labels * scores.log_softmax(1)).sum(1).mean()
+    divergence = (warm * (warm / ours).log()).sum(1).mean()
+    assert history.rows[0]["loss"] == pytest.approx(float((1 - share) * plain + share * hot**2 * divergence), rel=1e-4)
+    assert not any(p.grad is not None for name in recipe.teachers for p in reference[name].parameters())
+
+
 CHANGES = [{}, {"precision": "bfloat16"}, {"augment": Augment(mixup=0.4)}, {"augment": Augment(rotation=8)}]
 
 
@@ -216,8 +246,15 @@ def test_averaged_weights_equal_the_average_worked_out_by_hand(part: mv.Digits, 
 
 
 AVERAGED = PLAIN.but(epochs=4, average=0.5)
+TAUGHT = PLAIN.but(epochs=4, teachers=("light",), distil=0.5, temperature=2.0)
 ATTACKED = PLAIN.but(epochs=4, attack=Attack(0.1, steps=2, random_start=True))
-INTERRUPTIONS = [("step", 3, AVERAGED), ("epoch", 0, AVERAGED), ("start", 0, AVERAGED), ("step", 5, ATTACKED)]
+INTERRUPTIONS = [
+    ("step", 3, AVERAGED),
+    ("epoch", 0, AVERAGED),
+    ("start", 0, AVERAGED),
+    ("step", 5, ATTACKED),
+    ("step", 4, TAUGHT),
+]
 
 
 @pytest.mark.parametrize(("event", "step", "recipe"), INTERRUPTIONS)
@@ -328,6 +365,8 @@ BAD = {
     "no labels": (lambda: train(UNTOUCHED, UNKNOWN), "no labels", "Kaggle test.csv"),
     "no labels to judge by": (lambda: train(UNTOUCHED, DIGITS, UNKNOWN), "no labels"),
     "an unknown event": (lambda: train(UNTOUCHED, DIGITS, callbacks={"epochs": print}), "did you mean 'epoch'"),
+    "a teacher of another deal": (lambda: train(UNTOUCHED, DIGITS, recipe=TAUGHT), "'light' may have learned", "pages"),
+    "no teacher": (lambda: train(UNTOUCHED, DIGITS, recipe=TAUGHT.but(teachers=("x.pth",))), "x.json is missing"),
 }
 
 

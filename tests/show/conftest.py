@@ -101,14 +101,10 @@ class Records:
 
     @cached_property
     def diary(self) -> mv.Diary:
-        """Three pages, and eight layers whose steps become smaller."""
-        diary = mv.Diary(self.few[:48].pixels, bins=BINS, every=2)
+        """Three pages."""
+        diary = mv.Diary(self.few[:48].pixels, bins=BINS)
         others = mv.activity.summarise(record(whole_numbers(), whole_pixels(self.few[48:96])), BINS)
-        diary.pages, diary.steps = [self.activity, others, self.activity], 12
-        for step in range(2, 13, 2):
-            for k, layer in enumerate(["conv1", "conv2", "mix1", "conv3", "mix2", "conv4", "mix3", "fc1"]):
-                lengths = {"gradient": (k + 1) / step, "update": 0.01 / (k + step)}
-                diary.ratios.append({"step": step, "layer": layer, **lengths})
+        diary.pages = [self.activity, others, self.activity]
         return diary
 
     @cached_property

@@ -9,11 +9,10 @@ from matplotlib.ticker import MaxNLocator
 from mnistviz.errors import MnistvizError, some
 from mnistviz.look.activity import Activity
 from mnistviz.show.colours import COLOURS, INK
-from mnistviz.show.picture import Picture, colour_bar, names_down, page, percent, shares_on, styled
+from mnistviz.show.picture import Picture, colour_bar, names_down, only, page, percent, shares_on
 from mnistviz.show.scales import POSITIVE, array, short
 
 
-@styled
 def activation_analysis(activity: Activity | Mapping[str, Activity], layers: Iterable[str] | None = None) -> Picture:
     """`activation_analysis({"trained": a, "at the start": b})`: mean and spread, zeros, silent units, by layer."""
     parts = {"": activity} if isinstance(activity, Activity) else dict(activity)
@@ -34,8 +33,7 @@ def activation_analysis(activity: Activity | Mapping[str, Activity], layers: Ite
         zeros.barh(at, [t.zeros for t in totals], height * 0.9, color=colour, label=part)
         shares = [t.silent_units / t.units for t in totals]
         bars = silent.barh(at, shares, height * 0.9, color=colour)
-        counts = [f"{t.silent_units:,} of {t.units:,}" for t in totals]
-        silent.bar_label(bars, counts, padding=4, fontsize=9, color=INK)
+        silent.bar_label(bars, [f"{t.silent_units:,} of {t.units:,}" for t in totals], padding=4, fontsize=9, color=INK)
         largest = max(largest, *shares)
     means.set(title="mean ± standard deviation", yticks=places, yticklabels=names)
     means.axvline(0, color=INK, linewidth=0.8)
@@ -53,11 +51,9 @@ def activation_analysis(activity: Activity | Mapping[str, Activity], layers: Ite
     worst = max(names, key=lambda name: first[name].silent_units / first[name].units)
     most_silent = f"{worst} with {first[worst].silent_units:,} of {first[worst].units:,} units"
     statistics = f"Mean and spread, share of zeros and silent units of {len(names)} layers over {digits} digits"
-    picture.alt = f"{statistics}; most silent is {most_silent}."
-    return picture
+    return picture.told(f"{statistics}; most silent is {most_silent}.")
 
 
-@styled
 def histograms(pages: Sequence[Activity], layers: Sequence[str], names: Sequence[str] | None = None) -> Picture:
     """`histograms(diary.pages, ["conv1", "relu1"])`: how the values of a layer are spread, page after page."""
     some(pages, "pages to draw", "mv.fit(…, callbacks=diary.callbacks)")
@@ -68,11 +64,10 @@ def histograms(pages: Sequence[Activity], layers: Sequence[str], names: Sequence
     wide = min(3, len(layers))
     high = -(-len(layers) // wide)
     picture, axes = page(3.4 * wide + 0.9, 2.7 * high + 0.75, high, wide, squeeze=False)
-    used, unused = axes.flat[: len(layers)], axes.flat[len(layers) :]
-    for ax in unused:
-        ax.remove()
+    used = only(axes, len(layers))
     edges, columns = array(bins.edges), np.arange(len(pages) + 1) - 0.5
-    logarithmic = LogNorm(1e-5, 1.0)
+    logarithmic = LogNorm(1e-5, 1.0)  # one for all
+
     for ax, (layer, tally) in zip(used, counts.items(), strict=True):
         shares = (tally / tally.sum(0).clip(min=1))[1:-1]
         shares[shares == 0] = np.nan  # drawn as the black behind it
@@ -92,5 +87,4 @@ def histograms(pages: Sequence[Activity], layers: Sequence[str], names: Sequence
     brightness = "brightness logarithmic, the same for all; black is fewer than 1 in 100,000"
     picture.caption(f"Each column is a histogram over {counted}, {brightness}. Titles count what lies beyond.")
     moments = f"{len(pages)} moments, as columns of a heat map"
-    picture.alt = f"Histograms of the values of {', '.join(layers)} over {moments}."
-    return picture
+    return picture.told(f"Histograms of the values of {', '.join(layers)} over {moments}.")

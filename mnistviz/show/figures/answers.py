@@ -9,11 +9,10 @@ from mnistviz.errors import MnistvizError, one_of
 from mnistviz.learn.data import Digits
 from mnistviz.learn.evaluate import Report
 from mnistviz.show.colours import BLUE, FAINT, INK, ORANGE, PALE, RIGHT, WRONG
-from mnistviz.show.picture import Picture, bare, names_down, notice, page, percent, shares_on, styled
+from mnistviz.show.picture import Picture, names_down, notice, only, page, percent, shares_on
 from mnistviz.show.tiles import GREY_LEVELS, draw_grey
 
 
-@styled
 def confusion(report: Report) -> Picture:
     """`confusion(report)`: counts in every cell, mistakes coloured by their share of the true digit."""
     counts, rates = report.confusion, report.confusion_rates * 100
@@ -37,24 +36,19 @@ def confusion(report: Report) -> Picture:
     true, answer = np.unravel_index(np.argmax(np.where(off, counts, -1)), counts.shape)
     frequent = f"the most frequent mistake is {true} read as {answer}, {counts[true, answer]} times"
     mistakes = frequent if wrong else "there are no mistakes"
-    picture.alt = f"Confusion matrix of ten digits: {report.accuracy:.2%} on the diagonal; {mistakes}."
-    return picture
+    return picture.told(f"Confusion matrix of ten digits: {report.accuracy:.2%} on the diagonal; {mistakes}.")
 
 
-@styled
 def predictions(report: Report, rows: Sequence[int] | np.ndarray, columns: int = 8) -> Picture:
     """`predictions(report, range(24))`: those digits with the answer, its probability, and ✓ or ✗."""
     chosen = [int(i) for i in rows]
     if not chosen:
         return notice("No digits to show: the list of rows is empty.")
-    for i in chosen:
-        one_of("row in this report", i, len(report.labels))
+    one_of("row in this report", chosen, len(report.labels))
     columns = min(columns, len(chosen))
     lines = -(-len(chosen) // columns)
     picture, axes = page(max(columns * 1.22, 4.0), lines * 1.62 + 0.3, rows=lines, columns=columns, squeeze=False)
-    for ax in axes.flat:
-        bare(ax)
-    for ax, i in zip(axes.flat, chosen, strict=False):
+    for ax, i in zip(only(axes, len(chosen)), chosen, strict=True):
         answer, truth = int(report.predictions[i]), int(report.labels[i])
         mark, colour = RIGHT if answer == truth else WRONG
         draw_grey(ax, report.digits.images[i], white=255)
@@ -63,11 +57,9 @@ def predictions(report: Report, rows: Sequence[int] | np.ndarray, columns: int =
         ax.set_xlabel(f"row {i}" + (f", is {truth}" if answer != truth else ""), fontsize=9, color=INK, labelpad=2)
     picture.caption(f"✓ right, ✗ wrong; answer and its probability above. {GREY_LEVELS}")
     wrong = int((report.predictions[chosen] != report.labels[chosen]).sum())
-    picture.alt = f"{len(chosen)} digits with the network's answers: {len(chosen) - wrong} right, {wrong} wrong."
-    return picture
+    return picture.told(f"{len(chosen)} digits with the network's answers: {len(chosen) - wrong} right, {wrong} wrong.")
 
 
-@styled
 def mistakes(report: Report, count: int = 24) -> Picture:
     """`mistakes(report)`: the wrong answers the model was surest of; a perfect model gets a page that says so."""
     rows = report.mistakes["row"].to_numpy()[:count]
@@ -76,7 +68,6 @@ def mistakes(report: Report, count: int = 24) -> Picture:
     return predictions(report, rows)
 
 
-@styled
 def one_prediction(digit: Digits, probabilities: np.ndarray) -> Picture:
     """`one_prediction(test[7], predict(model, test[7]))`: a digit and its ten probabilities."""
     if len(digit) != 1 or np.shape(probabilities) not in ((10,), (1, 10)):
@@ -98,11 +89,9 @@ def one_prediction(digit: Digits, probabilities: np.ndarray) -> Picture:
     picture.caption("28×28 grey levels, 0 black to 255 white; the ten probabilities sum to 100 %.")
     known = "" if truth is None else f" It is a {truth}."
     surest = f"the answer is {answer} with {percent(shares[answer])}"
-    picture.alt = f"A handwritten digit and ten probability bars; {surest}.{known}"
-    return picture
+    return picture.told(f"A handwritten digit and ten probability bars; {surest}.{known}")
 
 
-@styled
 def prediction_distribution(predictions: np.ndarray, expected: Digits) -> Picture:
     """`prediction_distribution(answers, train)`: how often each digit was answered, beside its training share."""
     answers = np.asarray(predictions)
@@ -124,5 +113,4 @@ def prediction_distribution(predictions: np.ndarray, expected: Digits) -> Pictur
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2)
     farthest = int(np.abs(counts - due).argmax())
     difference = f"the largest difference is {counts[farthest] - due[farthest]:+.0f}, at digit {farthest}"
-    picture.alt = f"Bars of how often each digit was answered, with a tick at the number expected; {difference}."
-    return picture
+    return picture.told(f"Bars of how often each digit was answered, with a tick at the number expected; {difference}.")

@@ -6,20 +6,17 @@ from torch import Tensor
 
 from mnistviz.look.arithmetic import Ledger
 from mnistviz.show.colours import BLUE, FAINT, GREEN, INK, ORANGE
-from mnistviz.show.picture import Picture, bare, names_down, page, styled
+from mnistviz.show.picture import Picture, bare, names_down, page
 from mnistviz.show.scales import Scale, array, short
 
 
-@styled
 def ledger(ledger: Ledger, rows: int = 3) -> Picture:
     """`ledger(mv.ledger(trace, "conv2", 5, 3, 7))`: patch, kernel and products in numbers, then the whole sum."""
     rows = max(rows, 1)
-    return _linear_ledger(ledger, 4 * rows) if ledger.patch.ndim == 1 else _patch_ledger(ledger, rows)
-
-
-def _patch_ledger(ledger: Ledger, count: int) -> Picture:
+    if ledger.patch.ndim == 1:
+        return _linear_ledger(ledger, 4 * rows)
     sums = array(ledger.sums)
-    strongest = np.argsort(-np.abs(sums), kind="stable")[:count]
+    strongest = np.argsort(-np.abs(sums), kind="stable")[:rows]
     channel, y, x = ledger.unit
     side = max(1.4, 0.47 * ledger.patch.shape[-1])
     several = len(sums) > 1
@@ -36,25 +33,21 @@ def _patch_ledger(ledger: Ledger, count: int) -> Picture:
         line[0].set_ylabel(f"input\nchannel {ledger.inputs[c]}", fontsize=9.5)
         line[2].set_xlabel(f"sum {short(sums[c])}", fontsize=10, color=INK)
     if several:
-        column = axes[0, 3].get_gridspec()[:, 3]
         for ax in axes[:, 3]:
             ax.remove()
-        _waterfall(picture.add_subplot(column), ledger)
+        _waterfall(picture.add_subplot(axes[0, 3].get_gridspec()[:, 3]), ledger)
     else:
         bare(axes[0, 3]).set_xlim(0, 1)
         lines = f"  sum {short(sums[0])}\n+ bias {short(ledger.bias)}\n= {short(ledger.total)}"
         axes[0, 3].text(0.1, 0.5, lines, fontsize=12.5, va="center", linespacing=1.8, color=INK)
-    most = f"The {len(strongest)} of {len(sums)} input channels that weigh most. "
-    shown = most if len(strongest) < len(sums) else ""
-    ends = {name.lstrip("×= "): ("±" if s.signed else "") + short(s.high) for name, s in scales.items()}
-    colours = ", ".join(f"{name} to {end}" for name, end in ends.items())
+    shown = f"The {len(strongest)} of {len(sums)} input channels that weigh most. " * (len(strongest) < len(sums))
+    ends = (f"{name.lstrip('×= ')} to {'±' * s.signed}{short(s.high)}" for name, s in scales.items())
     unit = f"{ledger.layer}, channel {channel}, y {y}, x {x}"
     total = f"Recorded value {ledger.recorded:.6f}, sum of all products plus bias {ledger.total:.6f}"
-    picture.caption(f"{unit}. {shown}{total}. Colours: one scale per column ({colours}).")
+    picture.caption(f"{unit}. {shown}{total}. Colours: one scale per column ({', '.join(ends)}).")
     pixel, products = f"The pixel at y {y}, x {x} of channel {channel}", f"{ledger.patch.numel()} products"
     result = f"the bias {short(ledger.bias)} make {short(ledger.total)}; recorded {short(ledger.recorded)}"
-    picture.alt = f"{pixel} in {ledger.layer} as a sum: {products} and {result}."
-    return picture
+    return picture.told(f"{pixel} in {ledger.layer} as a sum: {products} and {result}.")
 
 
 def _numbers(axes: Axes, values: np.ndarray, scale: Scale) -> None:
@@ -90,8 +83,7 @@ def _linear_ledger(ledger: Ledger, most: int) -> Picture:
     picture.caption(f"Value × weight of each feature. Sum {ledger.total:.6f}, recorded {ledger.recorded:.6f}.")
     parts = f"{len(labels)} products and the bias {short(ledger.bias)}"
     result = f"{short(ledger.total)}; recorded {short(ledger.recorded)}"
-    picture.alt = f"Unit {ledger.unit[0]} of {ledger.layer} as a sum of {parts}: {result}."
-    return picture
+    return picture.told(f"Unit {ledger.unit[0]} of {ledger.layer} as a sum of {parts}: {result}.")
 
 
 def product_bars(a: Tensor, b: Tensor, labels: list[str], title: str, most: int, bias: float | None = None) -> Picture:

@@ -11,12 +11,11 @@ from mnistviz.look.attribution import Attribution, Sanity
 from mnistviz.look.dreams import Dreams
 from mnistviz.look.trace import times
 from mnistviz.show.colours import BLUE, FAINT
-from mnistviz.show.picture import Picture, bare, beside, page, percent, styled
+from mnistviz.show.picture import Picture, bare, beside, page, percent
 from mnistviz.show.scales import Scale, short
 from mnistviz.show.tiles import draw_grey, draw_map
 
 
-@styled
 def attributions(pixels: Tensor, attributions: Sequence[Attribution]) -> Picture:
     """`attributions(digit.pixels, [attribute(model, digit.pixels, m) for m in METHODS])`: one picture per method."""
     some(attributions, "attributions to draw")
@@ -46,7 +45,6 @@ def _draw_map(axes: Axes, values: Tensor, title: str) -> float:
     return largest
 
 
-@styled
 def sanity(pixels: Tensor, checks: Sequence[Sanity]) -> Picture:
     """`sanity(digit.pixels, [mv.attribution.sanity(model, digit.pixels, m) …])`: methods beside their controls."""
     some(checks, "checks to draw")
@@ -70,15 +68,13 @@ def sanity(pixels: Tensor, checks: Sequence[Sanity]) -> Picture:
     honest = "An honest map changes when the weights do, and names pixels whose loss hurts more than that of others"
     rank = "Rank agreement is Spearman's, on inked pixels; 1 is the same order"
     picture.caption(f"{honest}. {rank}. Every map has its own scale, white at 0.")
-    picture.alt = f"Attributions beside their controls; rank agreement {'; '.join(agreements)}."
-    return picture
+    return picture.told(f"Attributions beside their controls; rank agreement {'; '.join(agreements)}.")
 
 
 def _agreement(value: float) -> str:
     return "none: flat" if math.isnan(value) else f"{value:.2f}".replace("-", "−")
 
 
-@styled
 def dreams(dreams: Mapping[str, Dreams], real: Tensor, aim: str) -> Picture:
     """`dreams({"without priors": a, "with priors": b}, best, "the score for 7")`: rows of them beside a real digit."""
     some(dreams, "dreams to draw")
@@ -95,5 +91,4 @@ def dreams(dreams: Mapping[str, Dreams], real: Tensor, aim: str) -> Picture:
         row[-1].set_title("a real digit", fontsize=9)
     below = "below, its value at first and at the end"
     picture.caption(f"Made to raise {aim}, from noise, each from its own seed; {below}.")
-    picture.alt = f"Pictures made to raise {aim}: {', '.join(dreams)}, beside a real digit."
-    return picture
+    return picture.told(f"Pictures made to raise {aim}: {', '.join(dreams)}, beside a real digit.")

@@ -10,26 +10,22 @@ from torch import Tensor
 from mnistviz.errors import refuse
 from mnistviz.learn.data import Digits
 from mnistviz.show.colours import BLUE, COLOURS, HATCHES, INK
-from mnistviz.show.picture import Picture, bare, beside, colour_bar, page, shares_on, styled
+from mnistviz.show.picture import Picture, bare, beside, colour_bar, page, shares_on
 from mnistviz.show.scales import POSITIVE
 from mnistviz.show.tiles import GREY_LEVELS, draw_grey, mosaic, outline
 
 
-@styled
 def sample_grid(digits: Digits, each: int = 12) -> Picture:
     """`sample_grid(train)`: the first dozen of every digit, a row per digit."""
     labels, images = digits.known_labels().cpu().numpy(), digits.images.cpu().numpy()
-    rows = [list(images[labels == d][:each]) for d in range(10)]
     picture, axes = page(each * 0.62 + 0.7, 6.9)
-    draw_grey(axes, mosaic(rows, each), white=255)
+    draw_grey(axes, mosaic([list(images[labels == d][:each]) for d in range(10)], each), white=255)
     axes.set_yticks([14 + 30 * d for d in range(10)], [str(d) for d in range(10)])
     axes.tick_params(length=0, labelsize=13)
     picture.caption(f"The first {each} of each digit in {digits.source}. {GREY_LEVELS}")
-    picture.alt = f"Handwritten digits, white on black: a row for each digit from 0 to 9, up to {each} in a row."
-    return picture
+    return picture.told(f"Handwritten digits, white on black: a row for each digit from 0 to 9, up to {each} in a row.")
 
 
-@styled
 def class_balance(parts: Mapping[str, Digits]) -> Picture:
     """`class_balance({"train": train, "validation": val})`: what share of each part every digit has."""
     empty = [name for name, digits in parts.items() if not len(digits)]
@@ -50,22 +46,20 @@ def class_balance(parts: Mapping[str, Digits]) -> Picture:
     shares_on(axes.yaxis)
     axes.grid(visible=False, axis="x")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=len(parts) + 1)
-    picture.alt = f"Bars: each digit's share of {', '.join(parts)}, between {low:.1%} and {high:.1%}."
-    return picture
+    return picture.told(f"Bars: each digit's share of {', '.join(parts)}, between {low:.1%} and {high:.1%}.")
 
 
-@styled
 def mean_and_spread(digits: Digits) -> Picture:
     """`mean_and_spread(train)`: the average picture of each digit, and where its writers disagree."""
     labels, pixels = digits.known_labels(), digits.images.float() / 255
     groups = [pixels[labels == d] for d in range(10)]
     empty = [d for d, group in enumerate(groups) if not len(group)]
     refuse(empty, "some digits never occur here", given=empty, fix="take a larger or stratified sample")
-    means = mosaic([[group.mean(0).cpu().numpy() for group in groups]], 10, gap=0)
+
     variances = mosaic([[group.var(0, correction=0).cpu().numpy() for group in groups]], 10, gap=0)
     highest = float(variances.max())
     picture, (above, below) = page(10, 2.9, rows=2)
-    grey = draw_grey(above, means)
+    grey = draw_grey(above, mosaic([[group.mean(0).cpu().numpy() for group in groups]], 10, gap=0))
     coloured = bare(below).imshow(variances, cmap=POSITIVE, vmin=0, vmax=highest, interpolation="nearest")
     for ax, image, name, top in ((above, grey, "mean", 1.0), (below, coloured, "variance", highest)):
         beside(ax, name, size=11)
@@ -73,11 +67,9 @@ def mean_and_spread(digits: Digits) -> Picture:
     drawn = f"{len(digits):,} digits of {digits.source}, pixels in [0, 1]"
     picture.caption(f"{drawn}. One scale per row, shared by its ten maps.")
     spread = "the variance of each pixel: bright along the edges of the strokes, where writers differ most"
-    picture.alt = f"Two rows of ten maps. Above, the mean picture of each digit, a soft digit. Below, {spread}."
-    return picture
+    return picture.told(f"Two rows of ten maps. Above, the mean picture of each digit, a soft digit. Below, {spread}.")
 
 
-@styled
 def ink_by_digit(digits: Digits) -> Picture:
     """`ink_by_digit(train)`: how much of the paper each digit covers, writer by writer."""
     ink = digits.images.float().mean((1, 2)).cpu().numpy() / 255
@@ -89,11 +81,9 @@ def ink_by_digit(digits: Digits) -> Picture:
     medians = table.groupby("digit")["ink"].median()
     least = f"Digit {medians.idxmin()} uses least ink (median {medians.min():.2f})"
     most = f"digit {medians.idxmax()} most ({medians.max():.2f})"
-    picture.alt = f"A box per digit of the mean pixel value. {least} and {most}."
-    return picture
+    return picture.told(f"A box per digit of the mean pixel value. {least} and {most}.")
 
 
-@styled
 def pixel_histogram(digits: Digits) -> Picture:
     """`pixel_histogram(train)`: how many pixels have each grey level, counted on a logarithmic scale."""
     counts = np.bincount(digits.images.cpu().numpy().ravel(), minlength=256)
@@ -103,11 +93,9 @@ def pixel_histogram(digits: Digits) -> Picture:
     axes.set(yscale="log", xlim=(-2, 257))
     share = counts[0] / counts.sum()
     axes.annotate(f"{share:.0%} of all pixels are 0", (0, counts[0]), (14, counts[0]), va="center", color=INK)
-    picture.alt = f"Histogram of the 256 grey levels on a log scale; {share:.0%} of pixels are exactly black."
-    return picture
+    return picture.told(f"Histogram of the 256 grey levels on a log scale; {share:.0%} of pixels are exactly black.")
 
 
-@styled
 def image_rows(rows: Mapping[str, Tensor], note: str = "") -> Picture:
     """`image_rows({"original": x, "rotated": y})`: named rows of pictures, values in [0, 1], one grey scale."""
     images = [list(pixels.detach().cpu().reshape(-1, 28, 28).numpy()) for pixels in rows.values()]
@@ -120,5 +108,4 @@ def image_rows(rows: Mapping[str, Tensor], note: str = "") -> Picture:
     axes.tick_params(length=0, labelsize=11)
     picture.caption(f"{note} Grey levels: 0 black, 1 white, one scale for all.".strip())
     counted = ", ".join(f"{name} ({len(row)})" for name, row in zip(rows, images, strict=True))
-    picture.alt = f"Pictures in grey levels, a row for each of: {counted}."
-    return picture
+    return picture.told(f"Pictures in grey levels, a row for each of: {counted}.")

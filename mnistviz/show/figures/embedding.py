@@ -4,13 +4,12 @@ import numpy as np
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from torch import Tensor
 
-from mnistviz.errors import MnistvizError
+from mnistviz.errors import refuse
 from mnistviz.learn.data import Digits
 from mnistviz.look.projection import Projection, project
-from mnistviz.show.picture import Picture, bare, page, percent, styled
+from mnistviz.show.picture import Picture, bare, page, percent
 
 
-@styled
 def embedding(
     features: Tensor,
     digits: Digits,
@@ -21,9 +20,8 @@ def embedding(
 ) -> Picture:
     """`embedding(trace["relu6"].output, digits, "tsne")`: each digit where its activations put it, on a plane."""
     labels = digits.known_labels().cpu().numpy()
-    if len(features) != len(digits):
-        given = f"{len(features)} rows, {len(digits)} digits"
-        raise MnistvizError("one row of features per digit is needed", given=given)
+    given = f"{len(features)} rows, {len(digits)} digits"
+    refuse(len(features) != len(digits), "one row of features per digit is needed", given=given)
     projection = project(features, method, seed, perplexity)
     (points,) = projection.points
     picture, ax = page(6.8, 5.6)

@@ -10,12 +10,11 @@ from matplotlib.ticker import MaxNLocator
 from mnistviz.errors import some
 from mnistviz.learn.evaluate import Report
 from mnistviz.show.colours import BLUE, FAINT, INK, ORANGE, RULE, curve
-from mnistviz.show.picture import Picture, notice, page, percent, shares_on, styled
+from mnistviz.show.picture import Picture, notice, page, percent, shares_on
 
 SOME = LinearSegmentedColormap.from_list("some", ["white", "#f9c9a4", ORANGE, "#5f2500"], N=96)
 
 
-@styled
 def per_digit(report: Report) -> Picture:
     """`per_digit(report)`: precision and recall of each digit, from the worst value up."""
     table = report.per_digit
@@ -40,19 +39,18 @@ def per_digit(report: Report) -> Picture:
     return picture
 
 
-@styled
 def confusion_pairs(report: Report) -> Picture:
     """`confusion_pairs(report)`: counts of every confusion, and what share of its digit each is, as heat maps."""
     if not len(report.pairs):
         return notice(f"No answer is wrong: all {len(report.labels):,} digits were read rightly.")
     right = np.eye(10, dtype=bool)
     counts, shares = report.confusion, np.where(right, 0, report.confusion_rates * 100)
-    in_counts = np.where(counts > 0, counts.astype(str), "")
+
     in_shares = np.where(shares > 0, np.char.mod("%.1f", shares), "")
     style = {"mask": right, "fmt": "", "cmap": SOME, "vmin": 0, "square": True, "linewidths": 1.2}
     style |= {"linecolor": "white", "cbar_kws": {"shrink": 0.75}}
     picture, axes = page(11.4, 5.0, columns=2)
-    sns.heatmap(np.where(right, 0, counts), ax=axes[0], annot=in_counts, **style)
+    sns.heatmap(np.where(right, 0, counts), ax=axes[0], annot=np.where(counts > 0, counts.astype(str), ""), **style)
     sns.heatmap(shares, ax=axes[1], annot=in_shares, annot_kws={"fontsize": 9}, **style)
     axes[0].collections[0].colorbar.set_ticks(MaxNLocator(integer=True))  # counts are whole
     for ax, title in zip(axes, ("How many", "Per cent of that digit"), strict=True):
@@ -64,11 +62,9 @@ def confusion_pairs(report: Report) -> Picture:
     picture.caption(f"The {wrong} wrong answers of {len(report.labels):,}; right answers are left out. White is none.")
     first = report.pairs.iloc[0]
     frequent = f"{first.label:.0f} taken for {first.prediction:.0f}, {first['count']:.0f} times"
-    picture.alt = f"Two heat maps of the {wrong} wrong answers; most frequent: {frequent}."
-    return picture
+    return picture.told(f"Two heat maps of the {wrong} wrong answers; most frequent: {frequent}.")
 
 
-@styled
 def reliability(reports: Mapping[str, Report], bins: int = 15) -> Picture:
     """`reliability({"as trained": report, "cooled": report.cooled(t)})`: confidence beside the share that is right."""
     some(reports, "reports to draw")
@@ -96,7 +92,6 @@ def reliability(reports: Mapping[str, Report], bins: int = 15) -> Picture:
     return picture
 
 
-@styled
 def coverage(reports: Mapping[str, Report]) -> Picture:
     """`coverage({"deep": a, "light": b})`: how many of the answers are wrong if only the surest are given."""
     some(reports, "reports to draw")
@@ -116,5 +111,4 @@ def coverage(reports: Mapping[str, Report]) -> Picture:
     ax.set(title="Error against coverage", xlim=(left, 1), ylim=(-0.03 * top, top))
     ax.legend(loc="upper left")
     picture.caption("To the right all digits are answered; further left only those of which the model is surest.")
-    picture.alt = f"Curves of error against coverage. {'; '.join(clean)}."
-    return picture
+    return picture.told(f"Curves of error against coverage. {'; '.join(clean)}.")

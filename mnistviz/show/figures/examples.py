@@ -6,27 +6,24 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 
-from mnistviz.errors import MnistvizError, one_of, some
+from mnistviz.errors import one_of, refuse, some
 from mnistviz.learn.data import Digits
 from mnistviz.look.examples import Examples
 from mnistviz.look.trace import times
 from mnistviz.show.colours import BLUE, FAINT, ORANGE
-from mnistviz.show.picture import Picture, bare, beside, page, styled
+from mnistviz.show.picture import Picture, bare, beside, page
 from mnistviz.show.tiles import GREY_LEVELS, draw_grey, frame, mosaic
 
 BEYOND = to_rgb("#dce8f5")  # beyond the border of the picture there is nothing to see
 
 
-@styled
 def top_examples(examples: Examples, digits: Digits, channels: Iterable[int]) -> Picture:
     """`top_examples(examples, test, [0, 3, 7])`: what excites each channel most, cropped to what its unit sees."""
     chosen, (count, k) = list(channels), examples.rows.shape
     some(chosen, "channels to show", "name some: [0, 3, 7]")
-    for channel in chosen:
-        one_of(f"channel in {examples.layer!r}", channel, count)
-    if int(examples.rows.max()) >= len(digits):
-        fix = "hand over the digits that the examples were looked for in"
-        raise MnistvizError("these are other digits", given=f"{len(digits):,} digits", fix=fix)
+    one_of(f"channel in {examples.layer!r}", chosen, count)
+    beyond, fix = int(examples.rows.max()) >= len(digits), "hand over the digits that the examples were looked for in"
+    refuse(beyond, "these are other digits", given=f"{len(digits):,} digits", fix=fix)
     wide = max(k * 0.92, 4.0)  # room for the title
     size, ratios = (wide + 3.3, len(chosen) * 0.98 + 1.15), [wide, 1.0, 1.5]
     picture, axes = page(*size, len(chosen), 3, squeeze=False, width_ratios=ratios)
@@ -57,8 +54,7 @@ def _draw_crops(axes: Axes, examples: Examples, digits: Digits, channel: int) ->
         image = field.crop(digits.images[row]).cpu().numpy() / 255
         crop[y : y + field.height, x : x + field.width] = image[..., None]
         crops.append(crop)
-    gap = max(1, crops[0].shape[1] // 7)
-    bare(axes).imshow(mosaic([crops], len(crops), gap, paper=1.0), interpolation="nearest")
+    bare(axes).imshow(mosaic([crops], len(crops), max(1, crops[0].shape[1] // 7), paper=1.0), interpolation="nearest")
     beside(axes, f"channel {channel}", size=10)
     ends = f"{examples.values[channel, 0]:.2f} … {examples.values[channel, -1]:.2f}"
     axes.set_xlabel(ends, fontsize=9, color=FAINT, labelpad=2)

@@ -11,12 +11,11 @@ from mnistviz.look.trace import Trace, times
 from mnistviz.show.colours import BLUE, ORANGE, curve
 from mnistviz.show.figures.arithmetic import product_bars
 from mnistviz.show.figures.maps import maps_beside
-from mnistviz.show.picture import Picture, page, styled
+from mnistviz.show.picture import Picture, page
 from mnistviz.show.scales import Scale, array, short
 from mnistviz.show.tiles import draw_map
 
 
-@styled
 def gradient_maps(trace: Trace, layer: str, channels: Iterable[int] | None = None, digit: int = 0) -> Picture:
     """`gradient_maps(trace, "conv2", digit=3)`: δ = ∂loss/∂output of a layer for a digit; "input" is ∂loss/∂pixel."""
     delta = trace.delta if layer == "input" and layer not in trace.known else None
@@ -28,11 +27,9 @@ def gradient_maps(trace: Trace, layer: str, channels: Iterable[int] | None = Non
     facts = f"The loss{of}, {trace.loss:.3g}, rises with an orange value and falls with a blue one."
     picture = maps_beside(trace.input[[digit]], delta[digit], layer, title, Scale(-end, end, "layer"), facts, channels)
     picture.axes[0].set_title(name if labels is None else f"{name}: a {labels[digit]}")
-    picture.alt = f"δ, the gradient of the loss: {picture.alt}"
-    return picture
+    return picture.told(f"δ, the gradient of the loss: {picture.alt}")
 
 
-@styled
 def gradient_ledger(account: GradientLedger, digit: int = 0) -> Picture:
     """`gradient_ledger(mv.backward_ledger(trace, "conv2", weight=(5, 0, 1, 1)), digit=3)`: its products, added up."""
     some(account.products.flatten(), "products", "ask another unit: behind a closed ReLU nothing rises")
@@ -60,11 +57,9 @@ def gradient_ledger(account: GradientLedger, digit: int = 0) -> Picture:
             axes[3].bar_label(bars, [str(i) if i in largest else "" for i in range(n)], padding=2, fontsize=9)
             axes[3].set(title="sum of each digit", xlabel="digit; the largest are named", xticks=ticks, ymargin=0.12)
         picture.caption(f"{name}: {total}. Maps of digit {digit} (sum {short(sums[digit])}), each on its own scale.")
-    picture.alt = f"The gradient of {name} as a {total}."
-    return picture
+    return picture.told(f"The gradient of {name} as a {total}.")
 
 
-@styled
 def gradient_sizes(groups: Mapping[str, Trace | Iterable[Trace]], of: str = "outputs") -> Picture:
     """`gradient_sizes({"sigmoid": traces, "ReLU": others})`: how large δ is layer by layer; `of="weights"`, theirs."""
     symbol = choose("gradient", of, {"outputs": "δ", "weights": "∂loss/∂weight"})
@@ -89,8 +84,7 @@ def gradient_sizes(groups: Mapping[str, Trace | Iterable[Trace]], of: str = "out
     ax.legend(fontsize=9.5)
     what = "Over all digits and numbers of a layer; of several traces: the median, in a band from least to most."
     picture.caption(f"{what} Not on this scale: {'; '.join(lost)}." if lost else what)
-    picture.alt = f"Root mean square of {symbol}, first to last weighted layer: {'; '.join(ends)}."
-    return picture
+    return picture.told(f"Root mean square of {symbol}, first to last weighted layer: {'; '.join(ends)}.")
 
 
 def _sizes(trace: Trace, of: str) -> dict[str, float]:

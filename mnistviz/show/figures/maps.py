@@ -10,12 +10,11 @@ from mnistviz.errors import MnistvizError, one_of, refuse, some
 from mnistviz.look.field import receptive_field
 from mnistviz.look.trace import Step, Trace, sizes, times
 from mnistviz.show.colours import BLUE, FAINT, INK, PALE
-from mnistviz.show.picture import Picture, beside, names_down, notice, page, percent, styled
+from mnistviz.show.picture import Picture, beside, names_down, notice, page, percent
 from mnistviz.show.scales import Scale, array, nan_note, short
 from mnistviz.show.tiles import draw_grey, outline, tile_cells, tile_maps
 
 
-@styled
 def filters(trace: Trace, layer: str, channels: Iterable[int] | None = None) -> Picture:
     """`filters(trace, "conv1")`: every kernel of a convolution, or of these `channels`; a picture per input channel."""
     step = trace[layer]
@@ -46,11 +45,9 @@ def filters(trace: Trace, layer: str, channels: Iterable[int] | None = None) -> 
     biases = "no biases" if step.bias is None else f"{step.bias.numel():,} biases"
     picture.caption(f"{step.weight.numel():,} weights and {biases}. Colours: {scale}; white is 0.")
     ends = f"from {short(kernels.min())} to {short(kernels.max())}, blue below zero and orange above"
-    picture.alt = f"The {out * into:,} kernels of {layer}, {height}×{width} each, weights {ends}."
-    return picture
+    return picture.told(f"The {out * into:,} kernels of {layer}, {height}×{width} each, weights {ends}.")
 
 
-@styled
 def feature_maps(
     trace: Trace, layer: str, scale: str | Scale = "layer", channels: Iterable[int] | None = None
 ) -> Picture:
@@ -90,11 +87,9 @@ def maps_beside(
     if colours.scope != "map":
         colours.bar(right)
     picture.caption(f"{facts} Colours: {colours}.{nan_note(maps)}")
-    all_nan = np.isnan(maps).all()
-    ends = "none a number" if all_nan else f"from {short(np.nanmin(maps))} to {short(np.nanmax(maps))}"
+    ends = "none a number" if np.isnan(maps).all() else f"from {short(np.nanmin(maps))} to {short(np.nanmax(maps))}"
     constant = int((maps.min((1, 2)) == maps.max((1, 2))).sum()) if maps[0].size > 1 else 0
-    picture.alt = f"{what} of layer {layer} for the digit at the left, {ends}; {constant or 'none'} constant."
-    return picture
+    return picture.told(f"{what} of layer {layer} for the digit at the left, {ends}; {constant or 'none'} constant.")
 
 
 def _maps(values: Tensor, layer: str, channels: Iterable[int] | None = None) -> tuple[np.ndarray, list[str]]:
@@ -119,14 +114,12 @@ def about(trace: Trace, layer: str) -> str:
     try:
         middle = [n // 2 for n in shape[1:]] if len(shape) == 3 else []
         field = receptive_field(trace, layer, *middle).size
-        on_page = map(min, field, trace.input.shape[-2:])
-        sees = f"each value sees {times(on_page)} pixels"
+        sees = f"each value sees {times(map(min, field, trace.input.shape[-2:]))} pixels"
     except MnistvizError:
         sees = "its receptive field cannot be followed"  # a network with parts that are no modules
     return f"{layer} ({step.kind}), {sizes(step.output)}; {sees}; {step.parameters:,} parameters."
 
 
-@styled
 def all_maps(trace: Trace, scale: str | Scale = "layer", each: int = 16) -> Picture:
     """`all_maps(trace)`: every layer with maps on one page, a row per layer, the first 16 channels of each."""
     trace.one_digit()
@@ -146,11 +139,9 @@ def all_maps(trace: Trace, scale: str | Scale = "layer", each: int = 16) -> Pict
     meaning = scopes.get(colours.scope, "one scale for all, given at the right")
     signs = "with signs blue is below 0, white is 0, orange above; without, black is 0"
     picture.caption(f"The first {each} channels of every layer. Colours: {meaning}; {signs}.")
-    picture.alt = f"Feature maps of {len(spatial)} layers, one row each: {', '.join(spatial)}."
-    return picture
+    return picture.told(f"Feature maps of {len(spatial)} layers, one row each: {', '.join(spatial)}.")
 
 
-@styled
 def map_rows(traces: Mapping[str, Trace], layer: str, channels: Iterable[int] | None = None) -> Picture:
     """`map_rows({"a 3": t, "an 8": u}, "relu2", range(8))`: the same channels for several inputs, on one scale."""
     some(traces, "traces to compare")
@@ -171,7 +162,6 @@ def map_rows(traces: Mapping[str, Trace], layer: str, channels: Iterable[int] | 
     return picture
 
 
-@styled
 def complete_prediction(trace: Trace, label: int | None = None, each: int = 8) -> Picture:
     """`complete_prediction(trace, label=7)`: the digit, what each stage made of it, and ten probabilities."""
     digit = trace.one_digit()
@@ -202,8 +192,7 @@ def complete_prediction(trace: Trace, label: int | None = None, each: int = 8) -
     scales = "Each column has its own scale: black is 0; with signs white is 0, blue below, orange above"
     picture.caption(f"Each column is what a stage hands on: {maps}, or all values of a flat layer. {scales}.")
     names, surest = ", ".join(trace.keys[i] for i in results), f"{answer} with {percent(shares[answer])}"
-    picture.alt = f"A digit, the strongest maps after {names}, and ten probabilities; the answer is {surest}."
-    return picture
+    return picture.told(f"A digit, the strongest maps after {names}, and ten probabilities; the answer is {surest}.")
 
 
 def _draw_stage(axes: Axes, step: Step, each: int) -> None:

@@ -13,7 +13,7 @@ from mnistviz.errors import MnistvizError
 from mnistviz.look.replay import pair
 from mnistviz.look.trace import MODEL_INPUT, Trace, times
 from mnistviz.show.colours import BLUE, FAINT, INK, ORANGE
-from mnistviz.show.picture import Picture, bare, page, styled
+from mnistviz.show.picture import Picture, bare, page
 from mnistviz.show.scales import SIGNED, array
 from mnistviz.show.tiles import draw_grey
 
@@ -22,18 +22,15 @@ ACROSS, UP = 0.8 * DEPTH, 0.5 * DEPTH
 GAP, PITCH = 10.0, 21.0  # between blocks, and between their middles at least
 
 
-@styled
 def network(trace: Trace) -> Picture:
     """`network(trace)`: every stage as a block to the scale of its tensor, with its layers, shape and parameters."""
     blocks = [Block(tuple(trace.input.shape[1:]), ["input"], 0)]
     place = {MODEL_INPUT: 0}  # of every step, the block it belongs to
     for number, stage in enumerate(trace.stages(), 1):
         shape = tuple(trace.steps[trace.result_of(stage)].result.shape[1:])
-        learned = sum(trace.steps[i].parameters for i in stage)
-        blocks.append(Block(shape, [_name(trace, i) for i in stage], learned))
+        blocks.append(Block(shape, [_name(trace, i) for i in stage], sum(trace.steps[i].parameters for i in stage)))
         place |= dict.fromkeys(stage, number)
-    distances = [max(a.width / 2 + GAP + b.width / 2, PITCH) for a, b in pairwise(blocks)]
-    centres = np.cumsum([0.0, *distances])
+    centres = np.cumsum([0.0, *(max(a.width / 2 + GAP + b.width / 2, PITCH) for a, b in pairwise(blocks))])
     left = -blocks[0].width / 2 - 4
     width = float(centres[-1]) + PITCH / 2 + 2 - left
     inch = min(11.2 / width, 0.06)  # of one unit
@@ -46,8 +43,7 @@ def network(trace: Trace) -> Picture:
         block.draw(ax, centre)
         ax.text(centre, -half - 3, times(block.shape), ha="center", va="top", fontsize=9.5, fontweight="bold")
         note = "\n".join([*block.names, f"{block.learned:,}\nparameters"] if block.learned else block.names)
-        below = -half - 3 - 1.5 * line
-        ax.text(centre, below, note, ha="center", va="top", fontsize=9, color=FAINT, linespacing=1.3)
+        ax.text(centre, -half - 3 - 1.5 * line, note, ha="center", va="top", fontsize=9, color=FAINT, linespacing=1.3)
     if trace.input.ndim == 4 and trace.input.shape[1] == 1:  # the first face is the digit
         floor, (high, wide) = -blocks[0].height / 2, trace.input.shape[2:]
         draw_grey(ax, trace.input[:1], extent=(left + 4, left + 4 + wide, floor, floor + high), zorder=3)
@@ -58,8 +54,7 @@ def network(trace: Trace) -> Picture:
     flat = "Flat layers are bars; their height grows with the square root of their size"
     picture.caption(f"{numbers}. Faces are to scale, and {depth}. {flat}.")
     made = [f"{times(block.shape)} after {', '.join(block.names)}" for block in blocks[1:]]
-    picture.alt = f"The network as blocks: {', then '.join(made)}"
-    return picture
+    return picture.told(f"The network as blocks: {', then '.join(made)}")
 
 
 def _name(trace: Trace, index: int) -> str:
@@ -111,7 +106,6 @@ def _connect(axes: Axes, trace: Trace, place: dict[int, int], centres: np.ndarra
         axes.add_patch(arrow)
 
 
-@styled
 def decisions(points: Tensor, labels: Tensor, answers: Mapping[str, Tensor], reach: float = 3.0) -> Picture:
     """`decisions(points, labels, {"with ReLU": p})`: p, (G, G), is the probability of class 1 on a grid.
 
@@ -136,5 +130,4 @@ def decisions(points: Tensor, labels: Tensor, answers: Mapping[str, Tensor], rea
         ax.set(title=name, xlim=(-reach, reach), ylim=(-reach, reach))
     background = "Background: probability of a triangle, from 0, blue, to 1, orange"
     picture.caption(f"{background}. The line is where it is one half.")
-    picture.alt = f"{len(x)} points of two classes on a plane and the regions answered by: {', '.join(grids)}."
-    return picture
+    return picture.told(f"{len(x)} points of two classes on a plane and the regions answered by: {', '.join(grids)}.")

@@ -13,14 +13,13 @@ from mnistviz.look.paths import Stop
 from mnistviz.look.replay import pair
 from mnistviz.look.trace import Trace, times
 from mnistviz.show.colours import INK, ORANGE, RULE
-from mnistviz.show.picture import Picture, bare, page, percent, styled
+from mnistviz.show.picture import Picture, bare, page, percent
 from mnistviz.show.scales import Scale, array, short
 from mnistviz.show.tiles import draw_grey, draw_map, frame
 
 CYAN = "#46d5ff"  # seen on every colour of a scale
 
 
-@styled
 def receptive_fields(trace: Trace, units: Sequence[tuple[str, int, int]]) -> Picture:
     """`receptive_fields(trace, [("conv1", 14, 14), ("conv5", 3, 3)])`: what each unit sees, framed on the digit."""
     some(units, "units to show", 'units=[("conv2", 3, 7)]: layer, y, x')
@@ -39,13 +38,10 @@ def receptive_fields(trace: Trace, units: Sequence[tuple[str, int, int]]) -> Pic
         ax.set_xlabel(f"unit y {y}, x {x}\nsees {field.height}×{field.width}{whole}", fontsize=9, color=INK)
     border = " Where the window crosses the border the smaller number is what is left of it." if any(cut) else ""
     picture.caption(f"Inside the frame: every pixel that can change the unit.{border} Grey levels: 0 black, 1 white.")
-    places = [f"{layer} y {y} x {x}" for layer, y, x in units]
-    seen = [f"{place} sees {f.height}×{f.width}" for place, f in zip(places, fields, strict=True)]
-    picture.alt = f"One digit, framed where a unit sees it: {'; '.join(seen)}"
-    return picture
+    seen = [f"{layer} y {y} x {x} sees {f.height}×{f.width}" for (layer, y, x), f in zip(units, fields, strict=True)]
+    return picture.told(f"One digit, framed where a unit sees it: {'; '.join(seen)}")
 
 
-@styled
 def pool_winners(trace: Trace, layer: str, channel: int) -> Picture:
     """`pool_winners(trace, "pool1", channel=3)`: the map before a max-pool, and the pixel that won each window."""
     trace.one_digit()
@@ -58,10 +54,9 @@ def pool_winners(trace: Trace, layer: str, channel: int) -> Picture:
         ax.set_title(f"{title}: {times(values.shape)}")
     high, wide = window = pair(step.settings["kernel_size"])
     if pair(step.settings["stride"]) == window and not any(pair(step.settings["padding"])):  # windows tile the map
-        for edge in range(0, before.shape[1] + 1, wide):
-            left.axvline(edge - 0.5, color="white", linewidth=0.5, alpha=0.55)
-        for edge in range(0, before.shape[0] + 1, high):
-            left.axhline(edge - 0.5, color="white", linewidth=0.5, alpha=0.55)
+        for rule, size, side in ((left.axvline, before.shape[1], wide), (left.axhline, before.shape[0], high)):
+            for edge in range(0, size + 1, side):
+                rule(edge - 0.5, color="white", linewidth=0.5, alpha=0.55)
     marked = after > after.min()
     x, y = (array(places[0, channel])[marked] for places in (winners.x, winners.y))
     left.scatter(x, y, s=11, color=CYAN, edgecolors=INK, linewidths=0.4)
@@ -74,7 +69,6 @@ def pool_winners(trace: Trace, layer: str, channel: int) -> Picture:
     return picture
 
 
-@styled
 def relu_gates(trace: Trace, layer: str, channel: int) -> Picture:
     """`relu_gates(trace, "relu1", channel=3)`: a map before a ReLU, which gates are open, and what comes through."""
     trace.one_digit()
@@ -91,8 +85,7 @@ def relu_gates(trace: Trace, layer: str, channel: int) -> Picture:
         frame(ax, 0, 0, before.shape[0], before.shape[1], RULE, line=1)
     scale.bar(axes.tolist())
     picture.caption(f"{layer}, channel {channel}. Open gates white, closed ones dark. Colours: {scale}, on both sides.")
-    picture.alt = f"Channel {channel} around {layer}: the map, its gates, {share} of them open, and the result."
-    return picture
+    return picture.told(f"Channel {channel} around {layer}: the map, its gates, {share} of them open, and the result.")
 
 
 def _map(layer: str, values: Tensor, channel: int) -> np.ndarray:
@@ -103,7 +96,6 @@ def _map(layer: str, values: Tensor, channel: int) -> np.ndarray:
     return maps[channel]
 
 
-@styled
 def winning_paths(trace: Trace, paths: Iterable[Sequence[Stop]]) -> Picture:
     """`winning_paths(trace, [mv.winning_path(trace, rank=r) for r in range(3)])`: a row per path, pixel to score."""
     digit, rows = trace.one_digit(), [{stop.layer: stop for stop in path} for path in paths]
@@ -129,8 +121,7 @@ def winning_paths(trace: Trace, paths: Iterable[Sequence[Stop]]) -> Picture:
     way = "from the score to the value that pushed it up most, through open gates and pool winners, down to one pixel"
     picture.caption(f"Read from right to left: {way}. Each column has one scale for its layer; black is 0.")
     pixels = "; ".join(f"pixel y {y} x {x}" for _, y, x in (stops[""].unit for stops in rows))
-    picture.alt = f"{len(rows)} paths from the score back to pixels of the digit: {pixels}"
-    return picture
+    return picture.told(f"{len(rows)} paths from the score back to pixels of the digit: {pixels}")
 
 
 def _mark(axes: Axes, stop: Stop, name: str) -> None:

@@ -6,15 +6,14 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from mnistviz.errors import MnistvizError, some
+from mnistviz.errors import refuse, some
 from mnistviz.learn.data import Digits
 from mnistviz.show.colours import curve
-from mnistviz.show.picture import Picture, beside, page, percent, shares_on, styled
+from mnistviz.show.picture import Picture, beside, only, page, percent, shares_on
 from mnistviz.show.scales import Scale, array, short
 from mnistviz.show.tiles import draw_grey, draw_map
 
 
-@styled
 def robustness(tables: Mapping[str, pd.DataFrame]) -> Picture:
     """`robustness({"deep": mv.corruptions.robustness(model, digits), …})`: accuracy against strength, by corruption."""
     some(tables, "tables to draw")
@@ -23,9 +22,7 @@ def robustness(tables: Mapping[str, pd.DataFrame]) -> Picture:
     columns = min(4, len(kinds))
     rows = -(-len(kinds) // columns)
     picture, axes = page(11.0, 1.95 * rows + 0.9, rows, columns, squeeze=False, sharex=True, sharey=True)
-    used, unused = axes.flat[: len(kinds)], axes.flat[len(kinds) :]
-    for ax in unused:
-        ax.set_visible(False)
+    used = only(axes, len(kinds))
     for ax, kind in zip(used, kinds, strict=True):
         for k, (name, table) in enumerate(tables.items()):
             part = table[table["corruption"] == kind]
@@ -39,11 +36,9 @@ def robustness(tables: Mapping[str, pd.DataFrame]) -> Picture:
     own = "These corruptions are this project's own, seeded; their figures cannot be compared with published ones."
     picture.caption(f"Share of right answers against strength, 0 (none) to 5. {own}")
     lowest = "; ".join(f"{name}: {percent(float(table['accuracy'].min()))}" for name, table in tables.items())
-    picture.alt = f"Accuracy against strength for {len(kinds)} corruptions; lowest values: {lowest}."
-    return picture
+    return picture.told(f"Accuracy against strength for {len(kinds)} corruptions; lowest values: {lowest}.")
 
 
-@styled
 def attack_curves(curves: Mapping[str, Mapping[float, float]]) -> Picture:
     """`attack_curves({"deep, FGSM": {0.0: 0.996, 0.1: 0.93, …}, …})`: accuracy against how far a pixel may move."""
     some(curves, "curves to draw")
@@ -60,17 +55,15 @@ def attack_curves(curves: Mapping[str, Mapping[float, float]]) -> Picture:
     shares_on(ax.yaxis)
     ax.legend(loc="best", fontsize=9.5)
     picture.caption("Each attack is made against the network it is shown for.")
-    picture.alt = f"Curves of accuracy against the size of an attack: {'; '.join(ends)}."
-    return picture
+    return picture.told(f"Curves of accuracy against the size of an attack: {'; '.join(ends)}.")
 
 
-@styled
 def adversarial_pairs(digits: Digits, changed: Tensor, before: Sequence[int], after: Sequence[int]) -> Picture:
     """`adversarial_pairs(digits, attacked, answers, answers_after)`: the digit, what was added, and the sum."""
     count = len(digits)
-    if not count or not count == len(changed) == len(before) == len(after):
-        given = f"{count} digits, {len(changed)} changed, {len(before)} and {len(after)} answers"
-        raise MnistvizError("one changed picture, and two answers, per digit are needed", given=given)
+    what = "one changed picture, and two answers, per digit are needed"
+    given = f"{count} digits, {len(changed)} changed, {len(before)} and {len(after)} answers"
+    refuse(not 0 < count == len(changed) == len(before) == len(after), what, given=given)
     pixels = digits.pixels.cpu()
     added = array(changed - pixels)[:, 0]
     largest = np.abs(added).max(axis=(1, 2))
@@ -89,5 +82,4 @@ def adversarial_pairs(digits: Digits, changed: Tensor, before: Sequence[int], af
     colours = f"Orange: made lighter; blue: made darker; {scale}"
     picture.caption(f"{colours}. Digits and sums: grey levels, 0 black, 1 white.")
     turned = int((np.asarray(before) != np.asarray(after)).sum())
-    picture.alt = f"{count} digits before and after an attack, and what it added; {turned} answers changed."
-    return picture
+    return picture.told(f"{count} digits before and after an attack, and what it added; {turned} answers changed.")

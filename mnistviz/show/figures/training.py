@@ -6,12 +6,11 @@ from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
 from mnistviz.errors import refuse
 from mnistviz.learn.history import History
 from mnistviz.show.colours import BLUE, FAINT, ORANGE
-from mnistviz.show.picture import Picture, page, shares_on, styled
+from mnistviz.show.picture import Picture, page, shares_on
 
 ACCURACIES = [0.1, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 1]
 
 
-@styled
 def training_history(history: History) -> Picture:
     """`training_history(history)`: loss and accuracy of every epoch, training and validation."""
     table = history.table
@@ -45,8 +44,7 @@ def training_history(history: History) -> Picture:
     first, last = table.iloc[0], table.iloc[-1]
     loss = f"training loss from {first.loss:.3f} to {last.loss:.3f}"
     accuracy = f"training accuracy from {first.accuracy:.1%} to {last.accuracy:.1%}"
-    picture.alt = f"Curves over {len(table)} epochs: {loss}, {accuracy}; {best or 'no validation set'}."
-    return picture
+    return picture.told(f"Curves over {len(table)} epochs: {loss}, {accuracy}; {best or 'no validation set'}.")
 
 
 def _stretch(accuracy: np.ndarray) -> np.ndarray:
