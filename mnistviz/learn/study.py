@@ -195,7 +195,7 @@ def _outcome(config: Config, configs: list[Config], folder: Path, workers: int) 
     part = "test" if "test_final" in kept else "val"
     came = kept.get("error") or f"{part} {table.loc[config.name, f'{part}_final']:.2%} after {kept['seconds']:,.0f} s"
     left = max(usual[waiting].sum() / workers, usual[waiting].max()) / 60 if waiting.any() else 0
-    then = f"about {left:,.0f} min left" if waiting.any() else "all are there"
+    then = f"about {max(left, 1):,.0f} min left" if waiting.any() else "all are there"
     return f"{len(table) - waiting.sum()}/{len(table)}  {config.name}: {came}; {then}"
 
 
