@@ -74,7 +74,7 @@ def _cluster(address: str | None, workers: int, module: str) -> Iterator[Any]:
             return super().retrieve_result_callback(out)
 
     local: dict[str, Any] = {"n_workers": workers, "threads_per_worker": 1, "memory_limit": None}
-    local |= {"dashboard_address": None, "silence_logs": logging.ERROR}
+    local |= {"dashboard_address": None, "silence_logs": logging.CRITICAL}
     try:
         with Client(address, timeout=TIMEOUT) if address else Client(**local) as client:
             client.wait_for_workers(1, timeout=TIMEOUT)

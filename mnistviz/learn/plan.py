@@ -59,7 +59,8 @@ def read(path: str | Path) -> list[Config]:
         for run in (run for grid in grids for run in _combinations(content | grid)):
             runs[run.name] = run if run.keep else runs.get(run.name, run)
     except OSError as error:
-        raise MnistvizError(f"cannot read {project.shown(path)}: {error.strerror}") from error
+        fix = "give the path of a study's file, such as studies/published.toml"
+        raise MnistvizError(f"cannot read {project.shown(path)}: {error.strerror}", fix=fix) from error
     except ValueError as error:  # a MnistvizError is one
         raise MnistvizError(f"{project.shown(path)} is not a study: {error}") from error
     return list(runs.values())

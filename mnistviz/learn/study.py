@@ -172,7 +172,8 @@ def results(configs: list[Config], folder: Path) -> pd.DataFrame:
         row |= {name: kept.get(name) for name in numbers} | {"epochs": len(val), "val_final": val[-1] if val else None}
         row |= {"val_kept": val[kept["best_epoch"] - 1] if val else None, "error": kept.get("error")}
         rows.append(row | kept.get("on", {}))
-    return pd.DataFrame(rows).set_index("run").astype(dict.fromkeys([*numbers, "val_final", "val_kept"], float))
+    kinds = dict.fromkeys([*numbers, "val_final", "val_kept"], "float") | dict.fromkeys(numbers[:2], "Int64")
+    return pd.DataFrame(rows).set_index("run").astype(kinds)
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
@@ -194,9 +195,13 @@ def _outcome(config: Config, configs: list[Config], folder: Path, workers: int) 
     usual = table.groupby(["model", "recipe", "changes"])["seconds"].transform("mean").fillna(table["seconds"].mean())
     part = "test" if "test_final" in kept else "val"
     came = kept.get("error") or f"{part} {table.loc[config.name, f'{part}_final']:.2%} after {kept['seconds']:,.0f} s"
-    left = max(usual[waiting].sum() / workers, usual[waiting].max()) / 60 if waiting.any() else 0
-    then = f"about {max(left, 1):,.0f} min left" if waiting.any() else "all are there"
+    left = max(usual[waiting].sum() / workers, usual[waiting].max()) if waiting.any() else 0
+    then = f"about {time_of(left)} left" if waiting.any() else "all are there"
     return f"{len(table) - waiting.sum()}/{len(table)}  {config.name}: {came}; {then}"
+
+
+def time_of(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:,.0f} min"
 
 
 def estimate(config: Config) -> float:

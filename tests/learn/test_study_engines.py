@@ -85,7 +85,7 @@ def test_a_worker_killed_in_the_middle_of_a_run_changes_no_number(
                 killed.append(int(claim.read_text().split()[1]))
                 os.kill(killed[0], signal.SIGKILL)
                 return
-            time.sleep(0.01)
+            time.sleep(0.05)
 
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
