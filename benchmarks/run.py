@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, Subset
 
 import mnistviz as mv
-from benchmarks import bulk, classic, look, published, show
+from benchmarks import bulk, classic, look, published, show, studies
 from benchmarks.common import hardware, interleaved, spread
 from mnistviz import project
 from mnistviz.device import pick_precision
@@ -225,6 +225,7 @@ def main() -> None:
         show.grid,
         show.scenes,
         bulk.streaming,
+        studies.several,
         sprint,
         usual,
     ):

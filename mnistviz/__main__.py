@@ -7,6 +7,7 @@ import argparse
 import itertools
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,15 +93,16 @@ def study(options: Options) -> None:
         folder = (options.out or options.file.with_suffix("")).resolve()
         missing = [config for config in configs if not studies.there(config, folder)]
         print(f"{len(configs)} runs, of which {len(configs) - len(missing)} are there")
-        total = 0.0
-        for like, runs in itertools.groupby(missing, lambda config: (config.recipe.but(seed=0), config.data)):
-            several = list(runs)
-            seconds = studies.estimate(several[0])
-            total += seconds * len(several)
-            named = f"{like[0].model} {several[0].kind} {several[0].changes}".strip()
-            print(f"  {named}: {len(several)} runs of about {seconds / 60:.1f} min")
-        workers = at_once(options.engine, options.workers)
-        print(f"about {total / workers / 60:.0f} min with {workers} at a time on machines like this one")
+        seconds, workers = [0.0], at_once(options.engine, options.workers)
+        for _, runs in itertools.groupby(
+            missing, lambda config: replace(config, recipe=config.recipe.but(seed=0), keep=False)
+        ):
+            like, *others = runs
+            seconds += [studies.estimate(like)] * (1 + len(others))
+            named = ", ".join(filter(None, (f"{like.recipe.model} {like.kind}", like.changes, like.data)))
+            print(f"  {named}: {1 + len(others)} runs of about {studies.time_of(seconds[-1])}")
+        left = studies.time_of(max(sum(seconds) / workers, max(seconds)))
+        print(f"about {left} with {workers} at a time, on machines as fast and as busy as this one")
         return
     engine = {"engine": options.engine, "workers": options.workers, "address": options.address}
     table = studies.study(options.file, folder=options.out, retry=options.retry, **engine)

@@ -20,7 +20,7 @@ from mnistviz.learn import data as sources
 from mnistviz.learn import kaggle
 from mnistviz.learn.data import DigitSet
 
-COMMANDS = ("train", "evaluate", "predict", "animate", "data", "models")
+COMMANDS = ("train", "evaluate", "predict", "study", "animate", "data", "models")
 
 
 @pytest.fixture(autouse=True)
@@ -155,6 +155,62 @@ def test_train_twice_gives_the_same_weights_and_resume_goes_on(
     assert files[0] == files[1] == files[2]
 
 
+@pytest.fixture
+def small_study(tmp_path: Path) -> Path:
+    path = tmp_path / "small.toml"
+    text = 'models = ["compact"]\nrecipes = ["tuned"]\nseeds = [0, 1]\nimages = 300\n'
+    path.write_text(text + "[[grid]]\nbut = { epochs = 2 }\n[[grid]]\nvalidation = 0.5\nbut = { epochs = 1 }")
+    return path
+
+
+def test_study_says_how_far_it_is_and_ends_with_a_table(small_study: Path, capsys: pytest.CaptureFixture) -> None:
+    assert run("study", small_study, "--engine", "here") == 0
+    out = capsys.readouterr().out
+    assert "4 runs, of which 0 are there" in out
+    kept = pd.read_csv(small_study.with_suffix(".csv"))
+    for place, row in enumerate(kept.itertuples(), 1):
+        left = "all are there" if place == 4 else r"about \d+ s left"
+        assert re.search(rf"^{place}/4  {row.run}: test {row.test_final:.2%} after \d+ s; {left}$", out, re.MULTILINE)
+    assert f"{kept.test_final[:2].mean():.3%} ± {kept.test_final[:2].std():.3%}" in out.split("all are there")[1]
+    assert run("study", small_study, "--engine", "here") == 0
+    assert out.split("all are there")[1] in capsys.readouterr().out.replace("4 are there", "all are there")
+
+
+def test_study_dry_run_says_what_there_is_to_do_and_does_none_of_it(small_study: Path, capsys) -> None:
+    assert run("study", small_study, "--dry-run", "--workers", 2) == 0
+    out = capsys.readouterr().out
+    assert "4 runs, of which 0 are there" in out
+    for changes in ("epochs 2", "epochs 1"):
+        assert re.search(rf"compact tuned, {changes}, mnist: 2 runs of about \d+ (s|min)\b", out)
+    assert re.search(r"^about \d+ (s|min) with 2 at a time", out, re.MULTILINE)
+    assert list(small_study.parent.glob("small*")) == [small_study]
+
+
+def test_study_lists_what_failed_and_retry_tries_it_again(small_study: Path, capsys, monkeypatch) -> None:
+    from mnistviz.learn import study
+
+    fit = study.fit
+    monkeypatch.setattr(study, "fit", lambda *_, **__: 1 / 0)
+    assert run("study", small_study, "--engine", "here") == 0
+    assert capsys.readouterr().out.count(" failed: ZeroDivisionError") == 4
+    monkeypatch.setattr(study, "fit", fit)
+    assert run("study", small_study, "--engine", "here", "--retry", "--out", small_study.with_suffix("")) == 0
+    assert "failed: " not in capsys.readouterr().out
+
+
+def test_an_interrupted_study_ends_with_130_and_goes_on(small_study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mnistviz.learn import study
+
+    def interrupt(claim: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(study, "alive", interrupt)
+        assert run("study", small_study, "--engine", "here") == 130
+    assert not list(small_study.with_suffix("").glob("compact*"))  # neither a claim nor a result
+    assert run("study", small_study, "--engine", "here") == 0
+
+
 def test_evaluate_judges_by_the_test_digits(tmp_path: Path, mnist: DigitSet, capsys) -> None:
     checkpoint = trained_on("mnist", tmp_path / "on_mnist")
     capsys.readouterr()
@@ -256,6 +312,8 @@ def test_predict_goes_on_behind_a_file_that_it_cannot_read(checkpoint: Path, tmp
         (("evaluate", "deep"), "train deep"),
         (("evaluate", "nothing.pth"), "no such checkpoint"),
         (("predict", "seven.png", "--model", "nothing.pth"), "no such checkpoint"),
+        (("study", "none.toml"), "none.toml: No such file"),
+        (("study", "none.toml", "--dry-run"), "none.toml: No such file"),
         (("animate", "flight"), "allowed: mnist_data_flow, forward_propagation"),
         (("animate", "convolutions"), "did you mean 'convolution'"),
         (("animate", "convolution", "--model", "depp"), "depp"),

@@ -3,6 +3,7 @@
 import os
 import socket
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,49 +27,64 @@ def claimed(folder: Path, name: str) -> Iterator[Path | None]:
     """
     taken = _claims(folder, name)
     claim = folder / f"{name}.claim.{int(taken[-1].suffix[1:]) + 1 if taken else 1}"
-    if taken and _held(taken[-1]):
-        yield None
-        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with open(claim, "x") as file:
-            file.write(f"{socket.gethostname()} {os.getpid()}")
-    except FileExistsError:
-        yield None
-        return
+        free = not busy(folder, name)
+        if free:
+            with open(claim, "x") as file:
+                file.write(_mine())
     except OSError as error:
-        claim.unlink(missing_ok=True)
-        fix = "choose a folder you may write to, with room on its disk; results that are there stay"
-        raise MnistvizError(f"cannot claim a run: {error.strerror}", given=project.shown(folder), fix=fix) from error
+        free = False
+        if not isinstance(error, FileExistsError) or not folder.is_dir():
+            with suppress(OSError):
+                claim.unlink()
+            fix = "choose a folder you may write to, with room on its disk; results that are there stay"
+            raise MnistvizError(
+                f"cannot claim a run: {error.strerror}", given=project.shown(folder), fix=fix
+            ) from error
     try:
-        yield claim
+        yield claim if free else None
     finally:
-        for old in (*taken, claim):
+        for old in (*taken, claim) if free and not lost(claim) else ():
             old.unlink(missing_ok=True)
 
 
-def _claims(folder: Path, name: str) -> list[Path]:
-    return sorted(folder.glob(f"{name}.claim.*"), key=lambda path: int(path.suffix[1:]))
-
-
-def _held(claim: Path) -> bool:
+def busy(folder: Path, name: str) -> bool:
     """Whether the process behind a claim still lives: on this machine by its number, elsewhere by its last sign."""
-    with suppress(OSError, ValueError):  # just being written, or just gone
-        host, process = claim.read_text().split()
-        if host == socket.gethostname() and os.name == "posix":
-            try:
-                os.kill(int(process), 0)
-            except ProcessLookupError:
-                return False
-        return time.time() - claim.stat().st_mtime < LEASE
-    return claim.exists() and time.time() - claim.stat().st_mtime < LEASE
+    for claim in _claims(folder, name)[-1:]:
+        with suppress(OSError, ValueError):  # just being written, or just gone
+            host, process = claim.read_text().split()
+            if host == _mine().split()[0] and os.name == "posix":
+                try:
+                    os.kill(int(process), 0)
+                except ProcessLookupError:
+                    return False
+        with suppress(FileNotFoundError):
+            return time.time() - claim.stat().st_mtime < LEASE
+    return False
+
+
+def lost(claim: Path) -> bool:
+    """Whether another process has outbid this claim, or made it anew after it had gone."""
+    with suppress(FileNotFoundError):
+        name = claim.stem.removesuffix(".claim")
+        return _claims(claim.parent, name)[-1:] != [claim] or claim.read_text() != _mine()
+    return True
 
 
 def alive(claim: Path) -> None:
-    """A sign of life, now and then; and the end, if another process has outbid this claim."""
+    """A sign of life, now and then; and the end, if the claim is lost."""
     with suppress(FileNotFoundError):
         if time.time() - claim.stat().st_mtime < LEASE / 20:
             return
         os.utime(claim)
-    if _claims(claim.parent, claim.stem.removesuffix(".claim"))[-1:] != [claim]:
+    if lost(claim):
         raise LostClaimError
+
+
+def _mine() -> str:
+    return f"{socket.gethostname()}-{uuid.getnode():x} {os.getpid()}"
+
+
+def _claims(folder: Path, name: str) -> list[Path]:
+    return sorted(folder.glob(f"{name}.claim.*"), key=lambda path: int(path.suffix[1:]))

@@ -1,16 +1,13 @@
 """Studies: many trainings described by one file; each is run once, by whoever comes first, and kept on disk."""
 
-import hashlib
 import io
 import json
 import shutil
 import time
-import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import redirect_stdout, suppress
-from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pandas as pd
@@ -18,89 +15,20 @@ import torch
 
 from mnistviz import project
 from mnistviz.device import device_of
-from mnistviz.errors import MnistvizError, choose, refuse
-from mnistviz.learn import checkpoint, models, recipes
-from mnistviz.learn.claims import LostClaimError, alive, claimed
+from mnistviz.errors import MnistvizError
+from mnistviz.learn import checkpoint, models
+from mnistviz.learn.claims import alive, busy, claimed, lost
 from mnistviz.learn.data import DigitSet, load_digits
 from mnistviz.learn.engines import at_once, spread
 from mnistviz.learn.evaluate import evaluate
 from mnistviz.learn.history import Fit
-from mnistviz.learn.recipes import Recipe
+from mnistviz.learn.plan import Config, read
 from mnistviz.learn.train import fit
 from mnistviz.progress import Log
 
-# the keys of a grid: lists of which every combination is a run, then what all of its runs share
-AXES: dict[str, Any] = {"models": models.MODELS, "recipes": recipes.TABLES, "data": {"mnist": 0, "kaggle": 0}}
-SHARED: dict[str, Any] = {"validation": 0.0, "images": None, "but": {}, "keep": []}
 SPLIT_SEED = 42  # the digits held out for validation are the same in every run
-
-
-@dataclass(frozen=True)
-class Config:
-    """Everything that the numbers of one run follow from."""
-
-    kind: str  # published, tuned …
-    recipe: Recipe  # with its seed
-    data: str = "mnist"
-    validation: float = 0.0  # share of the training digits held out; 0 trains on all of them
-    images: int | None = None  # learn from at most this many
-    changes: str = ""  # of the recipe, as the file has them: a label for tables
-    keep: bool = False  # the final weights too
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        given = {"kind": self.kind, "data": self.data, "validation": self.validation, "images": self.images}
-        return {"model": self.recipe.model, **given, "recipe": recipes.to_table(self.recipe)}
-
-    @property
-    def name(self) -> str:
-        """`light_tuned_0_` and a hash of the settings: two configurations never share a file."""
-        digest = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:12]
-        return f"{self.recipe.model}_{self.kind}_{self.recipe.seed}_{digest}"
-
-
-def read(path: str | Path) -> list[Config]:
-    """`read("studies/published.toml")`: the runs it describes; a mistake in it is refused before anything runs.
-
-    A file has tables `[[grid]]` with lists of `models`, `recipes`, `seeds` and perhaps `data`, of which every
-    combination is a run; for all of these, perhaps: `validation` and `images`, changes of the recipe under `but`, and
-    under `keep` the seeds whose weights are kept. What stands above the grids holds for each of them.
-    """
-    try:
-        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        grids = content.pop("grid", [{}])
-        return list({run.name: run for grid in grids for run in _combinations(content | grid)}.values())
-    except OSError as error:
-        raise MnistvizError(f"cannot read {project.shown(path)}: {error.strerror}") from error
-    except (ValueError, TypeError, AttributeError) as error:  # a MnistvizError is a ValueError
-        raise MnistvizError(f"{project.shown(path)} is not a study: {error}") from error
-
-
-def _combinations(given: dict[str, Any]) -> Iterator[Config]:
-    keys: dict[str, Any] = {"data": ["mnist"], **SHARED, **given}
-    for key in keys:
-        choose("key", key, {**AXES, "seeds": 0, **SHARED})
-    for key, allowed in {**AXES, "seeds": "whole numbers, 0 or more"}.items():
-        what = f"{key!r} is not a list with something in it"
-        refuse(
-            not isinstance(keys.get(key), list) or not keys[key], what, given=keys.get(key, "nothing"), allowed=allowed
-        )
-    for key, table in AXES.items():
-        for entry in keys[key]:
-            choose(f"entry in {key!r}", str(entry), table)
-    for seed in (*keys["seeds"], *keys["keep"]):
-        refuse(type(seed) is not int or seed < 0, "no such seed", given=seed, allowed="a whole number, 0 or more")
-    validation, images, changes, keep = (keys[key] for key in SHARED)
-    wrong = isinstance(validation, bool) or not 0 <= validation < 1
-    refuse(wrong, "'validation' is not a share", given=validation, allowed="0 up to but not including 1")
-    wrong = images is not None and (type(images) is not int or images < 100)
-    refuse(wrong, "'images' is not a number of digits", given=images, allowed="a whole number, 100 or more")
-    label = ", ".join(f"{name} {value}" for name, value in changes.items())
-    for model, kind, data, seed in product(*(keys[key] for key in (*AXES, "seeds"))):
-        recipe = recipes.from_table(
-            model, choose(f"{kind} recipe", model, recipes.TABLES[kind]) | changes | {"seed": seed}
-        )
-        yield Config(kind, recipe, data, float(validation), images, label, seed in keep)
+SEEN_WITHIN = 60  # seconds: a shared disk may show late what a worker wrote
+_ONE = Lock()  # run at a time in a process: torch has one random state and one number of threads
 
 
 def run(config: Config, folder: Path | None = None, each_step: Callable[[Fit], None] | None = None) -> dict[str, Any]:
@@ -113,18 +41,23 @@ def run(config: Config, folder: Path | None = None, each_step: Callable[[Fit], N
     train = train.sample(config.images)
     torch.manual_seed(recipe.seed)
     model = models.build(recipe.model)
-    watched = {"step": each_step} if each_step else {}
+    watched: dict[str, Any] = {"step": each_step} if each_step else {}
+    if folder:  # `fit` ends by removing what it goes on from, and a kill may still come before the result is kept
+        on, copy = folder / checkpoint.RESUME, folder / "whole.pt"
+        watched["epoch"] = lambda _: shutil.copyfile(on, copy)
+        if copy.exists() and not on.exists():
+            copy.rename(on)
     history = fit(model, train, val, recipe, callbacks=watched, folder=folder, resume=bool(folder), progress=False)
     if history.interrupted:
         raise KeyboardInterrupt
     result: dict[str, Any] = {"epochs": history.rows, "best_epoch": history.best_epoch, "learned_from": len(train)}
-    if digits.stand_in or digits.test.labels is not None:  # nobody here knows the labels of Kaggle's own test digits
+    if digits.answers is not None or digits.test.labels is not None:  # nobody knows those of Kaggle's own test digits
         final = evaluate(model, digits.judged)
         model.load_state_dict(history.best)
         best = evaluate(model, digits.judged) if val is not None else None
         result |= {"test_final": final.accuracy, "nll_final": final.nll, "test_kept": best and best.accuracy}
-    on = {"device": str(device_of(model)), "instructions": torch.backends.cpu.get_cpu_capability()}
-    return result | {"seconds": history.seconds, "on": on | checkpoint.versions()}
+    where = {"device": str(device_of(model)), "instructions": torch.backends.cpu.get_cpu_capability()}
+    return result | {"seconds": history.seconds, "on": where | checkpoint.versions()}
 
 
 def _digits(config: Config) -> DigitSet:
@@ -139,24 +72,29 @@ def take(task: tuple[Config, Path]) -> tuple[str, str]:
     """
     config, folder = task
     name, threads = config.name, torch.get_num_threads()
-    with claimed(folder, name) as claim:
+    with _ONE, claimed(folder, name) as claim:
         if claim is None or there(config, folder):
             return name, "there" if claim else "elsewhere"
         work = folder / f".{claim.name}.work"  # a process that lost its claim cannot spoil what another one does
-        for left in folder.glob(f".{name}.claim.*.work"):
-            left.rename(work)  # a killed run goes on
         try:
+            for left in folder.glob(f".{name}.claim.*.work"):  # a killed run goes on
+                shutil.rmtree(left, ignore_errors=True) if work.exists() and left != work else left.rename(work)
             torch.set_num_threads(1)  # on every engine, so that none gives other numbers
             result = run(config, work, lambda _: alive(claim))
             for suffix in (".json", ".pth") if config.keep else ():
                 content = (work / checkpoint.FINAL).with_suffix(suffix).read_bytes()
                 project.write_bytes(folder / "weights" / f"{name}{suffix}", content)
-        except LostClaimError:
-            return name, "elsewhere"
         except Exception as error:
+            if isinstance(error.__cause__ or error, OSError) and not lost(claim):  # a full disk is not the run's fault
+                fix = "make room on the disk, and start the study again: it goes on where it was"
+                raise (
+                    error if isinstance(error, MnistvizError) else MnistvizError(f"{name}: {error}", fix=fix)
+                ) from error
             result = {"error": f"{type(error).__name__}: {error}"}
         finally:
             torch.set_num_threads(threads)
+        if lost(claim):
+            return name, "elsewhere"
         record = json.dumps({"config": config.settings} | result, indent=1) + "\n"
         project.write_bytes(folder / f"{name}.json", record.encode())
         shutil.rmtree(work, ignore_errors=True)
@@ -171,7 +109,7 @@ def there(config: Config, folder: Path) -> bool:
 
 
 def _kept(config: Config, folder: Path) -> dict[str, Any]:
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError, NotADirectoryError, ValueError):  # a damaged one is not there
         return dict(json.loads((folder / f"{config.name}.json").read_text(encoding="utf-8")))
     return {}
 
@@ -185,39 +123,57 @@ def study(
     A study that was stopped or killed goes on where it was, and other processes may work on it too. A run that failed
     stands in the table with its error, and is tried again with `retry`.
     """
-    configs, log = read(path), Log()
+    runs, log = {config.name: config for config in read(path)}, Log()
     folder = Path(folder or Path(path).with_suffix("")).resolve()
-    for config in configs if retry else ():
+    for name, config in runs.items() if retry else ():
         if "error" in _kept(config, folder):
-            (folder / f"{config.name}.json").unlink()
-    done = sum(there(config, folder) for config in configs)
-    log.line(f"{project.shown(folder)}: {len(configs)} runs, of which {done} are there")
-    while waiting := [config for config in configs if not there(config, folder)]:
-        for name, state in spread(take, [(config, folder) for config in waiting], engine, workers, address):
+            (folder / f"{name}.json").unlink(missing_ok=True)
+    done = sum(there(config, folder) for config in runs.values())
+    log.line(f"{project.shown(folder)}: {len(runs)} runs, of which {done} are there")
+    while waiting := [config for config in runs.values() if not there(config, folder)]:
+        free = [(config, folder) for config in waiting if not busy(folder, config.name)]
+        for name, state in spread(take, free, engine, workers, address) if free else ():
+            if state != "elsewhere":
+                _see(runs[name], folder)
             if state in ("done", "failed"):
-                log.line(_outcome(name, results(configs, folder), at_once(engine, workers)))
-        if not any(there(config, folder) for config in waiting):
-            time.sleep(2)  # others are at them
-    table = results(configs, folder)
-    with project.atomic(folder.with_suffix(".csv")) as part:
+                log.line(_outcome(runs[name], list(runs.values()), folder, at_once(engine, workers)))
+        if all(busy(folder, config.name) for config, _ in free):
+            log.live(f"{len(waiting)} runs are being done elsewhere")
+            time.sleep(2)
+    log.close()
+    for left in (
+        left for name in runs for left in folder.glob(f"*{name}.claim.*")
+    ):  # of who was killed at the very end
+        shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+    table = results(list(runs.values()), folder)
+    with project.atomic(folder.parent / f"{folder.name}.csv") as part:
         table.to_csv(part, lineterminator="\n")
     return table
 
 
+def _see(config: Config, folder: Path) -> None:
+    """Wait until a result that a worker has kept is seen here too."""
+    for _ in range(SEEN_WITHIN):
+        if there(config, folder):
+            return
+        time.sleep(1)
+    fix = "give a folder (--out) on a disk that this machine and all workers share"
+    raise MnistvizError("a worker has kept a result where it cannot be seen from here", given=str(folder), fix=fix)
+
+
 def results(configs: list[Config], folder: Path) -> pd.DataFrame:
     """A row a run: what it was, its accuracies and its seconds; a run that is not there has no numbers."""
-    rows = []
+    rows, numbers = [], ["learned_from", "best_epoch", "test_final", "test_kept", "nll_final", "seconds"]
     for config in configs:
         kept = _kept(config, folder)
         row: dict[str, Any] = {"run": config.name, "model": config.recipe.model, "recipe": config.kind}
         row |= {"changes": config.changes, "data": config.data, "seed": config.recipe.seed}
-        row |= {name: kept.get(name) for name in ("learned_from", "best_epoch", "test_final", "test_kept", "nll_final")}
         val = [epoch.get("val_accuracy") for epoch in kept.get("epochs", [])]
-        row |= {"epochs": len(val), "val_final": val[-1] if val else None}
-        row |= {"val_kept": val[kept["best_epoch"] - 1] if val else None}
-        row |= {"seconds": kept.get("seconds"), "error": kept.get("error")} | kept.get("on", {})
-        rows.append(row)
-    return pd.DataFrame(rows).set_index("run")
+        row |= {name: kept.get(name) for name in numbers} | {"epochs": len(val), "val_final": val[-1] if val else None}
+        row |= {"val_kept": val[kept["best_epoch"] - 1] if val else None, "error": kept.get("error")}
+        rows.append(row | kept.get("on", {}))
+    kinds = dict.fromkeys([*numbers, "val_final", "val_kept"], "float") | dict.fromkeys(numbers[:2], "Int64")
+    return pd.DataFrame(rows).set_index("run").astype(kinds)
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
@@ -232,19 +188,32 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns).reset_index()
 
 
-def _outcome(name: str, table: pd.DataFrame, workers: int) -> str:
+def _outcome(config: Config, configs: list[Config], folder: Path, workers: int) -> str:
     """What a run came to, and how long the others will take if they are as slow as those of their kind."""
-    row, waiting = table.loc[name], table["seconds"].isna() & table["error"].isna()
+    table, kept = results(configs, folder), _kept(config, folder)
+    waiting = table["seconds"].isna() & table["error"].isna()
     usual = table.groupby(["model", "recipe", "changes"])["seconds"].transform("mean").fillna(table["seconds"].mean())
-    came = row["error"] or f"test {row['test_final']:.2%} after {row['seconds']:,.0f} s"
-    left = f"about {usual[waiting].sum() / workers / 60:,.0f} min left" if waiting.any() else "all are there"
-    return f"{len(table) - waiting.sum()}/{len(table)}  {name}: {came}; {left}"
+    part = "test" if "test_final" in kept else "val"
+    came = kept.get("error") or f"{part} {table.loc[config.name, f'{part}_final']:.2%} after {kept['seconds']:,.0f} s"
+    left = max(usual[waiting].sum() / workers, usual[waiting].max()) if waiting.any() else 0
+    then = f"about {time_of(left)} left" if waiting.any() else "all are there"
+    return f"{len(table) - waiting.sum()}/{len(table)}  {config.name}: {came}; {then}"
+
+
+def time_of(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:,.0f} min"
 
 
 def estimate(config: Config) -> float:
     """About how many seconds a run takes here, on one thread, from six of its batches."""
-    train, recipe = _digits(config).train, config.recipe.but(epochs=1)
-    for _ in range(2):  # the first time warms up
-        history = fit(models.build(recipe.model), train[: 6 * recipe.batch], None, recipe, progress=False)
-    count = min(config.images or len(train), round(len(train) * (1 - config.validation)))
-    return history.seconds * count / (6 * recipe.batch) * config.recipe.epochs
+    digits, recipe, threads = _digits(config).train, config.recipe.but(epochs=1), torch.get_num_threads()
+    count = min(config.images or len(digits), round(len(digits) * (1 - config.validation)))
+    part = digits[: 6 * recipe.batch]
+    val = part[: round(len(digits) * config.validation / count * len(part))] if config.validation else None
+    try:
+        torch.set_num_threads(1)
+        for _ in range(2):  # the first time warms up
+            history = fit(models.build(recipe.model), part, val, recipe, progress=False)
+    finally:
+        torch.set_num_threads(threads)
+    return history.seconds * count / len(part) * config.recipe.epochs
