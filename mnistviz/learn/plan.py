@@ -84,9 +84,10 @@ def _combinations(given: dict[str, Any]) -> Iterator[Config]:
     _must(fine, "images", images, "a whole number, 100 or more")
     _must(isinstance(changes, dict), "but", changes, "a table of recipe settings, such as { epochs = 3 }")
     for name, value in changes.items():
-        kind = choose("recipe setting in 'but'", name, SETTINGS)
-        allowed = {int: (int,), float: (float, int), str: (str,)}.get(kind, (dict, list))  # type: ignore[call-overload]
-        _must(type(value) in allowed, f"but.{name}", value, " or ".join(kind.__name__ for kind in allowed))
+        setting = choose("recipe setting in 'but'", name, SETTINGS)
+        kinds: dict[Any, tuple[type, ...]] = {int: (int,), float: (float, int), str: (str,)}
+        allowed = kinds.get(setting, (dict, list))
+        _must(type(value) in allowed, f"but.{name}", value, " or ".join(each.__name__ for each in allowed))
     label = ", ".join(f"{name} {value}" for name, value in changes.items())
     for model, kind, data, seed in product(*(keys[key] for key in (*AXES, "seeds"))):
         table = choose(f"{kind} recipe", model, recipes.TABLES[kind]) | changes | {"seed": seed}

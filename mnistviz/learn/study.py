@@ -197,7 +197,7 @@ def _outcome(config: Config, configs: list[Config], folder: Path, workers: int) 
     came = kept.get("error") or f"{part} {table.loc[config.name, f'{part}_final']:.2%} after {kept['seconds']:,.0f} s"
     left = max(usual[waiting].sum() / workers, usual[waiting].max()) if waiting.any() else 0
     then = f"about {time_of(left)} left" if waiting.any() else "all are there"
-    return f"{len(table) - waiting.sum()}/{len(table)}  {config.name}: {came}; {then}"
+    return f"{len(table) - int(waiting.sum())}/{len(table)}  {config.name}: {came}; {then}"
 
 
 def time_of(seconds: float) -> str:
