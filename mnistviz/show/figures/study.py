@@ -19,7 +19,7 @@ def frontier(measured: pd.DataFrame, published: pd.DataFrame | None = None) -> P
         mean, several = 100 * (1 - row["mean"]), row["runs"] > 1
         ax.errorbar(row["parameters"], mean, 100 * row["sd"] if several else None, fmt="o", color=BLUE, capsize=3)
         note = f"{name}, {row['runs']:.0f} run{'s' if several else ''}"
-        place = {"xytext": (-7, (6, -13)[k % 2]), "textcoords": "offset points", "ha": "right"}
+        place = {"xytext": ((-7, 6), (7, -13))[k % 2], "textcoords": "offset points", "ha": ("right", "left")[k % 2]}
         ax.annotate(note, (row["parameters"], mean), fontsize=9, **place)
     if published is not None:
         hollow = {"facecolors": "none", "edgecolors": ORANGE, "marker": "D", "s": 34}
