@@ -55,6 +55,7 @@ FORMULAS = {  # by what is written in them, and what the code beside them calls
     "06": ("receptive field",),
     "10": ("integrated gradients",),
     "11": ("FGSM",),
+    "12": ("multiply-adds", "standard deviation", "ensemble"),
     "13": ("bilinear", "softmax regression", "fine-tuning"),
 }
 

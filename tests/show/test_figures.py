@@ -6,6 +6,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from helpers import assert_fit_to_be_seen, caption_of, content, refused, words_of
@@ -66,6 +67,9 @@ def spoilt(features: Tensor, value: float) -> Tensor:
 
 
 UNITS = [("conv1", 14, 14), ("conv2", 0, 0), ("conv5", 3, 3)]
+STUDIED = pd.DataFrame(
+    {"parameters": [8_000, 400_000], "mean": [0.994, 0.997], "sd": [0.0005, torch.nan], "runs": [5, 1]}, ["a", "b"]
+)
 DRAWN: dict[str, Callable[[Any], Picture]] = {  # each public figure, and what is laid out in another way
     "sample_grid": lambda r: fig.sample_grid(r.digits, each=4),
     "class_balance": lambda r: fig.class_balance({"train": r.few[:450], "validation": r.few[450:]}),
@@ -86,6 +90,7 @@ DRAWN: dict[str, Callable[[Any], Picture]] = {  # each public figure, and what i
     "network": lambda r: fig.network(r.trace),
     "network past its layers": lambda r: fig.network(record(Residual(), r.digit)),
     "network of a sequence": lambda r: fig.network(record(nn.LSTM(4, 3), torch.ones(5, 2, 4))),
+    "networks": lambda r: fig.networks({"light, small": r.passes["light"], "deep": r.trace}),
     "filters": lambda r: fig.filters(r.trace, "conv1"),
     "filters of many channels": lambda r: fig.filters(r.trace, "conv2"),
     "feature_maps": lambda r: fig.feature_maps(r.trace, "conv3", "map"),
@@ -118,6 +123,7 @@ DRAWN: dict[str, Callable[[Any], Picture]] = {  # each public figure, and what i
     "attack_curves": lambda r: fig.attack_curves(r.curves),
     "adversarial_pairs": lambda r: fig.adversarial_pairs(*r.pairs),
     "decisions": lambda r: fig.decisions(*r.plane[:2], {"a": r.plane[2], "b": r.plane[2].T}),
+    "frontier": lambda r: fig.frontier(STUDIED, pd.DataFrame({"parameters": [900, 30_000], "accuracy": [0.99, 0.995]})),
 }
 TOLD: dict[str, Callable[[Any], Picture]] = {  # what says something else in its words
     "class_balance of one part": lambda r: fig.class_balance({"train": r.few}),
@@ -139,6 +145,7 @@ TOLD: dict[str, Callable[[Any], Picture]] = {  # what says something else in its
     "receptive_fields inside": lambda r: fig.receptive_fields(r.trace, UNITS[:1]),
     "activation_analysis of one": lambda r: fig.activation_analysis(r.activity),
     "embedding by PCA": lambda r: fig.embedding(r.features, r.few[:150]),
+    "frontier of our own": lambda r: fig.frontier(STUDIED),
     "embedding of equal rows": lambda r: fig.embedding(torch.ones(30, 5), r.few[:30]),
 }
 
@@ -222,6 +229,8 @@ BAD: dict[str, tuple[Any, ...]] = {
     "an answer missing": (lambda r: fig.adversarial_pairs(*r.pairs[:3], [1]), "per digit", "5 and 1 answers"),
     "points on a line": (lambda r: fig.decisions(r.plane[0][:, :1], r.plane[1], {"a": r.plane[2]}), "(N, 2)"),
     "no grids": (lambda r: fig.decisions(*r.plane[:2], {}), "at least one grid"),
+    "no networks": (lambda r: fig.networks({}), "no networks"),
+    "no runs": (lambda r: fig.frontier(STUDIED[:0]), "no networks", "has a run"),
     "a row for a grid": (lambda r: fig.decisions(*r.plane[:2], {"a": r.plane[2][0]}), "grids [(5,)]"),
 }
 
@@ -268,3 +277,11 @@ def test_words_fit_what_is_drawn(
 def test_what_cannot_be_drawn_is_refused(name: str, records: Any) -> None:
     call, *words = BAD[name]
     refused(lambda: call(records), *words)
+
+
+def test_the_frontier_stands_where_its_numbers_are() -> None:
+    (ax,) = fig.frontier(STUDIED).axes
+    drawn = {line.get_xydata()[0].tolist()[0]: line.get_xydata()[0][1] for line in ax.lines if line.get_marker() == "o"}
+    assert drawn == pytest.approx({8_000: 0.6, 400_000: 0.3})
+    bars = [segment[:, 1] for bar in ax.containers for lines in bar.lines[2] for segment in lines.get_segments()]
+    assert np.ptp(np.concatenate(bars)) == pytest.approx(2 * 0.05)  # one run has no bar

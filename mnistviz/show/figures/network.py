@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, Polygon, Rectangle
 from torch import Tensor
 
-from mnistviz.errors import MnistvizError
+from mnistviz.errors import MnistvizError, some
 from mnistviz.look.replay import pair
 from mnistviz.look.trace import MODEL_INPUT, Trace, times
 from mnistviz.show.colours import BLUE, FAINT, INK, ORANGE
@@ -24,13 +24,7 @@ GAP, PITCH = 10.0, 21.0  # between blocks, and between their middles at least
 
 def network(trace: Trace) -> Picture:
     """`network(trace)`: every stage as a block to the scale of its tensor, with its layers, shape and parameters."""
-    blocks = [Block(tuple(trace.input.shape[1:]), ["input"], 0)]
-    place = {MODEL_INPUT: 0}  # of every step, the block it belongs to
-    for number, stage in enumerate(trace.stages(), 1):
-        shape = tuple(trace.steps[trace.result_of(stage)].result.shape[1:])
-        blocks.append(Block(shape, [_name(trace, i) for i in stage], sum(trace.steps[i].parameters for i in stage)))
-        place |= dict.fromkeys(stage, number)
-    centres = np.cumsum([0.0, *(max(a.width / 2 + GAP + b.width / 2, PITCH) for a, b in pairwise(blocks))])
+    blocks, place, centres = _row(trace, PITCH)
     left = -blocks[0].width / 2 - 4
     width = float(centres[-1]) + PITCH / 2 + 2 - left
     inch = min(11.2 / width, 0.06)  # of one unit
@@ -44,9 +38,7 @@ def network(trace: Trace) -> Picture:
         ax.text(centre, -half - 3, times(block.shape), ha="center", va="top", fontsize=9.5, fontweight="bold")
         note = "\n".join([*block.names, f"{block.learned:,}\nparameters"] if block.learned else block.names)
         ax.text(centre, -half - 3 - 1.5 * line, note, ha="center", va="top", fontsize=9, color=FAINT, linespacing=1.3)
-    if trace.input.ndim == 4 and trace.input.shape[1] == 1:  # the first face is the digit
-        floor, (high, wide) = -blocks[0].height / 2, trace.input.shape[2:]
-        draw_grey(ax, trace.input[:1], extent=(left + 4, left + 4 + wide, floor, floor + high), zorder=3)
+    _face(ax, trace, blocks[0])
     _connect(ax, trace, place, centres, blocks)
     ax.set(aspect="equal", xlim=(left, left + width), ylim=(bottom, top))
     numbers = f"{sum(block.learned for block in blocks):,} parameters in all"
@@ -55,6 +47,47 @@ def network(trace: Trace) -> Picture:
     picture.caption(f"{numbers}. Faces are to scale, and {depth}. {flat}.")
     made = [f"{times(block.shape)} after {', '.join(block.names)}" for block in blocks[1:]]
     return picture.told(f"The network as blocks: {', then '.join(made)}")
+
+
+def networks(traces: Mapping[str, Trace]) -> Picture:
+    """`networks({"simple": trace, …})`: one under another and to one scale, with shapes and what mixes and pools."""
+    some(traces, "networks to draw")
+    rows, inch = {name: _row(trace, 26) for name, trace in traces.items()}, 0.032  # of one unit
+    width = max(float(centres[-1]) for *_, centres in rows.values()) + 44
+    half = max(block.height for blocks, *_ in rows.values() for block in blocks) / 2
+    high = 2 * half + 0.66 / inch
+    picture, axes = page(width * inch, len(rows) * (high * inch + 0.3) + 0.5, len(rows), squeeze=False)
+    for (name, (blocks, place, centres)), ax in zip(rows.items(), axes[:, 0], strict=True):
+        _face(bare(ax), traces[name], blocks[0])
+        ax.set(title=name, aspect="equal", xlim=(-22, width - 22), ylim=(half + 1 - high, half + 1))
+        for centre, block in zip(centres, blocks, strict=True):
+            block.draw(ax, centre)
+            leads = "\n".join([part for part in block.names if "×" in part] or block.names[:1])
+            ax.text(centre, -half - 1.5, times(block.shape), ha="center", va="top", fontsize=9, fontweight="bold")
+            ax.text(centre, -half - 7, leads, ha="center", va="top", fontsize=9, color=FAINT, linespacing=1.2)
+        _connect(ax, traces[name], place, centres, blocks)
+    picture.caption("Faces and depths are to one scale, flat layers are bars. Named are the layers that mix or pool.")
+    shapes = {name: ", then ".join(times(block.shape) for block in blocks) for name, (blocks, *_) in rows.items()}
+    return picture.told("Networks as blocks. " + ". ".join(f"{name}: {told}" for name, told in shapes.items()))
+
+
+def _row(trace: Trace, pitch: float) -> tuple[list["Block"], dict[int, int], np.ndarray]:
+    """The stages of a network as blocks, of every step the block it belongs to, and where the blocks stand."""
+    blocks = [Block(tuple(trace.input.shape[1:]), ["input"], 0)]
+    place = {MODEL_INPUT: 0}
+    for number, stage in enumerate(trace.stages(), 1):
+        shape = tuple(trace.steps[trace.result_of(stage)].result.shape[1:])
+        blocks.append(Block(shape, [_name(trace, i) for i in stage], sum(trace.steps[i].parameters for i in stage)))
+        place |= dict.fromkeys(stage, number)
+    centres = np.cumsum([0.0, *(max(a.width / 2 + GAP + b.width / 2, pitch) for a, b in pairwise(blocks))])
+    return blocks, place, centres
+
+
+def _face(axes: Axes, trace: Trace, block: "Block") -> None:
+    """The first face is the digit."""
+    if trace.input.ndim == 4 and trace.input.shape[1] == 1:
+        left, floor, (high, wide) = -block.width / 2, -block.height / 2, trace.input.shape[2:]
+        draw_grey(axes, trace.input[:1], extent=(left, left + wide, floor, floor + high), zorder=3)
 
 
 def _name(trace: Trace, index: int) -> str:
