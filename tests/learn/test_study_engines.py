@@ -156,7 +156,7 @@ def test_a_scheduler_without_workers_and_one_that_goes_away_are_said(monkeypatch
         empty.scale(1)
         empty.wait_for_workers(1)
         threading.Timer(2, empty.close).start()
-        refused(lambda: list(spread(tasks.wait_for_ever, [4, 4, 4], **settings)), "no Dask scheduler with a worker")
+        refused(lambda: list(spread(time.sleep, [4, 4, 4], **settings)), "no Dask scheduler with a worker")
 
 
 def test_a_worker_without_torch_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
