@@ -28,7 +28,7 @@ from mnistviz.learn.kaggle import stream_csv
 from mnistviz.progress import Log
 
 ENDING, PICTURES = "_answers.csv", (".png", ".jpg", ".jpeg")
-ROWS, FILES = 16_000, 512  # in memory at a time: whole batches of `predict`, the same as for all digits at once
+ROWS, FILES = 4096, 512  # in memory at a time: whole batches of `predict` on a CPU, as if all were answered at once
 
 
 class Job(NamedTuple):
