@@ -247,7 +247,7 @@ def test_torch_and_torchvision_are_pinned_as_a_pair() -> None:
 
 
 def test_every_third_party_import_is_a_stated_dependency() -> None:
-    stated = {Requirement(line).name.lower() for line in PROJECT["dependencies"]}
+    stated = {Requirement(line).name.lower() for line in [*PROJECT["dependencies"], *EXTRAS["study"]]}
     called = {"sklearn": "scikit-learn", "PIL": "pillow", "scipy": "scikit-learn", "IPython": None, "ipywidgets": None}
     for path in FILES:
         for name in imports(path):
