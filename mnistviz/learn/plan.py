@@ -17,6 +17,7 @@ from mnistviz.learn.recipes import Recipe
 # the keys of a grid: lists of which every combination is a run, then what all of its runs share
 AXES: dict[str, Any] = {"models": models.MODELS, "recipes": recipes.TABLES, "data": {"mnist": 0, "kaggle": 0}}
 SHARED: dict[str, Any] = {"validation": 0.0, "images": None, "but": {}, "keep": []}
+KINDS: dict[Any, tuple[type, ...]] = {int: (int,), float: (float, int), str: (str,)}  # in TOML
 SETTINGS = {field.name: field.type for field in fields(Recipe) if field.name not in ("model", "seed")}
 
 
@@ -84,10 +85,9 @@ def _combinations(given: dict[str, Any]) -> Iterator[Config]:
     _must(fine, "images", images, "a whole number, 100 or more")
     _must(isinstance(changes, dict), "but", changes, "a table of recipe settings, such as { epochs = 3 }")
     for name, value in changes.items():
-        setting = choose("recipe setting in 'but'", name, SETTINGS)
-        kinds: dict[Any, tuple[type, ...]] = {int: (int,), float: (float, int), str: (str,)}
-        allowed = kinds.get(setting, (dict, list))
-        _must(type(value) in allowed, f"but.{name}", value, " or ".join(each.__name__ for each in allowed))
+        kind = choose("recipe setting in 'but'", name, SETTINGS)
+        allowed = KINDS.get(kind, (dict, list))
+        _must(type(value) in allowed, f"but.{name}", value, " or ".join(kind.__name__ for kind in allowed))
     label = ", ".join(f"{name} {value}" for name, value in changes.items())
     for model, kind, data, seed in product(*(keys[key] for key in (*AXES, "seeds"))):
         table = choose(f"{kind} recipe", model, recipes.TABLES[kind]) | changes | {"seed": seed}

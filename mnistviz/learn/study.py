@@ -195,8 +195,8 @@ def _outcome(config: Config, configs: list[Config], folder: Path, workers: int) 
     waiting = table["seconds"].isna() & table["error"].isna()
     usual = table.groupby(["model", "recipe", "changes"])["seconds"].transform("mean").fillna(table["seconds"].mean())
     part = "test" if "test_final" in kept else "val"
-    right: Any = table.loc[config.name, f"{part}_final"]
-    came = kept.get("error") or f"{part} {right:.2%} after {kept['seconds']:,.0f} s"
+    score = float(table[f"{part}_final"][config.name])
+    came = kept.get("error") or f"{part} {score:.2%} after {kept['seconds']:,.0f} s"
     left = max(usual[waiting].sum() / workers, usual[waiting].max()) if waiting.any() else 0
     then = f"about {time_of(left)} left" if waiting.any() else "all are there"
     return f"{len(table) - int(waiting.sum())}/{len(table)}  {config.name}: {came}; {then}"
