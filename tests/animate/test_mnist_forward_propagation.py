@@ -29,9 +29,12 @@ def flow_by_hand(fresh: Fresh, layer: str, channels: int) -> np.ndarray:
     flows = np.zeros((len(weight), channels))
     if isinstance(module, nn.Linear):
         return (weight * x[0]).numpy().reshape(len(weight), channels, -1).sum(2)
+    ways_in, ways_out = channels // module.groups, len(weight) // module.groups
     for i in range(channels):  # all outputs of one input channel: nothing else in the sum
-        alone = F.conv2d(x[:, i : i + 1], weight[:, i : i + 1], None, module.stride, module.padding)
-        flows[:, i] = alone[0].sum((1, 2))
+        group, k = divmod(i, ways_in)  # whose outputs alone get something from it
+        outputs = slice(group * ways_out, (group + 1) * ways_out)
+        alone = F.conv2d(x[:, i : i + 1], weight[outputs, k : k + 1], None, module.stride, module.padding)
+        flows[outputs, i] = alone[0].sum((1, 2))
     return flows
 
 
