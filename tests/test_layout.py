@@ -133,9 +133,9 @@ def lines(paths: Iterable[Path]) -> dict[str, int]:
 
 
 def test_the_house_is_within_its_budgets() -> None:
-    assert sum(lines(FILES).values()) <= 10_250
+    assert sum(lines(FILES).values()) <= 10_280
     assert sum(lines(LIBRARY / f"{name}.py" for name in CORE).values()) <= 3_200
-    assert sum(lines(TESTS).values()) <= 15_500
+    assert sum(lines(TESTS).values()) <= 15_550
     assert not {name: n for name, n in lines(FILES).items() if n > 300}
     assert not {name: n for name, n in lines(TESTS).items() if n > 600}
 

@@ -1,5 +1,6 @@
-"""A training watched: what it does to activations, and its weights at chosen steps, to look back from."""
+"""A training watched: what it does to activations and weights, and its weights at chosen steps, to look back from."""
 
+import math
 from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import dataclass
@@ -17,18 +18,28 @@ from mnistviz.look.trace import Trace
 
 
 class Diary:
-    """What a training does to activations: `fit(…, callbacks=diary.callbacks)`.
+    """What a training does to activations and weights: `fit(…, callbacks=diary.callbacks)`.
 
-    Before the first epoch and after each, `pages` gains the activity over the same `inputs`.
+    Before the first epoch and after each, `pages` gains the activity over the same `inputs`; every so
+    many steps `ratios` gains, for each weight, the length of its gradient and of its update over its own.
     """
 
-    def __init__(self, inputs: Tensor, layers: Layers = None, bins: Bins | None = None) -> None:
-        self.inputs, self.layers, self.bins = inputs, layers, bins or Bins()
+    def __init__(self, inputs: Tensor, layers: Layers = None, bins: Bins | None = None, every: int = 10) -> None:
+        refuse(every < 1, "steps between entries", given=every, allowed="1 or more")
+        self.inputs, self.layers, self.bins, self.every = inputs, layers, bins or Bins(), every
         self.pages: list[Activity] = []
+        self.ratios: list[dict[str, Any]] = []
+        self.steps = 0
+        self._before: dict[str, Tensor] = {}
 
     @property
     def callbacks(self) -> dict[str, Callable[[Any], None]]:
-        return {"start": self.page, "epoch": self.page}
+        return {"start": self.start, "step": self.step, "epoch": self.page}
+
+    def start(self, state: Any) -> None:
+        """The first page, and the weights as they are if the first step is to be looked at."""
+        self.page(state)
+        self._remember(state)
 
     @torch.no_grad()
     def page(self, state: Any) -> None:
@@ -37,6 +48,25 @@ class Diary:
             for batch in self.inputs.split(BATCH):
                 state.model(batch.to(device_of(state.model)))
         self.pages.append(activity)
+
+    @torch.no_grad()
+    def step(self, state: Any) -> None:
+        """Compare weights, gradients and what the step changed."""
+        self.steps += 1
+        weights = {name: p for name, p in state.model.named_parameters() if p.ndim > 1}
+        for name, before in self._before.items():
+            size, gradient = float(before.norm()), weights[name].grad
+            slope = math.nan if gradient is None or not size else float(gradient.norm()) / size
+            update = float((weights[name] - before).norm()) / size if size else math.nan
+            layer = name.removesuffix(".weight")
+            self.ratios.append({"step": self.steps, "layer": layer, "gradient": slope, "update": update})
+        self._remember(state)
+
+    def _remember(self, state: Any) -> None:
+        """Keep the weights if the next step is one to be looked at."""
+        due = (self.steps + 1) % self.every == 0
+        weights = state.model.named_parameters() if due else ()
+        self._before = {name: p.detach().clone() for name, p in weights if p.ndim > 1}
 
 
 @dataclass(frozen=True, eq=False)

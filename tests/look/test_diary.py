@@ -1,11 +1,13 @@
-"""A training watched and seen again: pages and kept weights are what was, and looking changes nothing."""
+"""A training watched and seen again: pages, ratios and kept weights are what was, and looking changes nothing."""
 
 import copy
+import math
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from helpers import refused
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,6 +50,7 @@ def test_a_diary_has_a_page_for_the_start_and_for_every_epoch(few: mv.Digits) ->
     keep = lambda state: twins.append(copy.deepcopy(state.model))  # noqa: E731
     trained(few, diary.callbacks | {event: [diary.callbacks[event], keep] for event in ("start", "epoch")})
     assert len(diary.pages) == len(twins) == RECIPE.epochs + 1
+    assert diary.steps == STEPS
     for page, twin in zip(diary.pages, twins, strict=True):
         with mv.watch(twin.eval(), "relu*", mv.activity.Bins(-1, 3, 16)) as expected, torch.no_grad():
             for part in x.split(BATCH):
@@ -62,9 +65,8 @@ def test_a_diary_has_a_page_for_the_start_and_for_every_epoch(few: mv.Digits) ->
 
 @pytest.mark.parametrize("change", [{}, {"average": 0.9}], ids=["plain", "averaged"])
 def test_a_watched_training_ends_in_the_same_bits(change: dict[str, float], few: mv.Digits) -> None:
-    diary, lapse = mv.Diary(few[:50].pixels), mv.Timelapse(range(STEPS + 1))
-    both = {event: [diary.callbacks.get(event, lambda _: None), call] for event, call in lapse.callbacks.items()}
-    both["epoch"] = [diary.callbacks["epoch"]]
+    diary, lapse = mv.Diary(few[:50].pixels, every=2), mv.Timelapse(range(STEPS + 1))
+    both = {event: [call, lapse.callbacks.get(event, lambda _: None)] for event, call in diary.callbacks.items()}
     with seeded(11):
         state = torch.get_rng_state()
         (watched, history), (plain, other) = trained(few, both, **change), trained(few, **change)
@@ -74,7 +76,7 @@ def test_a_watched_training_ends_in_the_same_bits(change: dict[str, float], few:
     assert history.table.drop(columns=times, errors="ignore").equals(other.table.drop(columns=times, errors="ignore"))
     assert not any(held for m in watched.modules() for key, held in vars(m).items() if "hooks" in key)
     assert_equal(lapse.checkpoints[STEPS], dict(plain.state_dict()))  # of an averaged training the averaged weights
-    assert (len(diary.pages), len(lapse.checkpoints)) == (RECIPE.epochs + 1, STEPS + 1)
+    assert (len(diary.ratios), len(lapse.checkpoints)) == (5 * 4, STEPS + 1)
 
 
 def test_a_page_leaves_the_model_as_it_is(few: mv.Digits) -> None:
@@ -86,6 +88,44 @@ def test_a_page_leaves_the_model_as_it_is(few: mv.Digits) -> None:
     assert diary.pages[0]["drop1"].zeros < 0.9  # in evaluation mode, without dropout
     expected = record(model, few[:130].pixels)["relu1"].output
     assert diary.pages[0]["relu1"].mean == pytest.approx(float(expected.double().mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize("every", [1, 5])
+def test_ratios_are_lengths_over_the_length_of_the_weights(every: int, few: mv.Digits) -> None:
+    """Plain gradient descent: an update is the gradient times the rate."""
+    model = fresh().double()
+    rate, diary, expected = 0.05, mv.Diary(few[:2].pixels.double(), every=every), []
+    optimiser = torch.optim.SGD(model.parameters(), lr=rate)
+    state = SimpleNamespace(model=model)
+    diary.callbacks["start"](state)
+    for step, part in enumerate(few[:120].pixels.double().split(10), 1):
+        optimiser.zero_grad()
+        F.cross_entropy(model(part), few.labels[step * 10 - 10 : step * 10]).backward()
+        before = {name: p.detach().numpy().copy() for name, p in model.named_parameters()}
+        optimiser.step()
+        diary.callbacks["step"](state)
+        for name, p in model.named_parameters():
+            if step % every == 0 and name.endswith("weight"):
+                size, moved = np.linalg.norm(before[name]), np.linalg.norm(p.detach().numpy() - before[name])
+                expected.append((step, name.split(".")[0], np.linalg.norm(p.grad.numpy()) / size, moved / size))
+    rows = [(row["step"], row["layer"], row["gradient"], row["update"]) for row in diary.ratios]
+    assert [row[:2] for row in rows] == [row[:2] for row in expected]
+    np.testing.assert_allclose([row[2:] for row in rows], [row[2:] for row in expected], rtol=1e-9)
+    np.testing.assert_allclose([row[3] for row in rows], [rate * row[2] for row in rows], rtol=1e-9)
+    assert (diary.steps, len(diary.pages)) == (12, 1)
+
+
+def test_ratios_of_what_has_no_gradient_or_no_length() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    model[0].weight.requires_grad_(False)
+    nn.init.zeros_(model[1].weight)
+    diary, state = mv.Diary(torch.zeros(1, 2), every=2), SimpleNamespace(model=model)
+    diary.step(state)
+    model(torch.ones(1, 2)).sum().backward()
+    diary.step(state)
+    frozen, empty = diary.ratios
+    assert (frozen["layer"], empty["layer"], frozen["update"]) == ("0", "1", 0)
+    assert all(map(math.isnan, (frozen["gradient"], empty["gradient"], empty["update"])))
 
 
 def test_weights_are_kept_at_the_steps_told_and_at_no_others(seen) -> None:
@@ -175,6 +215,7 @@ def unlike() -> object:
 
 
 BAD = {
+    "a diary every 0 steps": (lambda: mv.Diary(torch.zeros(1), every=0), "steps between entries", "0", "1 or more"),
     "no step at all": (lambda: mv.Timelapse([]), "steps to keep the weights at", "none", "at least one"),
     "a negative step": (lambda: mv.Timelapse([4, -1]), "steps to keep the weights at", "-1, 4"),
     "over no step": (lambda: mv.Timelapse.over(0, 10), "a training to look at", "0 steps, 10 looks", "1 and 2"),
