@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 import mnistviz as mv
-from mnistviz.__main__ import MODELS, SCENES, main, parser
+from mnistviz.__main__ import MODELS, RECIPES, SCENES, main, parser
 from mnistviz.animate import Film, palette, scenes
 from mnistviz.learn import data as sources
 from mnistviz.learn import kaggle
@@ -393,6 +393,7 @@ def test_python_m_mnistviz_runs_and_returns_the_status(monkeypatch: pytest.Monke
 
 def test_the_command_line_knows_the_names_without_loading_the_library() -> None:
     assert tuple(mv.models.MODELS) == MODELS
+    assert set(mv.recipes.TABLES) == set(RECIPES)
     assert tuple(scenes.SCENES) == SCENES
     code = "import sys, mnistviz.__main__ as m; m.parser(); sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
