@@ -1,0 +1,501 @@
+// The lab: one drawing or digit, one pass of the network, and everything on the page shown from them.
+
+const $ = (id) => document.getElementById(id);
+const bytesOf = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+const floatsOf = (text) => new Float32Array(bytesOf(text).buffer);
+const SIDE = 28, MEGAPIXELS = 16, ROWS = 8; // of a digit; the largest picture read; sums shown before "all"
+
+function startLab() {
+  const data = JSON.parse($("network").textContent);
+  const trained = makeNetwork(data, floatsOf(data.floats)), digits = bytesOf(data.digits.pixels);
+  const reference = floatsOf(data.reference), inkOf = inks(data.colours), paper = new Float32Array(SIDE * SIDE);
+  const grey = () => (v) => (0xff000000 | (Math.round(Math.min(1, Math.max(0, v)) * 255) * 0x10101)) >>> 0;
+  const state = { net: trained, pixels: paper, reason: "empty", drawn: false, edits: [], scope: "layer", trail: [],
+    path: null, pointed: null, pass: null, plain: null, limit: ROWS, stages: [] }; // prettier-ignore
+
+  // ── small helpers ──
+  const digitAt = (i) => Float32Array.from(digits.subarray(i * 784, (i + 1) * 784), (v) => v / 255);
+  const stepOf = (i) => (i < 0 ? { name: words.digit, kind: "", shape: [1, SIDE, SIDE], values: state.pixels } : state.pass.steps[i]);
+  const unitName = (i, at) => `${i < 0 ? words.digit : stepOf(i).name}[${placeOf(stepOf(i).shape, at).join(", ")}]`;
+  const settle = (i) => {
+    while (i >= 0 && MOVES.includes(stepOf(i).kind)) i = stepOf(i).from; // a flatten keeps flat indices
+    return i;
+  };
+  const largestOf = (values) => values.reduce((best, v, i) => (v > values[best] ? i : best), 0);
+  const kindOf = ({ kind, settings = {} }) => {
+    const size = [settings.kernel_size].flat().filter(Boolean);
+    return say(words.kinds[kind] || kind, { size: (size.length === 1 ? [size[0], size[0]] : size).join(" × ") });
+  };
+
+  // Work through n items in slices, so that the page stays alive; a later job of the same name replaces this one.
+  const jobs = {};
+  function slowly(name, n, work, after) {
+    const mine = (jobs[name] = {});
+    let i = 0;
+    const slice = () => {
+      for (const end = performance.now() + 14; jobs[name] === mine && i < n && performance.now() < end; i++) work(i);
+      if (jobs[name] !== mine) return;
+      after(i, n);
+      if (i < n) setTimeout(slice);
+    };
+    setTimeout(slice);
+  }
+
+  // ── what is read ──
+  const raised = (image) => {
+    try {
+      const { pixels, stages } = readInk(image);
+      return { pixels, stages, reason: null };
+    } catch (error) {
+      if (!error.reason) throw error;
+      return { pixels: paper, stages: [], reason: error.reason };
+    }
+  };
+  function show(read, drawn = false) {
+    Object.assign(state, { stages: [], ...read, drawn });
+    update();
+  }
+  const read = (strokes) => raised(pad.image(strokes));
+  let waiting = false;
+  const pad = makePad($("pad"), {
+    label: words.pad,
+    onchange() {
+      $("trouble").textContent = "";
+      if (waiting) return;
+      waiting = true;
+      requestAnimationFrame(() => {
+        waiting = false;
+        show(read(), pad.strokes.length > 0);
+      });
+    },
+    onend: () => strokesChanged(),
+  });
+
+  // ── one pass, and everything that shows it ──
+  function update() {
+    state.pass = forward(state.net, state.pixels, state.edits);
+    state.plain = state.edits.length ? forward(state.net, state.pixels) : state.pass;
+    paint();
+    showAnswer();
+    if (state.path) state.path = winningPath(state.net, state.pass, largestOf(state.pass.logits));
+    showLedger();
+    mark();
+    readByCheckpoints();
+  }
+
+  function answer() {
+    const probabilities = Array.from(softmax(state.pass.logits)), digit = largestOf(probabilities);
+    let reason = state.reason;
+    if (!reason && probabilities.some(Number.isNaN)) reason = "notNumbers";
+    const sure = reason ? "unread" : howSure(state.pixels, probabilities);
+    if (sure === "unread") return { digit: null, probabilities: reason ? null : probabilities, sure, reason: reason || "strange" };
+    return { digit, probabilities, sure, reason: null };
+  }
+
+  const bars = [...Array(10).keys()].map((digit) => {
+    const bar = make("i"), ghost = make("i", { className: "ghost" }), share = make("span");
+    const rail = make("div", { className: "rail" }, bar, ghost);
+    $("bars").append(make("li", {}, make("b", {}, String(digit)), rail, share));
+    return { bar, ghost, share };
+  });
+  function showAnswer() {
+    const { digit, probabilities, sure, reason } = answer(), plain = softmax(state.plain.logits);
+    const second = probabilities && largestOf(probabilities.map((p, i) => (i === digit ? 0 : p)));
+    const text = reason === "empty" ? words.nothing : reason ? `${words.unread} ${words.reasons[reason]}` : say(words[sure], { second });
+    $("digit").textContent = digit ?? "?";
+    $("sure").textContent = text;
+    bars.forEach(({ bar, ghost, share }, i) => {
+      bar.style.width = `${100 * (probabilities ? probabilities[i] : 0)}%`;
+      bar.classList.toggle("best", i === digit);
+      ghost.hidden = !state.edits.length || !probabilities;
+      ghost.style.left = `${100 * plain[i]}%`;
+      share.textContent = probabilities ? percent(probabilities[i]) : "–";
+    });
+    const first = largestOf(plain);
+    $("before").textContent = state.edits.length ? say(words.before, { digit: first, percent: percent(plain[first]) }) : "";
+    clearTimeout(jobs.speak);
+    const spoken = digit === null ? text : say(words.spoken, { digit, sure: text, percent: percent(probabilities[digit]) });
+    jobs.speak = setTimeout(() => $("spoken").textContent !== spoken && ($("spoken").textContent = spoken), 500);
+  }
+
+  // ── maps ──
+  const views = new Map(); // step → {view, bar}
+  const listen = (i) => ({
+    point: (at) => ((state.pointed = { step: i, at }), mark()),
+    leave: () => ((state.pointed = null), mark()),
+    choose: (at) => choose(i, at, []),
+  });
+  function build() {
+    const input = tilesView([1, SIDE, SIDE], words.digitAbout, listen(-1));
+    $("input").append(input.element, make("p", { className: "note" }, words.digitAbout));
+    views.set(-1, { view: input });
+    forward(trained, paper).steps.forEach((step, i) => {
+      const kind = kindOf({ ...data.layers[i], ...step }), shape = sizes(step.shape);
+      const title = make("h3", {}, step.name, make("small", {}, ` ${kind}, ${shape}`));
+      const section = make("section", { className: "layer" }, title);
+      $("layers").append(section);
+      if (MOVES.includes(step.kind)) return title.append(make("small", {}, `: ${words.passes[step.kind] || words.passes.other}`));
+      const view = tilesView(step.shape, say(words.layer, { name: step.name, kind, shape }), listen(i));
+      const bar = make("p", { className: "legend" });
+      section.append(bar, view.element);
+      return views.set(i, { view, bar });
+    });
+  }
+  function paint() {
+    const steps = state.pass.steps, width = $("layers").clientWidth - 2, shared = state.scope === "network";
+    const all = shared ? scaleOver(steps.map((step) => step.values)) : null;
+    for (const [i, { view, bar }] of views) {
+      if (i < 0) {
+        view.paint(state.pixels, grey, 0, 8);
+        continue;
+      }
+      const { values, shape } = steps[i], size = values.length / shape[0];
+      const scale = all || scaleOver([values]);
+      const own = state.scope === "map" && shape.length === 3;
+      const colour = inkOf(scale);
+      view.paint(values, own ? (c) => inkOf(scaleOver([values.subarray(c * size, (c + 1) * size)])) : () => colour, width);
+      const name = words.scopes[own || shared ? state.scope : "layer"];
+      bar.replaceChildren(...(own ? [words.each] : scaleBar(scale, inkOf, name)));
+    }
+    if ($("stages").open) paintStages();
+  }
+  function paintStages() {
+    const figures = state.stages.map(({ name, width, height, values }) => {
+      const canvas = make("canvas", { role: "img", "aria-label": words.stageNames[name] });
+      paintTiles(canvas, values, { c: 1, h: height, w: width, gap: 0, columns: 1, width, height }, grey);
+      return make("figure", {}, canvas, make("figcaption", {}, words.stageNames[name]));
+    });
+    $("stages").lastElementChild.replaceChildren(...figures);
+  }
+
+  // ── what is pointed at lights up everywhere ──
+  function mark() {
+    const boxes = new Map([...views.keys()].map((i) => [i, []]));
+    for (const { step, at } of state.path || []) if (boxes.has(step)) boxes.get(step).push({ at, strong: true });
+    const [chosen] = state.trail.slice(-1), unit = state.pointed || chosen;
+    if (unit) {
+      const { step, at } = unit, add = (i, box) => boxes.has(i) && boxes.get(i).push(box);
+      add(step, { at, strong: true });
+      if (step >= 0) {
+        const account = explain(state.net, state.pass, step, at), source = settle(state.pass.steps[step].from);
+        const groups = account.groups || [{ at: account.inputs.map((input) => input.at) }];
+        for (const { at: under } of groups.length <= 256 ? groups : []) {
+          const inside = under.filter((i) => i >= 0);
+          if (inside.length) add(source, { at: inside[0], to: inside[inside.length - 1] });
+        }
+        if (account.form === "max") add(source, { at: account.winner, strong: true });
+        const { top, bottom, left, right } = fieldOf(state.net, state.pass, step, at), value = short(account.value, 4);
+        add(-1, { at: top * SIDE + left, to: bottom * SIDE + right });
+        $("pointed").textContent = say(words.pointed, { name: unitName(step, at), value, top, bottom, left, right });
+      } else {
+        const [, y, x] = placeOf([1, SIDE, SIDE], at);
+        $("pointed").textContent = say(words.pixel, { y, x, value: short(state.pixels[at], 3) });
+      }
+    } else $("pointed").textContent = "";
+    for (const [i, { view }] of views) view.mark(boxes.get(i));
+  }
+
+  // ── the ledger of one value, down to the pixels ──
+  function choose(step, at, trail) {
+    Object.assign(state, { trail: [...trail, { step, at }], limit: ROWS, pointed: null });
+    document.body.classList.add("open");
+    showLedger(true);
+    mark();
+  }
+  const down = (from) => (at) => choose(settle(stepOf(from).from), at, state.trail);
+  function showLedger(fresh = false) {
+    const unit = state.trail[state.trail.length - 1], account = $("account"), links = [];
+    if (!unit) {
+      $("trail").replaceChildren();
+      $("table").replaceChildren();
+      return account.replaceChildren(make("p", {}, words.ledgerHelp));
+    }
+    state.trail.forEach(({ step, at }, k) => {
+      const link = make("button", { type: "button", onclick: () => choose(step, at, state.trail.slice(0, k)) }, unitName(step, at));
+      if (k === state.trail.length - 1) link.setAttribute("aria-current", "true");
+      links.push(link, " ← ");
+    });
+    $("trail").replaceChildren(...links.slice(0, -1));
+    account.replaceChildren(...accounts(unit));
+    if (fresh) operatingTable(unit);
+    else tally();
+    return null;
+  }
+  function accounts({ step, at }) {
+    const shown = [], { shape } = stepOf(step), place = placeOf(shape, at);
+    if (place.length === 3 && shape[2] > 1) shown.push(enlarged(step, place, shape));
+    for (let i = step, unit = at; i >= 0; i = settle(stepOf(i).from)) {
+      const account = explain(state.net, state.pass, i, unit), edit = editOf(i, placeOf(stepOf(i).shape, unit)[0]);
+      shown.push(make("h3", {}, `${unitName(i, unit)} = ${short(account.value, 4)}`));
+      if (edit) shown.push(make("p", { className: "edit" }, editText(edit)));
+      if (account.form === "sum") {
+        const source = settle(stepOf(i).from), own = stepOf(source).shape.length === 1 || account.groups[0].patch.length === 1;
+        const nameOf = (group) => (own && group.at[0] >= 0 ? unitName(source, group.at[0]) : say(words.channel, group));
+        const all = () => ((state.limit = Infinity), showLedger());
+        shown.push(sumView(account, inkOf, nameOf, down(i), state.limit, all));
+        break;
+      }
+      shown.push(make("p", { className: "formula" }, formulaOf(account)));
+      if (account.window) shown.push(windowView(account, inkOf, down(i)));
+      if (account.window || account.form.includes("softmax")) break;
+      unit = account.inputs[0].at;
+    }
+    if (step < 0) shown.push(make("p", {}, say(words.pixel, { y: place[1], x: place[2], value: short(state.pixels[at], 4) })));
+    return shown;
+  }
+  function enlarged(step, [channel], [, h, w]) {
+    const first = channel * h * w, { name, values } = stepOf(step);
+    const view = tilesView([1, h, w], say(words.map, { channel, name }), {
+      point: (at) => ((state.pointed = { step, at: first + at }), mark()),
+      leave: () => ((state.pointed = null), mark()),
+      choose: (at) => choose(step, first + at, state.trail.slice(0, -1)),
+    });
+    const scale = step < 0 ? null : scaleOver(state.scope === "network" ? state.pass.steps.map((s) => s.values) :
+      [state.scope === "map" ? values.subarray(first, first + h * w) : values]); // prettier-ignore
+    view.paint(values.subarray(first, first + h * w), scale ? () => inkOf(scale) : grey, 0, Math.min(16, Math.floor(252 / w)));
+    view.mark([{ at: state.trail[state.trail.length - 1].at - first, strong: true }]);
+    return make("div", {}, make("p", { className: "note" }, say(words.map, { channel, name })), view.element);
+  }
+
+  // ── the operating table ──
+  const editOf = (step, channel) => state.edits.find((edit) => edit.step === step && edit.channel === channel);
+  const editText = ({ step, channel, scale, shift }) =>
+    say(words.edited, { name: stepOf(step).name, channel, scale: short(scale), shift: short(shift) });
+  function operate(edits) {
+    state.edits = edits;
+    update();
+    const unit = state.trail[state.trail.length - 1];
+    if (unit) operatingTable(unit);
+  }
+  function operatingTable({ step, at }) {
+    if (step < 0) return $("table").replaceChildren();
+    const channel = placeOf(stepOf(step).shape, at)[0], edit = editOf(step, channel), others = state.edits.filter((e) => e !== edit);
+    const number = (name, value) => make("input", { type: "text", inputMode: "decimal", size: 5, value, "aria-label": words[name] });
+    const scale = number("times", edit ? edit.scale : 1), shift = number("plus", edit ? edit.shift : 0), wrong = make("p", { role: "alert" });
+    const form = make("form", { className: "row" }, make("button", { type: "button",
+      onclick: () => operate([...others, { step, channel, scale: 0, shift: 0 }]) }, words.silence),
+      "×", scale, "+", shift, make("button", {}, words.apply)); // prettier-ignore
+    form.onsubmit = (event) => {
+      event.preventDefault();
+      const [s, t] = [scale, shift].map((field) => (field.value.trim() ? Number(field.value.replace("−", "-").replace(",", ".")) : NaN));
+      if (!Number.isFinite(s) || !Number.isFinite(t)) return void (wrong.textContent = words.notNumber);
+      return operate([...others, { step, channel, scale: s, shift: t }]);
+    };
+    const list = state.edits.map((e) => make("li", {}, `${editText(e)} `,
+      make("button", { type: "button", onclick: () => operate(state.edits.filter((other) => other !== e)) }, words.takeBack))); // prettier-ignore
+    const all = make("button", { type: "button", onclick: () => operate([]) }, words.takeAllBack);
+    $("table").replaceChildren(make("h3", {}, say(words.table, { channel, name: stepOf(step).name })), form, wrong,
+      make("ul", {}, ...list), ...(list.length > 1 ? [all] : []), make("p", { id: "accuracy", role: "status" })); // prettier-ignore
+    return tally();
+  }
+  // Count the embedded digits that are read right, operated and untouched.
+  let counted = null;
+  function tally() {
+    const { net, edits } = state, labels = data.digits.labels;
+    if (counted && counted.net === net && counted.edits === edits) return sayTally();
+    if (!edits.length) return (counted = null);
+    counted = { net, edits, now: 0, n: 0 };
+    const right = (pass, i) => Number(largestOf(pass.logits) === labels[i]);
+    net.right = net.right || [];
+    return slowly("tally", labels.length, (i) => {
+      if (net.right[i] === undefined) net.right[i] = right(forward(net, digitAt(i)), i);
+      counted.now += right(forward(net, digitAt(i), edits), i);
+      counted.n = i + 1;
+    }, sayTally); // prettier-ignore
+  }
+  function sayTally() {
+    const before = counted.net.right.slice(0, counted.n).reduce((a, b) => a + b, 0);
+    if ($("accuracy")) $("accuracy").textContent = say(words.now, { now: counted.now, counted: counted.n, before });
+  }
+
+  // ── stroke by stroke ──
+  function strokeLedger(strokes = pad.strokes) {
+    const logits = (pixels) => Array.from(forward(state.net, pixels, state.edits).logits), base = logits(paper);
+    let last = base;
+    const added = strokes.map((_, k) => {
+      const now = logits(read(strokes.slice(0, k + 1)).pixels), gain = now.map((v, i) => v - last[i]);
+      last = now;
+      return gain;
+    });
+    return { base, added, total: last };
+  }
+  function strokesChanged() {
+    const strokes = pad.strokes, points = strokes.reduce((n, stroke) => n + stroke.length, 0);
+    $("strokes").hidden = !strokes.length;
+    $("strokes-about").textContent = strokes.length ? words.strokesAbout : words.strokesHelp;
+    if (!strokes.length) return ((jobs.along = null), $("added").replaceChildren());
+    const { base, added, total } = strokeLedger(), columns = [base, ...added], colour = inkOf(scaleOver(added));
+    const head = [words.score, words.empty, ...added.map((_, i) => say(words.strokeNumber, { i: i + 1 })), words.sum];
+    const rows = total.map((sum, digit) => {
+      const cells = columns.map((column, i) => {
+        const cell = make("td", {}, short(column[digit]));
+        if (i) cell.style.backgroundColor = css(colour(column[digit]));
+        if (i) cell.className = isDark(colour(column[digit])) ? "on-dark" : "on-light";
+        return cell;
+      });
+      return make("tr", {}, make("th", { scope: "row" }, String(digit)), ...cells, make("td", { className: "total" }, short(sum)));
+    });
+    $("added").replaceChildren(make("thead", {}, make("tr", {}, ...head.map((text) => make("th", { scope: "col" }, text)))), make("tbody", {}, ...rows));
+    $("moment").max = points;
+    $("moment").value = points;
+    sayMoment(points);
+    const n = Math.min(24, points), runs = [];
+    slowly("along", n, (k) => {
+      const { pixels, reason } = read(pad.upTo(Math.ceil(((k + 1) / n) * points)));
+      const digit = reason ? "–" : largestOf(forward(state.net, pixels, state.edits).logits);
+      if (digit !== runs[runs.length - 1]) runs.push(digit);
+    }, () => ($("answers").textContent = `${words.answersAlong} ${runs.join(" → ")}`)); // prettier-ignore
+  }
+  const sayMoment = (i) => ($("moment-says").textContent = say(words.moment, { i, n: $("moment").max }));
+  $("moment").oninput = () => {
+    const strokes = pad.upTo(Number($("moment").value));
+    sayMoment($("moment").value);
+    pad.show(strokes);
+    show(read(strokes), true);
+  };
+
+  // ── the weights kept during training ──
+  const lapse = data.lapse.map(({ label, floats }) => ({ label, floats, net: null }));
+  const netAt = (i) => (lapse[i].net = lapse[i].net || makeNetwork(data, floatsOf(lapse[i].floats)));
+  function readByCheckpoints() {
+    if (!lapse.length) return;
+    const answers = [], last = state.reason ? 0 : lapse.length, pixels = state.pixels;
+    const marked = () => answers.map((digit, i) => make(i === Number($("checkpoint").value) ? "b" : "span", {}, `${digit} `));
+    slowly("lapse", last, (i) => answers.push(largestOf(forward(netAt(i), pixels).logits)),
+      () => $("checkpoints").replaceChildren(words.checkpoints, " ", ...marked())); // prettier-ignore
+  }
+  function setCheckpoint(i) {
+    $("checkpoint-says").textContent = say(words.checkpoint, { label: lapse[i].label, i: i + 1, n: lapse.length });
+    state.net = netAt(i);
+    update();
+  }
+
+  // ── controls ──
+  for (const element of document.querySelectorAll("[data-word]")) element.textContent = words[element.dataset.word];
+  $("title").textContent = data.title;
+  $("about").textContent = say(words.about, { parameters: data.parameters.toLocaleString("en"), layers: data.layers.length });
+  $("path").textContent = words.path;
+  $("strokes-about").textContent = words.strokesHelp;
+  $("trail").setAttribute("aria-label", words.trail);
+  $("samples").setAttribute("aria-label", words.samples);
+  $("added").parentElement.setAttribute("aria-label", words.strokes);
+  for (const [value, text] of Object.entries(words.scopes)) $("scope").append(make("option", { value, selected: value === "layer" }, text));
+  $("scope").onchange = () => ((state.scope = $("scope").value), paint(), showLedger(), mark());
+  $("undo").onclick = () => pad.undo();
+  $("clear").onclick = () => clear();
+  $("open").onclick = () => $("file").click();
+  $("stages").ontoggle = paintStages;
+  const shut = () => (document.body.classList.remove("open"), (state.trail = []), showLedger(), mark());
+  $("close").onclick = shut;
+  const togglePath = () => {
+    state.path = state.path ? null : winningPath(state.net, state.pass, largestOf(state.pass.logits));
+    $("path").textContent = state.path ? words.pathOff : words.path;
+    $("path").setAttribute("aria-pressed", String(Boolean(state.path)));
+    mark();
+  };
+  $("path").onclick = togglePath;
+  document.addEventListener("keydown", (event) => {
+    if (event.target.matches("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "w" || event.key === "W") togglePath();
+    if (event.key === "Escape") shut();
+  });
+  const isDarkTheme = () => {
+    const { theme } = document.documentElement.dataset;
+    return theme ? theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  };
+  const nameTheme = () => ($("theme").textContent = isDarkTheme() ? words.light : words.dark);
+  $("theme").onclick = () => {
+    document.documentElement.dataset.theme = isDarkTheme() ? "light" : "dark";
+    nameTheme();
+  };
+  nameTheme();
+  addEventListener("resize", () => (paint(), mark()));
+  $("file").onchange = async () => {
+    const [file] = $("file").files;
+    $("file").value = "";
+    if (file) await openPicture(file);
+  };
+  async function openPicture(file) {
+    const trouble = (text) => ($("trouble").textContent = text);
+    trouble("");
+    try {
+      const picture = await createImageBitmap(file), { width, height } = picture, size = (width * height) / 1e6;
+      if (size > MEGAPIXELS) return trouble(say(words.bigPicture, { size: size.toFixed(0), limit: MEGAPIXELS }));
+      const context = make("canvas", { width, height }).getContext("2d");
+      context.drawImage(picture, 0, 0);
+      clear();
+      return show(raised(context.getImageData(0, 0, width, height)));
+    } catch {
+      return trouble(words.badPicture);
+    }
+  }
+  function clear() {
+    $("trouble").textContent = "";
+    pad.clear();
+    strokesChanged();
+    show({ pixels: paper, reason: "empty" });
+  }
+  function take(i) {
+    clear();
+    show({ pixels: digitAt(i), reason: null });
+  }
+  let deal = 0;
+  function dealSamples() {
+    const { labels } = data.digits, buttons = [];
+    for (let digit = 0; digit < 10; digit++) {
+      const of = labels.map((label, i) => [label, i]).filter(([label]) => label === digit);
+      const [, i] = of[deal % of.length], canvas = make("canvas", { "aria-hidden": "true" });
+      paintTiles(canvas, digitAt(i), { c: 1, h: SIDE, w: SIDE, gap: 0, columns: 1, width: SIDE, height: SIDE }, grey);
+      const name = say(words.sample, { digit });
+      buttons.push(make("button", { type: "button", className: "sample", title: name, "aria-label": name, onclick: () => take(i) }, canvas));
+    }
+    const more = make("button", { type: "button", onclick: () => ((deal += 1), dealSamples(), $("samples").lastChild.focus()) }, words.more);
+    $("samples").replaceChildren(make("p", {}, words.samples), ...buttons, more);
+  }
+
+  build();
+  dealSamples();
+  if (lapse.length) {
+    $("training").hidden = false;
+    $("checkpoint").max = lapse.length - 1;
+    $("checkpoint").value = lapse.length - 1;
+    $("checkpoint").oninput = () => setCheckpoint(Number($("checkpoint").value));
+    $("checkpoint-says").textContent = say(words.checkpoint, { label: lapse[lapse.length - 1].label, i: lapse.length, n: lapse.length });
+  }
+  update();
+  take(0);
+
+  // ── the proof ──
+  $("proof").textContent = words.checking;
+  let largest = 0;
+  trained.right = [];
+  slowly("proof", data.digits.labels.length, (i) => {
+    const { logits } = forward(trained, digitAt(i));
+    logits.forEach((v, k) => (largest = Math.max(largest, Math.abs(v - reference[10 * i + k]))));
+    trained.right[i] = Number(largestOf(logits) === data.digits.labels[i]);
+  }, (n, all) => {
+    const text = say(largest < 1e-3 ? words.proof : words.disproof, { difference: short(largest), n });
+    if (n === all) $("proof").textContent = text;
+  }); // prettier-ignore
+
+  return {
+    data, net: trained, pad, take, operate, openPicture, choose, strokes: strokeLedger,
+    forward: (pixels, edits) => forward(trained, Float32Array.from(pixels), edits),
+    read: (image) => readInk(image).pixels,
+    draw(strokes) {
+      pad.set(strokes);
+      show(read(), strokes.length > 0);
+      strokesChanged();
+    },
+    clear,
+    answer,
+    largest: () => largest,
+  }; // prettier-ignore
+}
+
+try {
+  window.lab = startLab();
+} catch (error) {
+  document.querySelector("main").prepend(make("p", { role: "alert" }, say(words.broken, { error: error.message })));
+  throw error;
+}
