@@ -3,14 +3,23 @@
 const $ = (id) => document.getElementById(id);
 const bytesOf = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 const floatsOf = (text) => new Float32Array(bytesOf(text).buffer);
+// Each 0 is followed by how many there are: the way back of `_without_zeros` in build.py.
+function withZeros(bytes) {
+  const all = [];
+  for (let i = 0; i < bytes.length; i++) {
+    if (bytes[i]) all.push(bytes[i]);
+    else for (let n = bytes[++i]; n > 0; n--) all.push(0);
+  }
+  return Uint8Array.from(all);
+}
 const SIDE = 28, MEGAPIXELS = 16, ROWS = 8; // of a digit; the largest picture read; sums shown before "all"
 
 function startLab() {
   const data = JSON.parse($("network").textContent);
-  const trained = makeNetwork(data, floatsOf(data.floats)), digits = bytesOf(data.digits.pixels);
+  const trained = makeNetwork(data, floatsOf(data.floats)), digits = withZeros(bytesOf(data.digits.pixels));
   const reference = floatsOf(data.reference), inkOf = inks(data.colours), paper = new Float32Array(SIDE * SIDE);
   const grey = () => (v) => (0xff000000 | (Math.round(Math.min(1, Math.max(0, v)) * 255) * 0x10101)) >>> 0;
-  const state = { net: trained, pixels: paper, reason: "empty", drawn: false, edits: [], scope: "layer", trail: [],
+  const state = { net: trained, pixels: paper, reason: "empty", edits: [], scope: "layer", trail: [],
     path: null, pointed: null, pass: null, plain: null, limit: ROWS, stages: [] }; // prettier-ignore
 
   // ── small helpers ──
@@ -51,22 +60,19 @@ function startLab() {
       return { pixels: paper, stages: [], reason: error.reason };
     }
   };
-  function show(read, drawn = false) {
-    Object.assign(state, { stages: [], ...read, drawn });
+  function show(read) {
+    Object.assign(state, { stages: [], ...read });
     update();
   }
   const read = (strokes) => raised(pad.image(strokes));
-  let waiting = false;
+  let frame = 0; // at most one reading between two pictures of the screen
   const pad = makePad($("pad"), {
     label: words.pad,
+    hint: words.padHint,
     onchange() {
       $("trouble").textContent = "";
-      if (waiting) return;
-      waiting = true;
-      requestAnimationFrame(() => {
-        waiting = false;
-        show(read(), pad.strokes.length > 0);
-      });
+      cancelAnimationFrame(frame);
+      frame = requestAnimationFrame(() => show(read()));
     },
     onend: () => strokesChanged(),
   });
@@ -350,8 +356,7 @@ function startLab() {
   $("moment").oninput = () => {
     const strokes = pad.upTo(Number($("moment").value));
     sayMoment($("moment").value);
-    pad.show(strokes);
-    show(read(strokes), true);
+    show(read(strokes));
   };
 
   // ── the weights kept during training ──
@@ -432,7 +437,7 @@ function startLab() {
   function clear() {
     $("trouble").textContent = "";
     pad.clear();
-    strokesChanged();
+    cancelAnimationFrame(frame);
     show({ pixels: paper, reason: "empty" });
   }
   function take(i) {
@@ -484,8 +489,8 @@ function startLab() {
     read: (image) => readInk(image).pixels,
     draw(strokes) {
       pad.set(strokes);
-      show(read(), strokes.length > 0);
-      strokesChanged();
+      cancelAnimationFrame(frame);
+      show(read());
     },
     clear,
     answer,

@@ -3,6 +3,7 @@ const WORDS = {
   en: {
     hand: "Write a digit",
     pad: "Drawing pad. Arrow keys move the pen, space puts it down and lifts it, backspace takes a stroke back.",
+    padHint: "write a digit here",
     undo: "Undo",
     clear: "Clear",
     open: "Open a picture",
