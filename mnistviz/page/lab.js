@@ -1,29 +1,23 @@
 // The lab: one drawing or digit, one pass of the network, and everything on the page shown from them.
 
 const $ = (id) => document.getElementById(id);
-const bytesOf = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-const floatsOf = (text) => new Float32Array(bytesOf(text).buffer);
-// Each 0 is followed by how many there are: the way back of `_without_zeros` in build.py.
-function withZeros(bytes) {
-  const all = [];
-  for (let i = 0; i < bytes.length; i++) {
-    if (bytes[i]) all.push(bytes[i]);
-    else for (let n = bytes[++i]; n > 0; n--) all.push(0);
-  }
-  return Uint8Array.from(all);
-}
 const SIDE = 28, MEGAPIXELS = 16, ROWS = 8; // of a digit; the largest picture read; sums shown before "all"
+
+// How sure an answer is, by its probability; below the last limit nobody should trust it.
+function howSure(pixels, probabilities) {
+  const best = Math.max(...probabilities);
+  return best >= 0.99 ? "sure" : best >= 0.9 ? "fairly" : best >= 0.5 ? "unsure" : "unread";
+}
 
 function startLab() {
   const data = JSON.parse($("network").textContent);
-  const trained = makeNetwork(data, floatsOf(data.floats)), digits = withZeros(bytesOf(data.digits.pixels));
+  const trained = makeNetwork(data, floatsOf(data.floats)), digits = digitsOf(data.digits);
   const reference = floatsOf(data.reference), inkOf = inks(data.colours), paper = new Float32Array(SIDE * SIDE);
   const grey = () => (v) => (0xff000000 | (Math.round(Math.min(1, Math.max(0, v)) * 255) * 0x10101)) >>> 0;
   const state = { net: trained, pixels: paper, reason: "empty", edits: [], scope: "layer", trail: [],
     path: null, pointed: null, pass: null, plain: null, limit: ROWS, stages: [] }; // prettier-ignore
 
   // ── small helpers ──
-  const digitAt = (i) => Float32Array.from(digits.subarray(i * 784, (i + 1) * 784), (v) => v / 255);
   const stepOf = (i) => (i < 0 ? { name: words.digit, kind: "", shape: [1, SIDE, SIDE], values: state.pixels } : state.pass.steps[i]);
   const unitName = (i, at) => `${i < 0 ? words.digit : stepOf(i).name}[${placeOf(stepOf(i).shape, at).join(", ")}]`;
   const settle = (i) => {
@@ -113,7 +107,7 @@ function startLab() {
     bars.forEach(({ bar, ghost, share }, i) => {
       bar.style.width = `${100 * (probabilities ? probabilities[i] : 0)}%`;
       bar.classList.toggle("best", i === digit);
-      ghost.hidden = !state.edits.length || !probabilities;
+      ghost.hidden = !state.edits.length || plain[i] < 0.005;
       ghost.style.left = `${100 * plain[i]}%`;
       share.textContent = probabilities ? percent(probabilities[i]) : "–";
     });
@@ -304,8 +298,8 @@ function startLab() {
     const right = (pass, i) => Number(largestOf(pass.logits) === labels[i]);
     net.right = net.right || [];
     return slowly("tally", labels.length, (i) => {
-      if (net.right[i] === undefined) net.right[i] = right(forward(net, digitAt(i)), i);
-      counted.now += right(forward(net, digitAt(i), edits), i);
+      if (net.right[i] === undefined) net.right[i] = right(forward(net, digits[i]), i);
+      counted.now += right(forward(net, digits[i], edits), i);
       counted.n = i + 1;
     }, sayTally); // prettier-ignore
   }
@@ -442,7 +436,7 @@ function startLab() {
   }
   function take(i) {
     clear();
-    show({ pixels: digitAt(i), reason: null });
+    show({ pixels: digits[i], reason: null });
   }
   let deal = 0;
   function dealSamples() {
@@ -450,7 +444,7 @@ function startLab() {
     for (let digit = 0; digit < 10; digit++) {
       const of = labels.map((label, i) => [label, i]).filter(([label]) => label === digit);
       const [, i] = of[deal % of.length], canvas = make("canvas", { "aria-hidden": "true" });
-      paintTiles(canvas, digitAt(i), { c: 1, h: SIDE, w: SIDE, gap: 0, columns: 1, width: SIDE, height: SIDE }, grey);
+      paintTiles(canvas, digits[i], { c: 1, h: SIDE, w: SIDE, gap: 0, columns: 1, width: SIDE, height: SIDE }, grey);
       const name = say(words.sample, { digit });
       buttons.push(make("button", { type: "button", className: "sample", title: name, "aria-label": name, onclick: () => take(i) }, canvas));
     }
@@ -475,7 +469,7 @@ function startLab() {
   let largest = 0;
   trained.right = [];
   slowly("proof", data.digits.labels.length, (i) => {
-    const { logits } = forward(trained, digitAt(i));
+    const { logits } = forward(trained, digits[i]);
     logits.forEach((v, k) => (largest = Math.max(largest, Math.abs(v - reference[10 * i + k]))));
     trained.right[i] = Number(largestOf(logits) === data.digits.labels[i]);
   }, (n, all) => {
@@ -484,7 +478,7 @@ function startLab() {
   }); // prettier-ignore
 
   return {
-    data, net: trained, pad, take, operate, openPicture, choose, strokes: strokeLedger,
+    data, net: trained, pad, take, update, operate, openPicture, choose, strokes: strokeLedger,
     forward: (pixels, edits) => forward(trained, Float32Array.from(pixels), edits),
     read: (image) => readInk(image).pixels,
     draw(strokes) {

@@ -6,7 +6,8 @@ const minus = (text) => String(text).replace("-", "−");
 // A number as short as it can be read: 5.77, −0.42, 3.1e−5, 0.
 function short(value, digits = 2) {
   if (!Number.isFinite(value)) return minus(value);
-  if (value === 0 || (Math.abs(value) >= 0.01 && Math.abs(value) < 1000)) return minus(+value.toFixed(digits));
+  if (value === 0) return "0";
+  if (Math.abs(value) >= 0.01 && Math.abs(value) < 1000) return minus(value.toFixed(digits));
   return minus(value.toExponential(1)).replace("e-", "e−").replace("e+", "e");
 }
 const percent = (share) => (share > 0.9995 && share < 1 ? "> 99.9 %" : `${(100 * share).toFixed(1)} %`);
@@ -37,8 +38,10 @@ function scaleOver(arrays) {
   return { low: low < 0 ? -largest : 0, high: largest };
 }
 
-const inPixel = (hex) => (0xff000000 | (parseInt(hex.slice(5, 7), 16) << 16) | (parseInt(hex.slice(3, 5), 16) << 8) |
-  parseInt(hex.slice(1, 3), 16)) >>> 0; // prettier-ignore
+function inPixel(hex) {
+  const [r, g, b] = [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
+  return (0xff000000 | (b << 16) | (g << 8) | r) >>> 0; // as a typed array of 32 bits holds it
+}
 
 // A function from a number to a pixel, for the signed or the non-negative scale of the house.
 function inks(colours) {
@@ -172,11 +175,11 @@ function numberGrid(title, values, w, colour, at = null, onpick = null) {
   for (let y = 0; y < values.length / w; y++) {
     const row = make("tr");
     for (let i = y * w; i < (y + 1) * w; i++) {
-      const pixel = colour(values[i]), text = short(values[i]);
-      const cell = make("td", { className: isDark(pixel) ? "on-dark" : "on-light" });
+      const pixel = colour(values[i]), text = Math.abs(values[i]) < 0.005 ? "0" : short(values[i]);
+      const cell = make("td", { className: isDark(pixel) ? "on-dark" : "on-light", title: String(values[i]) });
       cell.style.backgroundColor = css(pixel);
       if (!onpick) cell.append(text);
-      else if (at[i] < 0) cell.append(make("span", { title: words.border }, text));
+      else if (at[i] < 0) cell.append(make("span", { title: words.border }, "·"));
       else cell.append(make("button", { type: "button", onclick: () => onpick(at[i]) }, text));
       row.append(cell);
     }
