@@ -1,7 +1,7 @@
 // The lab: one drawing or digit, one pass of the network, and everything on the page shown from them.
 
 const $ = (id) => document.getElementById(id);
-const SIDE = 28, MEGAPIXELS = 16, ROWS = 8; // of a digit; the largest picture read; sums shown before "all"
+const MEGAPIXELS = 16, ROWS = 8; // the largest picture that is read; sums shown before "all"
 
 // How sure an answer is, by its probability; below the last limit nobody should trust it.
 function howSure(pixels, probabilities) {
@@ -141,8 +141,9 @@ function startLab() {
       return views.set(i, { view, bar });
     });
   }
+  let width = 600; // of the maps' column; asked for only when the window changes
   function paint() {
-    const steps = state.pass.steps, width = $("layers").clientWidth - 2, shared = state.scope === "network";
+    const steps = state.pass.steps, shared = state.scope === "network";
     const all = shared ? scaleOver(steps.map((step) => step.values)) : null;
     for (const [i, { view, bar }] of views) {
       if (i < 0) {
@@ -155,7 +156,8 @@ function startLab() {
       const colour = inkOf(scale);
       view.paint(values, own ? (c) => inkOf(scaleOver([values.subarray(c * size, (c + 1) * size)])) : () => colour, width);
       const name = words.scopes[own || shared ? state.scope : "layer"];
-      bar.replaceChildren(...(own ? [words.each] : scaleBar(scale, inkOf, name)));
+      if (own) [bar.dataset.kind, bar.textContent] = ["own", words.each];
+      else writeLegend(bar, scale, inkOf, name);
     }
     if ($("stages").open) paintStages();
   }
@@ -408,7 +410,8 @@ function startLab() {
     nameTheme();
   };
   nameTheme();
-  addEventListener("resize", () => (paint(), mark()));
+  const measure = () => (width = $("layers").clientWidth - 2);
+  addEventListener("resize", () => (measure(), paint(), mark()));
   $("file").onchange = async () => {
     const [file] = $("file").files;
     $("file").value = "";
@@ -453,6 +456,7 @@ function startLab() {
   }
 
   build();
+  measure();
   dealSamples();
   if (lapse.length) {
     $("training").hidden = false;

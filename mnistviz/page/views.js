@@ -28,13 +28,14 @@ function make(tag, properties = {}, ...children) {
 
 // The scale of all these numbers: symmetric about 0 if any is negative, else from 0 to the largest.
 function scaleOver(arrays) {
-  let low = 0, largest = 0;
+  let low = 0, high = 0;
   for (const values of arrays)
-    for (const v of values)
-      if (Number.isFinite(v)) {
-        if (v < low) low = v;
-        if (Math.abs(v) > largest) largest = Math.abs(v);
-      }
+    for (let i = 0; i < values.length; i++) {
+      const v = values[i];
+      if (v < low && v !== -Infinity) low = v; // what is not a number compares with nothing
+      if (v > high && v !== Infinity) high = v;
+    }
+  const largest = Math.max(-low, high);
   return { low: low < 0 ? -largest : 0, high: largest };
 }
 
@@ -84,10 +85,15 @@ function unitAtSpot(t, x, y) {
   return dx >= t.w || dy >= t.h || column >= t.columns || channel >= t.c ? -1 : (channel * t.h + dy) * t.w + dx;
 }
 
+// A canvas that keeps its size keeps its memory too.
+function resize(canvas, width, height) {
+  if (canvas.width !== width) canvas.width = width;
+  if (canvas.height !== height) canvas.height = height;
+}
+
 // Draw a step's values on its canvas. `colourOf(channel)` gives each map's function from number to pixel.
 function paintTiles(canvas, values, t, colourOf) {
-  canvas.width = t.width;
-  canvas.height = t.height;
+  resize(canvas, t.width, t.height);
   const context = canvas.getContext("2d"), image = context.createImageData(t.width, t.height);
   const pixels = new Uint32Array(image.data.buffer);
   for (let channel = 0, at = 0; channel < t.c; channel++) {
@@ -104,7 +110,7 @@ function tilesView(shape, label, on) {
   const canvas = make("canvas", { className: "values" }), over = make("canvas", { className: "over" });
   const properties = { className: "tiles", tabIndex: 0, role: "application", "aria-label": label };
   const element = make("div", properties, canvas, over);
-  let t = tiling(shape, 600), cursor = 0, touched = false;
+  let t = tiling(shape, 600), cursor = 0, touched = false, marked = false;
   const unitOf = (event) => {
     const box = canvas.getBoundingClientRect(), zoom = box.width / t.width;
     return unitAtSpot(t, Math.floor((event.clientX - box.left) / zoom), Math.floor((event.clientY - box.top) / zoom));
@@ -133,17 +139,18 @@ function tilesView(shape, label, on) {
       if (zoom) t.zoom = zoom;
       paintTiles(canvas, values, t, colourOf);
       for (const sheet of [canvas, over]) {
-        sheet.style.width = `${t.width * t.zoom}px`;
+        sheet.style.width = `${t.width * t.zoom}px`; // the same value again costs nothing
         sheet.style.height = `${t.height * t.zoom}px`;
       }
       const dense = window.devicePixelRatio || 1;
-      over.width = Math.round(t.width * t.zoom * dense);
-      over.height = Math.round(t.height * t.zoom * dense);
+      resize(over, Math.round(t.width * t.zoom * dense), Math.round(t.height * t.zoom * dense));
     },
     // boxes: [{at, to, strong}], each around the units from `at` to `to` of one map
     mark(boxes) {
+      if (!boxes.length && !marked) return;
       const pen = over.getContext("2d"), zoom = over.width / t.width;
       pen.clearRect(0, 0, over.width, over.height);
+      marked = boxes.length > 0;
       for (const { at, to = at, strong } of boxes) {
         const [x, y] = spotOf(t, at), [x2, y2] = spotOf(t, to), w = (x2 - x + 1) * zoom, h = (y2 - y + 1) * zoom;
         for (const [style, thick] of [["#fff", strong ? 5 : 3], [strong ? "#00795a" : "#1d2433", strong ? 2.5 : 1.2]]) {
@@ -156,15 +163,19 @@ function tilesView(shape, label, on) {
   };
 }
 
-// A colour bar with its ends, and what shares it.
-function scaleBar(scale, inkOf, words) {
-  const bar = make("canvas", { width: 64, height: 1, className: "scale" });
-  const context = bar.getContext("2d"), colour = inkOf(scale);
-  for (let i = 0; i < 64; i++) {
-    context.fillStyle = css(colour(scale.low + ((i + 0.5) / 64) * (scale.high - scale.low)));
-    context.fillRect(i, 0, 1, 1);
+// A legend: a colour bar with its ends, and what shares it. The bar is drawn anew only when it is another one.
+function writeLegend(element, scale, inkOf, text) {
+  const kind = scale.low < 0 ? "signed" : "positive";
+  if (element.dataset.kind !== kind) {
+    const bar = make("canvas", { width: 64, height: 1, className: "scale" });
+    const values = Float32Array.from({ length: 64 }, (_, i) => (kind === "signed" ? (i - 31.5) / 32 : (i + 0.5) / 64));
+    const tile = { c: 1, h: 1, w: 64, gap: 0, columns: 1, width: 64, height: 1 };
+    paintTiles(bar, values, tile, () => inkOf({ low: kind === "signed" ? -1 : 0, high: 1 }));
+    element.replaceChildren(make("span"), bar, make("span"), make("span"));
+    element.dataset.kind = kind;
   }
-  return [make("span", {}, short(scale.low)), bar, make("span", {}, short(scale.high)), words];
+  const [low, , high, words] = element.children;
+  [low.textContent, high.textContent, words.textContent] = [short(scale.low), short(scale.high), text];
 }
 
 // ── tables ──
