@@ -3,10 +3,11 @@
 const $ = (id) => document.getElementById(id);
 const MEGAPIXELS = 16, ROWS = 8; // the largest picture that is read; sums shown before "all"
 
-// How sure an answer is, by its probability; below the last limit nobody should trust it.
+// How sure an answer is, by the rule of `handwriting.how_sure`: its probability, and how much ink there is.
 function howSure(pixels, probabilities) {
-  const best = Math.max(...probabilities);
-  return best >= 0.99 ? "sure" : best >= 0.9 ? "fairly" : best >= 0.5 ? "unsure" : "unread";
+  const best = Math.max(...probabilities), share = pixels.reduce((a, b) => a + b) / pixels.length;
+  if (!(best >= 0.6 && share >= 0.02 && share <= 0.32)) return "unread";
+  return best >= 0.99 ? "sure" : best >= 0.9 ? "fairly" : "unsure";
 }
 
 function startLab() {
@@ -379,7 +380,7 @@ function startLab() {
   $("strokes-about").textContent = words.strokesHelp;
   $("trail").setAttribute("aria-label", words.trail);
   $("samples").setAttribute("aria-label", words.samples);
-  $("added").parentElement.setAttribute("aria-label", words.strokes);
+  $("added").parentElement.setAttribute("aria-label", words.added);
   for (const [value, text] of Object.entries(words.scopes)) $("scope").append(make("option", { value, selected: value === "layer" }, text));
   $("scope").onchange = () => ((state.scope = $("scope").value), paint(), showLedger(), mark());
   $("undo").onclick = () => pad.undo();

@@ -38,6 +38,7 @@ const WORDS = {
     checkpoint: "Weights: {label}, {i} of {n}",
     checkpoints: "Answers from the first weights kept to the last:",
     strokes: "Stroke by stroke",
+    added: "What each stroke added",
     strokesHelp: "Write with several strokes: here you will see what each of them added to the scores.",
     strokesAbout:
       "Each column is what one stroke added to the ten scores. With the scores of empty paper they add up to the " +
