@@ -1,7 +1,7 @@
 """The table of contents: verbs of several lessons by their own names, subjects as modules."""
 
 # begin
-from . import animate
+from . import animate, page
 from .errors import MnistvizError
 
 # train, keep, judge
@@ -49,5 +49,5 @@ __all__ = [
     "projective_field", "winning_path", "flow", "backward", "backward_ledger", "replay_backward", "step_ledger",
     "paths", "watch", "activity", "top_examples", "Diary", "Timelapse",
     "attribution", "causes", "dreams",
-    "Scale", "figures", "animate",
+    "Scale", "figures", "animate", "page",
 ]  # fmt: skip

@@ -1,10 +1,11 @@
-"""The command line: `python -m mnistviz train | evaluate | predict | study | animate | data | models`.
+"""The command line: `python -m mnistviz train | evaluate | predict | study | animate | page | data | models`.
 
 It parses first: what a command needs is loaded when the command runs.
 """
 
 import argparse
 import itertools
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -45,7 +46,13 @@ def train(options: Options) -> None:
         model = mv.models.build(options.model)
         folder = options.out or project.models_folder() / "_mine" / options.model
         print(f"{options.model}, {options.recipe} recipe: {len(part):,} digits to learn from, {len(val):,} to judge by")
-        history = mv.fit(model, part, val, recipe, device=options.device, folder=folder, resume=options.resume)
+        settings = {"device": options.device, "folder": folder, "resume": options.resume}
+        if options.lapse:
+            from mnistviz.page.lapse import keeping
+
+            steps = mv.Timelapse.over(recipe.epochs * math.ceil(len(part) / recipe.batch), options.lapse).at
+            settings["callbacks"] = keeping(folder, steps)
+        history = mv.fit(model, part, val, recipe, **settings)
         print(history)
         left = "go on with --resume" if history.interrupted else "best and final weights"
         print(f"{project.shown(folder)}: {left}")
@@ -125,6 +132,16 @@ def animate(options: Options) -> None:
     print(film.alt)
 
 
+def page(options: Options) -> None:
+    from mnistviz.page import build, lapse
+
+    weights = mv.checkpoint.find(options.model)
+    looks = lapse.kept(weights) if options.lapse else None
+    out = options.out or project.root() / "visualizations" / "_mine" / f"{weights.parent.name}.html"
+    path = build.page(mv.load_model(options.model), out, looks)
+    print(f"{project.shown(path)}: {path.stat().st_size / 1000:,.0f} kB; open it in any browser")
+
+
 def data(options: Options) -> None:
     from mnistviz.learn.data import stand_in
 
@@ -199,6 +216,8 @@ def parser() -> Parser:
     sub.add_argument("--seed", type=int, help="instead of the recipe's")
     sub.add_argument("--out", type=Path, help="folder for weights, cards and history (default: models/_mine/MODEL)")
     sub.add_argument("--resume", action="store_true", help="go on with a run that was interrupted or killed")
+    about = "keep the weights at so many steps too, below OUT/lapse, for `page --lapse` (12 if no number is given)"
+    sub.add_argument("--lapse", type=int, nargs="?", const=12, metavar="STEPS", help=about)
 
     about, example = "judge a model on test digits it has not learned from", "evaluate deep --data mnist"
     sub = command(evaluate, about, example, device=True)
@@ -241,6 +260,17 @@ def parser() -> Parser:
     sub.add_argument("--frames", type=int, default=8, help=about)
     sub.add_argument("--out", type=Path, help=".gif, .webp, .png or .mp4 (default: animations/_mine/SCENE.gif)")
     sub.add_argument("--any-size", action="store_true", help="do not stop at 3 MB")
+
+    about, example = (
+        "write a network as one page that computes it for any drawing",
+        "page --model light --out mine.html",
+    )
+    sub = command(page, about, example)
+    sub.description = "A page of HTML with weights and code inside: it needs neither a network nor Python."
+    sub.add_argument("--model", default="deep", help="the name of reference weights, or a .pth file (default: deep)")
+    sub.add_argument("--out", type=Path, help="the file (default: visualizations/_mine/MODEL.html)")
+    about = "with the checkpoints that `train --lapse` kept beside these weights"
+    sub.add_argument("--lapse", action="store_true", help=about)
 
     sub = command(data, "check the digits and say what there is", "data --kaggle-csv")
     sub.add_argument("--kaggle-csv", action="store_true", help="write the stand-in train.csv and test.csv as files")

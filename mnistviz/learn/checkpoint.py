@@ -63,7 +63,7 @@ def load_model(name: str | Path, device: str | torch.device = "cpu") -> nn.Seque
     >>> mv.load_model("deep").training
     False
     """
-    path = _find(name)
+    path = find(name)
     card = read_card(path)
     model = models.build(card["architecture"], card.get("layers"))
     load_weights(model, path)
@@ -96,7 +96,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
 def read_card(name: str | Path) -> dict[str, Any]:
     """`read_card("deep")`, or the path of a `.pth`: architecture, recipe, data, metrics, versions, sha256."""
     kept = name in models.MODELS or (project.models_folder() / name / BEST).exists()
-    path = Path(_find(name) if kept else name).with_suffix(".json")
+    path = Path(find(name) if kept else name).with_suffix(".json")
     try:
         card = json.loads(path.read_text())
     except FileNotFoundError:
@@ -189,7 +189,8 @@ class Store:
         }
 
 
-def _find(name: str | Path) -> Path:
+def find(name: str | Path) -> Path:
+    """Where the weights of this name lie: `find("deep")` is `models/deep/best_mnist_model.pth`."""
     reference = project.models_folder() / name / BEST
     if isinstance(name, str) and reference.exists():
         return reference

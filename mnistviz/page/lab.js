@@ -1,0 +1,8 @@
+const data = JSON.parse(document.getElementById("network").textContent);
+const net = makeNetwork(data, floatsOf(data.floats));
+
+window.lab = {
+  data, net,
+  forward: (pixels, edits) => forward(net, Float32Array.from(pixels), edits),
+  read: (imageData) => readInk(imageData).pixels,
+};
