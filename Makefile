@@ -6,7 +6,7 @@ BIN    := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 READY  := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test golden lab bench release clean
+.PHONY: help run test golden lab app bench release clean
 
 help: ## list these targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -25,6 +25,9 @@ golden: $(READY) ## write the golden texts of the tests anew; then read the diff
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks
 
+app: $(READY) ## draw a digit in the browser and see it read
+	$(BIN)/python -m mnistviz app
+
 bench: $(READY) ## measure speed and accuracy as ratios; writes benchmarks/results.md
 	$(BIN)/python -m benchmarks.run
 
@@ -38,6 +41,6 @@ clean: ## remove the environment, caches and everything runs have written
 # made once, and again only when what it installs has changed
 $(READY): pyproject.toml constraints.txt docs/html/install.py
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[notebooks,dev,bench,study,transfer,video]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[notebooks,app,dev,bench,study,transfer,video]"
 	$(BIN)/python docs/html/install.py
 	@touch $@

@@ -33,6 +33,7 @@ from .look.gradients import backward, backward_ledger, replay_backward
 from .look.paths import flow, winning_path
 from .look.replay import replay
 from .look.update import step_ledger
+from .page.notebook import pad
 from .run import start
 from .show import figures
 
@@ -49,5 +50,5 @@ __all__ = [
     "projective_field", "winning_path", "flow", "backward", "backward_ledger", "replay_backward", "step_ledger",
     "paths", "watch", "activity", "top_examples", "Diary", "Timelapse",
     "attribution", "causes", "dreams",
-    "Scale", "figures", "animate", "page",
+    "Scale", "figures", "animate", "page", "pad",
 ]  # fmt: skip

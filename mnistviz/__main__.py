@@ -1,4 +1,4 @@
-"""The command line: `python -m mnistviz train | evaluate | predict | study | animate | page | data | models`.
+"""The command line: `python -m mnistviz train | evaluate | predict | study | animate | page | app | data | models`.
 
 It parses first: what a command needs is loaded when the command runs.
 """
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from mnistviz.learn.data import Digits
 
+MODEL = f"the name of reference weights, or a .pth file (default: {project.DEFAULT})"
 BULK = ("out", "device", "engine", "workers", "address")  # options handed on to predict_files
 Options = argparse.Namespace
 Parser = argparse.ArgumentParser
@@ -33,7 +34,7 @@ SCENES = ("mnist_data_flow", "forward_propagation", "forward_propagation_demo", 
 def train(options: Options) -> None:
     import torch
 
-    from mnistviz.device import together
+    from mnistviz.device import World, together
 
     with together(options.device):
         given = {name: getattr(options, name) for name in ("seed", "epochs") if getattr(options, name) is not None}
@@ -55,6 +56,8 @@ def train(options: Options) -> None:
         history = mv.fit(model, part, val, recipe, **settings)
         print(history)
         left = "go on with --resume" if history.interrupted else "best and final weights"
+        if options.dated and not history.interrupted:
+            left += f" in {World.here().of_first(mv.checkpoint.dated, folder)[0].name} and beside it"
         print(f"{project.shown(folder)}: {left}")
 
 
@@ -142,6 +145,12 @@ def page(options: Options) -> None:
     print(f"{project.shown(path)}: {path.stat().st_size / 1000:,.0f} kB; open it in any browser")
 
 
+def app(options: Options) -> None:
+    from mnistviz.page.serve import serve
+
+    serve(options.address, options.port)
+
+
 def data(options: Options) -> None:
     from mnistviz.learn.data import stand_in
 
@@ -215,6 +224,9 @@ def parser() -> Parser:
     sub.add_argument("--epochs", type=int, help="instead of the recipe's")
     sub.add_argument("--seed", type=int, help="instead of the recipe's")
     sub.add_argument("--out", type=Path, help="folder for weights, cards and history (default: models/_mine/MODEL)")
+    sub.add_argument(
+        "--dated", action="store_true", help="name the files by date and time, so that a later run keeps them"
+    )
     sub.add_argument("--resume", action="store_true", help="go on with a run that was interrupted or killed")
     about = "keep the weights at so many steps too, below OUT/lapse, for `page --lapse` (12 if no number is given)"
     sub.add_argument("--lapse", type=int, nargs="?", const=12, metavar="STEPS", help=about)
@@ -236,7 +248,7 @@ def parser() -> Parser:
     about += "the same call again goes on after an interruption, and leaves alone what is answered"
     sub.add_argument("--out", type=Path, metavar="FOLDER", help=about)
     engines(sub, "here")
-    sub.add_argument("--model", default="deep", help="the name of reference weights, or a .pth file (default: deep)")
+    sub.add_argument("--model", default=project.DEFAULT, help=MODEL)
     sub.add_argument("--submission", type=Path, metavar="CSV", help="predict Kaggle's 28,000 test digits to this file")
 
     about, example = "train all that a file describes, once each", "study studies/tuned.toml --engine processes"
@@ -255,7 +267,7 @@ def parser() -> Parser:
     which.add_argument("--image", type=Path, help="a picture of a digit of your own")
     about = "backward_propagation: the label to go back from, right or wrong (default: the digit's)"
     sub.add_argument("--label", type=int, help=about)
-    sub.add_argument("--model", default="deep", help="the name of reference weights, or a .pth file (default: deep)")
+    sub.add_argument("--model", default=project.DEFAULT, help=MODEL)
     about = "of each movement: 2 is quick and small, 8 is smooth (default)"
     sub.add_argument("--frames", type=int, default=8, help=about)
     sub.add_argument("--out", type=Path, help=".gif, .webp, .png or .mp4 (default: animations/_mine/SCENE.gif)")
@@ -267,10 +279,15 @@ def parser() -> Parser:
     )
     sub = command(page, about, example)
     sub.description = "A page of HTML with weights and code inside: it needs neither a network nor Python."
-    sub.add_argument("--model", default="deep", help="the name of reference weights, or a .pth file (default: deep)")
+    sub.add_argument("--model", default=project.DEFAULT, help=MODEL)
     sub.add_argument("--out", type=Path, help="the file (default: visualizations/_mine/MODEL.html)")
     about = "with the checkpoints that `train --lapse` kept beside these weights"
     sub.add_argument("--lapse", action="store_true", help=about)
+
+    sub = command(app, "open the app: draw a digit and see it read", "app --port 8600")
+    about = "who may reach it (default: localhost, this machine only; 0.0.0.0: everybody in the network)"
+    sub.add_argument("--address", default="localhost", help=about)
+    sub.add_argument("--port", type=int, default=8501, help="default: 8501")
 
     sub = command(data, "check the digits and say what there is", "data --kaggle-csv")
     sub.add_argument("--kaggle-csv", action="store_true", help="write the stand-in train.csv and test.csv as files")

@@ -23,6 +23,7 @@ from mnistviz.learn.data import Digits
 from mnistviz.learn.history import Fit
 
 BEST, FINAL, RESUME = "best_mnist_model.pth", "final_mnist_model.pth", "resume.pt"
+HISTORY = "history.csv"
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")  # numbers that are counted, not learned
 
 
@@ -124,6 +125,13 @@ def versions() -> dict[str, str]:
     return loaded | {"torchvision": version("torchvision")}  # which takes seconds to import
 
 
+def dated(folder: Path) -> list[Path]:
+    """`dated(Path("models/_mine/light"))`: what a training left there, renamed by date and time, to stay for good."""
+    now, weights = f"{datetime.now():%Y-%m-%d_%H-%M-%S}", [folder / BEST, folder / FINAL]
+    left = [*weights, *(path.with_suffix(".json") for path in weights), folder / HISTORY]
+    return [path.rename(path.with_stem(f"{path.stem}_{now}")) for path in left]
+
+
 class Store:
     """Where one `fit` keeps itself: best and final weights, the history, and a file to go on from."""
 
@@ -154,7 +162,7 @@ class Store:
         history = self.fit.history
         if improved:
             save_model(self.folder / BEST, history.best, self._card(history.best_epoch))
-        history.save(self.folder / "history.csv")
+        history.save(self.folder / HISTORY)
         content = {"contract": self._contract} | self.fit.state_dict()
         project.write_bytes(self.folder / RESUME, _to_bytes(content))
 
@@ -163,7 +171,7 @@ class Store:
         history = self.fit.history
         save_model(self.folder / BEST, history.best, self._card(history.best_epoch))
         save_model(self.folder / FINAL, weights(self.fit.trained), self._card(len(history.rows)))
-        history.save(self.folder / "history.csv")
+        history.save(self.folder / HISTORY)
         (self.folder / RESUME).unlink(missing_ok=True)
 
     @cached_property

@@ -1,6 +1,7 @@
 """Digits from elsewhere, brought into the form of MNIST: a photograph or drawing, and another collection."""
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -12,15 +13,16 @@ from mnistviz.learn.data import Digits
 BOX, SIDE, MIDDLE = 20, 28, 14  # MNIST fits the ink into 20×20 and puts its centre of mass on pixel 14 of 28
 
 
-def read_digit(path: str | Path) -> Digits:
-    """`digit = read_digit("seven.png")`: one unlabelled digit, ready for `predict`.
+def read_digit(path: str | Path | BinaryIO) -> Digits:
+    """`digit = read_digit("seven.png")`, or of an open file: one unlabelled digit, ready for `predict`.
 
     Any size, colour or grey, dark ink on light paper or light on dark. Paper becomes black, the ink is
     fitted into 20×20 pixels and its centre of mass put in the middle, as the makers of MNIST did.
     """
-    path = Path(path)
+    source = Path(path) if isinstance(path, str | Path) else path
+    name = Path(getattr(source, "name", "the picture")).name
     try:
-        with Image.open(path) as file:
+        with Image.open(source) as file:
             image = ImageOps.exif_transpose(file)
         if image.mode[0] == "I":  # 16-bit grey, which Pillow would cut off at 255
             image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
@@ -28,14 +30,14 @@ def read_digit(path: str | Path) -> Digits:
     except FileNotFoundError:
         raise MnistvizError("no such picture", given=str(path)) from None
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        what, allowed = f"{path.name} cannot be read as a picture", "PNG, JPEG and what else Pillow reads"
+        what, allowed = f"{name} cannot be read as a picture", "PNG, JPEG and what else Pillow reads"
         raise MnistvizError(what, given=str(error)[:120], allowed=allowed) from error
     opaque = np.asarray(image.getchannel("A"), dtype=np.float32)
     drawn = np.average(np.asarray(image.convert("L")), weights=opaque) if opaque.any() else 0
     light_ink = drawn > 128 and opaque.mean() < 128  # light strokes on a page that is mostly transparent
     paper = Image.new("RGBA", image.size, "black" if light_ink else "white")
     grey = np.asarray(Image.alpha_composite(paper, image).convert("L"), dtype=np.float32)
-    return Digits(torch.from_numpy(centre(ink(grey, path.name))).unsqueeze(0), None, path.name)
+    return Digits(torch.from_numpy(centre(ink(grey, name))).unsqueeze(0), None, name)
 
 
 def ink(grey: np.ndarray, name: str = "the picture") -> np.ndarray:

@@ -11,7 +11,7 @@ const TINTS = { ink: "#16161d", pale: "#dcdce2", paper: "#ffffff", cursor: "#0b6
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 function inked(context, strokes, side, colour = TINTS.ink) {
-  // A curve through the middles of neighbouring points; a stroke of one point is a dot.
+  // a curve through the middles of neighbouring points; a stroke of one point is a dot
   Object.assign(context, { strokeStyle: colour, lineWidth: PAD.pen * side, lineCap: "round", lineJoin: "round" });
   for (const stroke of strokes) {
     const points = stroke.map(([x, y]) => [x * side, y * side]);
@@ -47,6 +47,7 @@ function makePad(canvas, { onchange = () => {}, onend = () => {}, label = "Drawi
     context.fillRect(0, 0, side, side);
     if (shown < Infinity) inked(context, strokes, side, TINTS.pale);
     inked(context, firstPoints(strokes, shown), side);
+    canvas.style.outline = keys ? "" : "none";  // browsers ring what a script gave the focus, after a mouse too
     canvas.ariaLabel = typeof label === "function" ? label(current !== null) : label;
     if (!strokes.length && !keys) {
       Object.assign(context, { fillStyle: TINTS.hint, font: `${side / 16}px system-ui`, textAlign: "center" });
@@ -155,6 +156,5 @@ function makePad(canvas, { onchange = () => {}, onend = () => {}, label = "Drawi
   Object.assign(canvas.style, { aspectRatio: "1", touchAction: "none", userSelect: "none" });
   new ResizeObserver(draw).observe(canvas);
   addEventListener("resize", draw);            // another zoom or another screen
-  draw();
-  return pad;
+  return draw(), pad;
 }

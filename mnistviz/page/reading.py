@@ -1,0 +1,191 @@
+"""What the app shows of one digit: the answer in words and bars, and figures, drawn beside it; each made once."""
+
+import base64
+import html
+import io
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from mnistviz import project
+from mnistviz.animate.scenes import film
+from mnistviz.errors import MnistvizError, refuse
+from mnistviz.learn.checkpoint import BEST, load_model
+from mnistviz.learn.data import Digits, load_digits
+from mnistviz.learn.handwriting import read_digit
+from mnistviz.look.arithmetic import WEIGHTED, ledger
+from mnistviz.look.capture import record
+from mnistviz.look.causes import nearest
+from mnistviz.look.trace import Trace
+from mnistviz.show import figures
+from mnistviz.show.picture import Picture, page, percent
+from mnistviz.show.tiles import draw_grey
+
+MEGABYTES, MEGAPIXELS = 10, 25  # of a picture that is handed in
+KNOWN = 2_000  # training digits among which the nearest are looked for
+ONE_PASS = ("mnist_forward_propagation", "convolution", "max_pooling", "mnist_data_flow")
+LOCK = Lock()  # a model records one pass at a time
+BESIDE = ThreadPoolExecutor(1)  # figures are drawn here, so that the next stroke need not wait for one
+
+
+def checkpoints() -> dict[str, Path]:
+    """All weights below `models/` by what they are called there; the ones that are taken by default come first."""
+    folder = project.models_folder()
+    paths = sorted(folder.glob("**/*.pth"), key=lambda path: (path.parent.name.startswith("_"), path))
+    named = {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths}
+    first = f"{project.DEFAULT}/{Path(BEST).stem}"
+    return ({first: named[first]} if first in named else {}) | named
+
+
+@lru_cache(4)
+def network(path: Path, changed: float) -> nn.Sequential:
+    """`network(path, path.stat().st_mtime)`: a checkpoint that reads digits, or an error that says why it does not."""
+    model, name = load_model(path), project.shown(path)
+    wrong = [key for key, value in model.state_dict().items() if not value.isfinite().all()]
+    fix = "choose another, or train again: python -m mnistviz train"
+    refuse(
+        wrong, f"{name} holds weights that are not numbers", given=f"{len(wrong)} such tensors, {wrong[:1]}", fix=fix
+    )
+    try:
+        with torch.no_grad():
+            shape = tuple(model(torch.zeros(1, 1, 28, 28)).shape)
+    except RuntimeError as error:
+        raise MnistvizError(f"{name} takes no digits of 28×28 pixels", given=str(error)[:120], fix=fix) from error
+    refuse(shape != (1, 10), f"{name} gives no ten scores", given=f"an output of shape {shape}", fix=fix)
+    return model
+
+
+def handed_in(file: BinaryIO) -> Digits:
+    """The digit of a picture that somebody hands in; its size is looked at before it is decoded."""
+    name = Path(getattr(file, "name", "the picture")).name
+    size = file.seek(0, io.SEEK_END)
+    refuse(size > MEGABYTES * 10**6, f"{name} is too large", given=f"{size / 1e6:.0f} MB", allowed=f"{MEGABYTES} MB")
+    try:
+        file.seek(0)
+        with Image.open(file) as picture:
+            pixels = picture.width * picture.height / 1e6
+    except Exception:  # a damaged file can make Pillow raise anything; `read_digit` says what it is
+        pixels = 0
+    given, allowed = f"{pixels:.0f} million pixels", f"{MEGAPIXELS} million"
+    refuse(pixels > MEGAPIXELS, f"{name} is too large", given=given, allowed=allowed, fix="make it smaller, or cut it")
+    file.seek(0)
+    return read_digit(file)
+
+
+@lru_cache(16)
+def passed(path: Path, changed: float, image: bytes) -> Trace:
+    """The recorded pass of one digit; of the same digit the same record."""
+    digit = Digits(torch.frombuffer(bytearray(image), dtype=torch.uint8).view(1, 28, 28), None, "the app")
+    with LOCK, torch.no_grad():
+        return record(network(path, changed), digit.pixels)
+
+
+def in_words(shares: np.ndarray) -> str:
+    """How sure the network is: `in_words(predict(model, digit)[0])`."""
+    first, second = (int(i) for i in np.argsort(-shares)[:2])
+    other = f"a {second} with {percent(shares[second])}"
+    if shares[first] >= 0.99:
+        return "It is sure."
+    if shares[first] >= 0.9:
+        return f"It is fairly sure; after that it thinks of {other}."
+    if shares[first] >= 0.5:
+        return f"It doubts: it could also be {other}."
+    return f"It cannot tell; next it thinks of {other}."
+
+
+def as_html(digit: Digits, shares: np.ndarray) -> str:
+    """The answer, how sure it is, and ten bars."""
+    answer = int(shares.argmax())
+    rows = "".join(
+        f'<li{" class=best" if d == answer else ""}><b>{d}</b><i><u style="width:{share:.1%}"></u></i>'
+        f"<span>{percent(share)}</span></li>"
+        for d, share in enumerate(shares)
+    )
+    seen = image_tag(digit.images[0].numpy(), "The digit as the network sees it, 28×28 pixels.")
+    head = f'<div class=head><strong>{answer}</strong><p role="status">{in_words(shares)}</p>{seen}</div>'
+    return f'<section class=answer aria-label="answer">{head}<ol>{rows}</ol></section>'
+
+
+def image_tag(pixels: np.ndarray, alt: str) -> str:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return tagged(file.getvalue(), alt)
+
+
+def tagged(content: bytes, alt: str, kind: str = "png", width: int | None = None) -> str:
+    """A picture with its alt text as a piece of HTML."""
+    size = f' width="{width}"' if width else ""
+    source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    return f'<img src="{source}" alt="{html.escape(alt)}"{size}>'
+
+
+@lru_cache(64)
+def figure(made: Callable[..., Picture], *given: Any) -> Future[str]:
+    """`figure(maps, trace, "conv1", "layer").result()`: HTML of a picture; asked for again, it is there already."""
+
+    def draw() -> str:
+        picture = made(*given)
+        picture.set_dpi(144)  # two pixels for each one on the page
+        data, about = picture._repr_mimebundle_()
+        return tagged(data["image/png"], picture.alt, width=about["image/png"]["width"])
+
+    return BESIDE.submit(draw)
+
+
+def maps(trace: Trace, layer: str, scope: str) -> Picture:
+    return figures.feature_maps(trace, layer, scope)
+
+
+def sums(trace: Trace, layer: str, *unit: int) -> Picture:
+    return figures.ledger(ledger(trace, layer, *unit))
+
+
+def neighbours(path: Path, changed: float, trace: Trace, count: int = 8) -> Picture:
+    """The training digits whose last features lie nearest to this one's."""
+    known, features, labels = _known(path, changed)
+    rows, distances = nearest(trace[trace.last_linear()].input, features, count)
+    names = [str(int(labels[row])) for row in rows[0]]
+    picture, axes = page(count + 1.2, 1.9, columns=count + 1)
+    draw_grey(axes[0], trace.input, "yours")
+    for ax, row, name, distance in zip(axes[1:], rows[0], names, distances[0], strict=True):
+        draw_grey(ax, known[row], f"a {name}")
+        ax.set_xlabel(f"at {distance:.1f}", fontsize=9)
+    among = f"among {len(known):,} training digits"
+    picture.caption(f"The {count} nearest {among}; distances between what goes into {trace.last_linear()}.")
+    return picture.told(f"The digit, and the {count} nearest to it {among}, labelled {', '.join(names)}.")
+
+
+@lru_cache(2)
+def _known(path: Path, changed: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    digits, model = load_digits("mnist").train.sample(KNOWN), load_model(path)
+    with torch.no_grad():
+        last = record(model, digits[0].pixels).last_linear()
+        features = record(model, digits.pixels, last)[last].input
+    return digits.pixels, features, digits.known_labels()
+
+
+def units(trace: Trace) -> list[str]:
+    """The layers whose values are sums of products."""
+    return list(trace.of_kind(*WEIGHTED))
+
+
+def strongest(trace: Trace, layer: str) -> tuple[int, ...]:
+    """Where the largest output of a layer is: channel, y and x, or the number of a linear layer's unit."""
+    values = trace[layer].result[0]
+    return tuple(int(i) for i in np.unravel_index(int(values.argmax()), values.shape))
+
+
+def filmed(scene: str, path: Path, digit: Digits) -> tuple[bytes, str]:
+    """A quick film of this very digit as the bytes of a GIF, and what is to be seen on it."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = film(scene, str(path), digit, frames=2)
+        return made.save(Path(folder) / "film.gif", budget=None, sheet=False, progress=False).read_bytes(), made.alt
