@@ -146,6 +146,7 @@ def _run(twin: nn.Sequential, x: Tensor) -> tuple[list[list[int]], Tensor]:
 def _settings(settings: dict[str, Any]) -> dict[str, Any]:
     """The same with a pair for rows and columns wherever there may be one, and a border in numbers."""
     pairs = {key: pair(settings[key]) for key in PAIRS if key in settings}
+    settings = {key: value for key, value in settings.items() if key != "bias"}  # the weights say that
     return settings | pairs | ({"padding": margins(settings | pairs)} if "padding" in settings else {})
 
 

@@ -5,4 +5,5 @@ window.lab = {
   data, net,
   forward: (pixels, edits) => forward(net, Float32Array.from(pixels), edits),
   read: (imageData) => readInk(imageData).pixels,
+  explain: (pixels, step, at) => explain(net, forward(net, Float32Array.from(pixels)), step, at),
 };

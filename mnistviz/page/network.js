@@ -1,7 +1,7 @@
 // The network itself: every layer as plain loops over typed arrays. Each step is kept in float32, as PyTorch keeps
 // it; sums are made in double precision.
 
-// `floatsOf(text)`: float32 numbers out of base64.
+// `floatsOf(data.floats)`: what is embedded in base64, as bytes and as float32 numbers.
 function bytesOf(text) {
   const letters = atob(text), bytes = new Uint8Array(letters.length);
   for (let i = 0; i < bytes.length; i++) bytes[i] = letters.charCodeAt(i);
@@ -32,16 +32,13 @@ function makeNetwork(data, floats) {
     for (const [name, {shape, at}] of Object.entries(layer.weights)) {
       made[name] = floats.subarray(at, at + shape.reduce((a, b) => a * b, 1));
     }
-    if (shape.length === 3 && layer.shape.length === 3 && WINDOWS.has(layer.kind)) {
-      made.lines = [0, 1].map((axis) => linesUnder(made, axis));
-    }
+    if (/Conv|Pool/.test(layer.kind)) made.lines = [0, 1].map((axis) => linesUnder(made, axis));
     shape = layer.shape;
     return made;
   });
   return {name: data.name, layers, parameters: data.parameters};
 }
 
-const WINDOWS = new Set(["Conv2d", "MaxPool2d", "AvgPool2d", "AdaptiveAvgPool2d"]);
 const range = (n) => Array.from({length: n}, (_, i) => i);
 
 // For each row (axis 0) or column (axis 1) of a layer's output those of its input under the window; -1 is border.
@@ -88,35 +85,74 @@ function applyEdit(values, shape, {channel, scale, shift}) {
 }
 
 function softmax(scores) {
-  const largest = scores.reduce((a, b) => Math.max(a, b)), shares = Float64Array.from(scores, (s) => Math.exp(s - largest));
-  const sum = shares.reduce((a, b) => a + b);
-  return shares.map((share) => share / sum);
+  const log = logSumExp(scores);
+  return Float64Array.from(scores, (score) => Math.exp(score - log));
+}
+
+function logSumExp(scores) {
+  const largest = scores.reduce((a, b) => Math.max(a, b));
+  return largest + Math.log(scores.reduce((sum, score) => sum + Math.exp(score - largest), 0));
 }
 
 // ── layers ────────────────────────────────────────────────────────────────────────────────────────────────
 
+// Each tap of a kernel is one sweep over a whole map, border included: its weight times what it meets is added to the
+// sums of all places at once. The common 3×3 kernel takes its nine taps in one sweep.
 function convolution(layer, x) {
-  const [channels, height, width] = layer.from, [outs, rows, columns] = layer.shape;
-  const {lines, weight, bias, kernel_size: [kh, kw], groups} = layer;
-  const into = channels / groups, size = height * width, out = new Float32Array(outs * rows * columns);
-  for (let o = 0, at = 0, w0 = 0; o < outs; o++, w0 += into * kh * kw) {
-    const first = Math.floor(o * groups / outs) * into;
-    for (const ys of lines[0]) {
-      for (const xs of lines[1]) {
-        let sum = bias ? bias[o] : 0;
-        for (let c = 0, w = w0; c < into; c++) {
-          for (const y of ys) {
-            for (const column of xs) {
-              if (y >= 0 && column >= 0) sum += weight[w] * x[(first + c) * size + y * width + column];
-              w++;
-            }
-          }
+  const [outs, rows, columns] = layer.shape, into = layer.from[0] / layer.groups, {weight, bias} = layer;
+  const [kh, kw] = layer.kernel_size, [sy, sx] = layer.stride, [dy, dx] = layer.dilation;
+  const {field, sums, width, size} = withBorder(layer, x), out = new Float32Array(outs * rows * columns);
+  const dense = sy === 1 && sx === 1, nine = dense && kh === 3 && kw === 3 && dy === 1 && dx === 1;
+  const length = dense ? (rows - 1) * width + columns : columns;
+  for (let o = 0, w = 0, to = 0; o < outs; o++) {
+    sums.fill(bias ? bias[o] : 0);
+    const first = Math.floor(o * layer.groups / outs) * into;
+    for (let c = first; c < first + into; c++) {
+      if (nine) sweepNine(sums, length, field, c * size, width, weight, w);
+      for (let tap = nine ? 9 : 0; tap < kh * kw; tap++) {
+        const at = c * size + Math.floor(tap / kw) * dy * width + tap % kw * dx;
+        for (let y = 0; y < (dense ? 1 : rows); y++) {
+          sweep(sums, y * width, length, field, at + y * sy * width, sx, weight[w + tap]);
         }
-        out[at++] = sum;
       }
+      w += kh * kw;
     }
+    for (let y = 0; y < rows; y++) for (let i = 0; i < columns; i++) out[to++] = sums[y * width + i];
   }
   return out;
+}
+
+// The input with its border, in double precision, and room for the sums of one map: both are kept for the next pass.
+function withBorder(layer, x) {
+  const [channels, height, width] = layer.from;
+  if (!layer.room) {
+    const [ys, xs] = layer.padding.map(([before, after], axis) => range(layer.from[1 + axis] + before + after).map(
+      (i) => lineAt(i - before, layer.from[1 + axis], layer.padding_mode)));
+    const source = Int32Array.from(ys.flatMap((y) => xs.map((k) => y < 0 || k < 0 ? -1 : y * width + k)));
+    const field = new Float64Array(channels * source.length), sums = new Float64Array(layer.shape[1] * xs.length);
+    layer.room = {source, field, sums, width: xs.length, size: source.length};
+  }
+  const {source, field, size} = layer.room;
+  for (let c = 0, to = 0, start = 0; c < channels; c++, start += height * width) {
+    for (let i = 0; i < size; i++) field[to++] = source[i] < 0 ? 0 : x[start + source[i]];
+  }
+  return layer.room;
+}
+
+function sweep(sums, to, length, x, from, step, weight) {
+  for (let end = to + length; to < end; to++, from += step) sums[to] += weight * x[from];
+}
+
+// Three rows at once; each value is read once for the three columns that meet it.
+function sweepNine(sums, length, x, p, width, w, k) {
+  const w0 = w[k], w1 = w[k + 1], w2 = w[k + 2], w3 = w[k + 3], w4 = w[k + 4], w5 = w[k + 5];
+  const w6 = w[k + 6], w7 = w[k + 7], w8 = w[k + 8], q = p + width, r = q + width;
+  let a0 = x[p], a1 = x[p + 1], b0 = x[q], b1 = x[q + 1], c0 = x[r], c1 = x[r + 1];
+  for (let i = 0; i < length; i++) {
+    const a2 = x[p + i + 2], b2 = x[q + i + 2], c2 = x[r + i + 2];
+    sums[i] += w0 * a0 + w1 * a1 + w2 * a2 + w3 * b0 + w4 * b1 + w5 * b2 + w6 * c0 + w7 * c1 + w8 * c2;
+    a0 = a1; a1 = a2; b0 = b1; b1 = b2; c0 = c1; c1 = c2;
+  }
 }
 
 function linear({weight, bias, shape: [outs]}, x) {
@@ -129,14 +165,15 @@ function linear({weight, bias, shape: [outs]}, x) {
   return out;
 }
 
-// What a pool makes of each window: `put(out, at, x, channel's offset, rows, columns, divisor)`.
+// What a pool makes of each window: `take(x, start of the channel, width, rows, columns, place)`.
 function overWindows(layer, x, take) {
-  const [channels, height, width] = layer.from, out = new Float32Array(channels * layer.shape[1] * layer.shape[2]);
-  const [rows, columns] = layer.lines.map((axis) => axis.map((line) => line.filter((i) => i >= 0)));
+  const [channels, height, width] = layer.from, [, rows, columns] = layer.shape;
+  const [ys, xs] = layer.lines.map((axis) => axis.map((line) => line.filter((i) => i >= 0)));
+  const out = new Float32Array(channels * rows * columns);
   for (let c = 0, at = 0; c < channels; c++) {
-    rows.forEach((ys, i) => columns.forEach((xs, j) => {
-      out[at++] = take(x, c * height * width, width, ys, xs, i, j);
-    }));
+    for (let i = 0; i < rows; i++) {
+      for (let j = 0; j < columns; j++) out[at++] = take(x, c * height * width, width, ys[i], xs[j], i, j);
+    }
   }
   return out;
 }
@@ -144,7 +181,9 @@ function overWindows(layer, x, take) {
 function maxPool(layer, x) {
   return overWindows(layer, x, (x, start, width, ys, xs) => {
     let largest = -Infinity;
-    for (const y of ys) for (const k of xs) largest = Math.max(largest, x[start + y * width + k]);
+    for (let i = 0; i < ys.length; i++) {
+      for (let j = 0, row = start + ys[i] * width; j < xs.length; j++) largest = Math.max(largest, x[row + xs[j]]);
+    }
     return largest;
   });
 }
@@ -181,8 +220,8 @@ function batchNorm(layer, x) {
 // Mean, standard deviation, weight and bias of one channel: its value is (x - mean) / sd * weight + bias.
 function normOf(layer, c) {
   if (layer.kind === "Normalise") return {mean: layer.mean, sd: layer.sd, weight: 1, bias: 0};
-  const sd = Math.sqrt(layer.running_var[c] + layer.eps);
-  return {mean: layer.running_mean[c], sd, weight: layer.weight?.length ? layer.weight[c] : 1, bias: layer.bias?.length ? layer.bias[c] : 0};
+  const {running_mean, running_var, weight, bias} = layer, sd = Math.sqrt(running_var[c] + layer.eps);
+  return {mean: running_mean[c], sd, weight: weight ? weight[c] : 1, bias: bias ? bias[c] : 0};
 }
 
 const each = (f) => (layer, x) => x.map((v) => f(v, layer));
@@ -201,7 +240,10 @@ const RUN = {
   Sigmoid: each((v) => 1 / (1 + Math.exp(-v))),
   Tanh: each(Math.tanh),
   Softmax: (layer, x) => Float32Array.from(softmax(x)),
-  LogSoftmax: (layer, x) => Float32Array.from(softmax(x), Math.log),
+  LogSoftmax: (layer, x) => {
+    const log = logSumExp(x);
+    return x.map((score) => score - log);
+  },
   Flatten: same,
   Dropout: same,
   Dropout2d: same,
