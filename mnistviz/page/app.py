@@ -50,10 +50,11 @@ def source() -> Digits | None:
                                label_visibility="collapsed")  # fmt: skip
     with st.container(key="draw" if way == "Draw" else "hidden"):  # the drawing stays while a picture is looked at
         pad = st.components.v2.component("pad", css=(PAGE / "pad.css").read_text(), js=SCRIPT)
-        strokes = pad(key="pad", data=PAD | {"strokes": []}, default={"strokes": []}, on_strokes_change=lambda: None)
+        drawing = st.session_state.get("pad", {}).get("strokes") or []
+        pad(key="pad", data=PAD | {"strokes": drawing}, on_strokes_change=lambda: None)
     try:
         if way == "Draw":
-            return digit_of(strokes.strokes) if strokes.strokes else None
+            return digit_of(drawing) if drawing else None
         limits = f"up to {reading.MEGABYTES} MB and {reading.MEGAPIXELS} million pixels"
         about = f"A picture of one digit, {limits}"
         file = st.file_uploader(about, PICTURES, max_upload_size=reading.MEGABYTES, key="picture")

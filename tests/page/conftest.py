@@ -1,4 +1,4 @@
-"""What the tests of the page share: one browser, in it the page of a model as a reader opens it, and its engine alone."""
+"""What the tests of the page share: one browser, the page of a model as a reader opens it, and its engine alone."""
 
 import base64
 import json
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 import mnistviz as mv
@@ -23,6 +24,7 @@ HELPERS = """() => {
   const floats = (text) => new Float32Array(Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer);
   const unpack = (value) => String(value).startsWith("floats:") ? floats(value.slice(7)) : value;
   window.unpacked = (given) => Object.fromEntries(Object.entries(given).map(([name, value]) => [name, unpack(value)]));
+  window.plain = (value) => JSON.stringify(value, (_, part) => ArrayBuffer.isView(part) ? Array.from(part) : part);
   window.coded = (values) => {
     const raw = new Uint8Array(Float32Array.from(values).buffer), parts = [];
     for (let i = 0; i < raw.length; i += 8192) parts.push(String.fromCharCode(...raw.subarray(i, i + 8192)));
@@ -45,7 +47,10 @@ class Tab:
         """What an expression is, as plain data; arrays that are given come in as Float32Array."""
         names = ", ".join(given)
         passed = {name: f"floats:{packed(x)}" if hasattr(x, "__array__") else x for name, x in given.items()}
-        return self.page.evaluate(f"(given) => {{ const {{{names}}} = unpacked(given); return {code}; }}", passed)
+        text = self.page.evaluate(
+            f"(given) => {{ const {{{names}}} = unpacked(given); return plain({code}); }}", passed
+        )
+        return None if text is None else json.loads(text)
 
 
 def packed(values: Any) -> str:
@@ -96,3 +101,30 @@ def engine(browser: Any, mnist: DigitSet) -> Callable[[nn.Module], Tab]:
         return Tab(page)
 
     return loaded
+
+
+@pytest.fixture(scope="session")
+def networks(reference: dict[str, nn.Sequential], few: mv.Digits) -> dict[str, nn.Sequential]:
+    """The five systems as shipped, and networks whose layers have settings of every kind."""
+    conv, same = nn.Conv2d, {"padding": "same", "padding_mode": "replicate"}
+    odd = {
+        "odd": [
+            conv(1, 6, (5, 3), (2, 1), (2, 3), padding_mode="reflect"), nn.BatchNorm2d(6, affine=False),
+            nn.LeakyReLU(0.1), conv(6, 8, 3, padding=2, dilation=2, groups=2, padding_mode="circular"),
+            nn.MaxPool2d(3, 2, 1, ceil_mode=True), conv(8, 4, 3, 2, 1, bias=False), nn.Tanh(),
+            nn.AvgPool2d(3, 2, 1, ceil_mode=True), conv(4, 6, (2, 4), **same), nn.Sigmoid(),
+            nn.AdaptiveAvgPool2d((2, 3)), nn.Flatten(), nn.Dropout(), nn.Linear(36, 10), nn.Softmax(1),
+        ],
+        "strided": [
+            mv.models.Normalise(0.2, 0.5), conv(1, 5, 4, 3, dilation=(1, 2), bias=False), nn.BatchNorm2d(5), nn.ReLU(),
+            nn.AvgPool2d((2, 3), (1, 2), (1, 1), ceil_mode=True, count_include_pad=False), nn.Dropout2d(),
+            nn.MaxPool2d(2, 1, dilation=2), nn.AvgPool2d(2, 1, divisor_override=3), nn.AdaptiveAvgPool2d((None, 1)),
+            nn.Flatten(), nn.BatchNorm1d(35), nn.Linear(35, 10, bias=False), nn.LogSoftmax(-1),
+        ],
+        "mlp": [nn.Flatten(), nn.Linear(784, 30), nn.BatchNorm1d(30), nn.ReLU(), nn.Linear(30, 10)],
+    }  # fmt: skip
+    torch.manual_seed(0)
+    made = {name: nn.Sequential(*layers) for name, layers in odd.items()} | {"tiny": mv.models.tiny()}
+    for model in made.values():
+        model(few[:100].pixels)  # batch norm takes its statistics from these
+    return {name: reference[name] for name in ("simple", "light", "deep", "compact", "pooled")} | made

@@ -5,17 +5,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image, ImageDraw
 
 import mnistviz as mv
-from mnistviz.learn.data import DigitSet
 
 RGBA = "new ImageData(Uint8ClampedArray.from(picture), width)"
 
 
 def drawn(k: int) -> np.ndarray:
-    """The k-th of many pictures, (height, width, 4): strokes or a digit, of any size, ink and paper, with or without alpha."""
+    """The k-th of many pictures, (height, width, 4): strokes of any size on any paper, with or without alpha."""
     random = np.random.default_rng(k)
     width, height = (int(side) for side in random.integers(12, 60 if k % 4 == 0 else 260, 2))
     x, y = np.meshgrid(np.arange(width) / width, np.arange(height) / height)
