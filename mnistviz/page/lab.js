@@ -16,16 +16,22 @@ function startLab() {
   const reference = floatsOf(data.reference), inkOf = inks(data.colours), paper = new Float32Array(SIDE * SIDE);
   const grey = () => (v) => (0xff000000 | (Math.round(Math.min(1, Math.max(0, v)) * 255) * 0x10101)) >>> 0;
   const state = { net: trained, pixels: paper, reason: "empty", edits: [], scope: "layer", trail: [],
-    path: null, pointed: null, pass: null, plain: null, limit: ROWS, stages: [] }; // prettier-ignore
+    path: null, pointed: null, pass: null, plain: null, limit: ROWS, stages: [] };
 
   // ── small helpers ──
-  const stepOf = (i) => (i < 0 ? { name: words.digit, kind: "", shape: [1, SIDE, SIDE], values: state.pixels } : state.pass.steps[i]);
-  const unitName = (i, at) => `${i < 0 ? words.digit : stepOf(i).name}[${placeOf(stepOf(i).shape, at).join(", ")}]`;
+  const digitStep = () => ({ name: words.digit, kind: "", shape: [1, SIDE, SIDE], values: state.pixels });
+  const stepOf = (i) => (i < 0 ? digitStep() : state.pass.steps[i]);
+  const unitName = (i, at) => `${stepOf(i).name}[${placeOf(stepOf(i).shape, at).join(", ")}]`;
+  const chosen = () => state.trail[state.trail.length - 1];
   const settle = (i) => {
     while (i >= 0 && MOVES.includes(stepOf(i).kind)) i = stepOf(i).from; // a flatten keeps flat indices
     return i;
   };
   const largestOf = (values) => values.reduce((best, v, i) => (v > values[best] ? i : best), 0);
+  const pixelText = (at) => {
+    const [, y, x] = placeOf([1, SIDE, SIDE], at);
+    return say(words.pixel, { y, x, value: short(state.pixels[at], 4) });
+  };
   const kindOf = ({ kind, settings = {} }) => {
     const size = [settings.kernel_size].flat().filter(Boolean);
     return say(words.kinds[kind] || kind, { size: (size.length === 1 ? [size[0], size[0]] : size).join(" × ") });
@@ -89,8 +95,8 @@ function startLab() {
     let reason = state.reason;
     if (!reason && probabilities.some(Number.isNaN)) reason = "notNumbers";
     const sure = reason ? "unread" : howSure(state.pixels, probabilities);
-    if (sure === "unread") return { digit: null, probabilities: reason ? null : probabilities, sure, reason: reason || "strange" };
-    return { digit, probabilities, sure, reason: null };
+    if (sure !== "unread") return { digit, probabilities, sure, reason };
+    return { digit: null, probabilities: reason ? null : probabilities, sure, reason: reason || "strange" };
   }
 
   const bars = [...Array(10).keys()].map((digit) => {
@@ -102,7 +108,8 @@ function startLab() {
   function showAnswer() {
     const { digit, probabilities, sure, reason } = answer(), plain = softmax(state.plain.logits);
     const second = probabilities && largestOf(probabilities.map((p, i) => (i === digit ? 0 : p)));
-    const text = reason === "empty" ? words.nothing : reason ? `${words.unread} ${words.reasons[reason]}` : say(words[sure], { second });
+    const why = reason === "empty" ? words.nothing : `${words.unread} ${words.reasons[reason]}`;
+    const text = reason ? why : say(words[sure], { second });
     $("digit").textContent = digit ?? "?";
     $("sure").textContent = text;
     bars.forEach(({ bar, ghost, share }, i) => {
@@ -112,10 +119,11 @@ function startLab() {
       ghost.style.left = `${100 * plain[i]}%`;
       share.textContent = probabilities ? percent(probabilities[i]) : "–";
     });
-    const first = largestOf(plain);
-    $("before").textContent = state.edits.length ? say(words.before, { digit: first, percent: percent(plain[first]) }) : "";
+    const first = largestOf(plain), untouched = { digit: first, percent: percent(plain[first]) };
+    $("before").textContent = state.edits.length ? say(words.before, untouched) : "";
     clearTimeout(jobs.speak);
-    const spoken = digit === null ? text : say(words.spoken, { digit, sure: text, percent: percent(probabilities[digit]) });
+    const answered = { digit, sure: text, percent: percent((probabilities || plain)[digit]) };
+    const spoken = digit === null ? text : say(words.spoken, answered);
     jobs.speak = setTimeout(() => $("spoken").textContent !== spoken && ($("spoken").textContent = spoken), 500);
   }
 
@@ -135,7 +143,8 @@ function startLab() {
       const title = make("h3", {}, step.name, make("small", {}, ` ${kind}, ${shape}`));
       const section = make("section", { className: "layer" }, title);
       $("layers").append(section);
-      if (MOVES.includes(step.kind)) return title.append(make("small", {}, `: ${words.passes[step.kind] || words.passes.other}`));
+      const passes = `: ${words.passes[step.kind] || words.passes.other}`;
+      if (MOVES.includes(step.kind)) return title.append(make("small", {}, passes));
       const view = tilesView(step.shape, say(words.layer, { name: step.name, kind, shape }), listen(i));
       const bar = make("p", { className: "legend" });
       section.append(bar, view.element);
@@ -155,10 +164,11 @@ function startLab() {
       const scale = all || scaleOver([values]);
       const own = state.scope === "map" && shape.length === 3;
       const colour = inkOf(scale);
-      view.paint(values, own ? (c) => inkOf(scaleOver([values.subarray(c * size, (c + 1) * size)])) : () => colour, width);
+      const ofMap = (c) => inkOf(scaleOver([values.subarray(c * size, (c + 1) * size)]));
+      view.paint(values, own ? ofMap : () => colour, width);
       const name = words.scopes[own || shared ? state.scope : "layer"];
-      if (own) [bar.dataset.kind, bar.textContent] = ["own", words.each];
-      else writeLegend(bar, scale, inkOf, name);
+      if (own) bar.textContent = words.each;
+      else writeLegend(bar, scale, name);
     }
     if ($("stages").open) paintStages();
   }
@@ -175,9 +185,10 @@ function startLab() {
   function mark() {
     const boxes = new Map([...views.keys()].map((i) => [i, []]));
     for (const { step, at } of state.path || []) if (boxes.has(step)) boxes.get(step).push({ at, strong: true });
-    const [chosen] = state.trail.slice(-1), unit = state.pointed || chosen;
+    const unit = state.pointed || chosen(), add = (i, box) => boxes.has(i) && boxes.get(i).push(box);
+    $("pointed").textContent = "";
     if (unit) {
-      const { step, at } = unit, add = (i, box) => boxes.has(i) && boxes.get(i).push(box);
+      const { step, at } = unit;
       add(step, { at, strong: true });
       if (step >= 0) {
         const account = explain(state.net, state.pass, step, at), source = settle(state.pass.steps[step].from);
@@ -187,14 +198,12 @@ function startLab() {
           if (inside.length) add(source, { at: inside[0], to: inside[inside.length - 1] });
         }
         if (account.form === "max") add(source, { at: account.winner, strong: true });
-        const { top, bottom, left, right } = fieldOf(state.net, state.pass, step, at), value = short(account.value, 4);
-        add(-1, { at: top * SIDE + left, to: bottom * SIDE + right });
-        $("pointed").textContent = say(words.pointed, { name: unitName(step, at), value, top, bottom, left, right });
-      } else {
-        const [, y, x] = placeOf([1, SIDE, SIDE], at);
-        $("pointed").textContent = say(words.pixel, { y, x, value: short(state.pixels[at], 3) });
-      }
-    } else $("pointed").textContent = "";
+        const field = fieldOf(state.net, state.pass, step, at), value = short(account.value, 4);
+        if (field) add(-1, { at: field.top * SIDE + field.left, to: field.bottom * SIDE + field.right });
+        const name = unitName(step, at);
+        $("pointed").textContent = say(field ? words.pointed : words.blind, { name, value, ...field });
+      } else $("pointed").textContent = pixelText(at);
+    }
     for (const [i, { view }] of views) view.mark(boxes.get(i));
   }
 
@@ -207,22 +216,15 @@ function startLab() {
   }
   const down = (from) => (at) => choose(settle(stepOf(from).from), at, state.trail);
   function showLedger(fresh = false) {
-    const unit = state.trail[state.trail.length - 1], account = $("account"), links = [];
-    if (!unit) {
-      $("trail").replaceChildren();
-      $("table").replaceChildren();
-      return account.replaceChildren(make("p", {}, words.ledgerHelp));
-    }
-    state.trail.forEach(({ step, at }, k) => {
-      const link = make("button", { type: "button", onclick: () => choose(step, at, state.trail.slice(0, k)) }, unitName(step, at));
+    const links = state.trail.flatMap(({ step, at }, k) => {
+      const link = button(unitName(step, at), () => choose(step, at, state.trail.slice(0, k)));
       if (k === state.trail.length - 1) link.setAttribute("aria-current", "true");
-      links.push(link, " ← ");
+      return [link, " ← "];
     });
     $("trail").replaceChildren(...links.slice(0, -1));
-    account.replaceChildren(...accounts(unit));
-    if (fresh) operatingTable(unit);
+    $("account").replaceChildren(...(chosen() ? accounts(chosen()) : [make("p", {}, words.ledgerHelp)]));
+    if (fresh) operatingTable();
     else tally();
-    return null;
   }
   function accounts({ step, at }) {
     const shown = [], { shape } = stepOf(step), place = placeOf(shape, at);
@@ -232,8 +234,8 @@ function startLab() {
       shown.push(make("h3", {}, `${unitName(i, unit)} = ${short(account.value, 4)}`));
       if (edit) shown.push(make("p", { className: "edit" }, editText(edit)));
       if (account.form === "sum") {
-        const source = settle(stepOf(i).from), own = stepOf(source).shape.length === 1 || account.groups[0].patch.length === 1;
-        const nameOf = (group) => (own && group.at[0] >= 0 ? unitName(source, group.at[0]) : say(words.channel, group));
+        const source = settle(stepOf(i).from), single = account.groups[0].patch.length === 1;
+        const nameOf = ({ at: [unit], channel }) => (single ? unitName(source, unit) : say(words.channel, { channel }));
         const all = () => ((state.limit = Infinity), showLedger());
         shown.push(sumView(account, inkOf, nameOf, down(i), state.limit, all));
         break;
@@ -243,7 +245,7 @@ function startLab() {
       if (account.window || account.form.includes("softmax")) break;
       unit = account.inputs[0].at;
     }
-    if (step < 0) shown.push(make("p", {}, say(words.pixel, { y: place[1], x: place[2], value: short(state.pixels[at], 4) })));
+    if (step < 0) shown.push(make("p", {}, pixelText(at)));
     return shown;
   }
   function enlarged(step, [channel], [, h, w]) {
@@ -253,10 +255,10 @@ function startLab() {
       leave: () => ((state.pointed = null), mark()),
       choose: (at) => choose(step, first + at, state.trail.slice(0, -1)),
     });
-    const scale = step < 0 ? null : scaleOver(state.scope === "network" ? state.pass.steps.map((s) => s.values) :
-      [state.scope === "map" ? values.subarray(first, first + h * w) : values]); // prettier-ignore
-    view.paint(values.subarray(first, first + h * w), scale ? () => inkOf(scale) : grey, 0, Math.min(16, Math.floor(252 / w)));
-    view.mark([{ at: state.trail[state.trail.length - 1].at - first, strong: true }]);
+    const map = values.subarray(first, first + h * w), whole = state.pass.steps.map((other) => other.values);
+    const scale = scaleOver({ map: [map], layer: [values], network: whole }[state.scope]);
+    view.paint(map, step < 0 ? grey : () => inkOf(scale), 0, Math.min(16, Math.floor(252 / w)));
+    view.mark([{ at: chosen().at - first, strong: true }]);
     return make("div", {}, make("p", { className: "note" }, say(words.map, { channel, name })), view.element);
   }
 
@@ -267,28 +269,28 @@ function startLab() {
   function operate(edits) {
     state.edits = edits;
     update();
-    const unit = state.trail[state.trail.length - 1];
-    if (unit) operatingTable(unit);
+    operatingTable();
   }
-  function operatingTable({ step, at }) {
+  function operatingTable() {
+    const { step, at } = chosen() || { step: -1 };
     if (step < 0) return $("table").replaceChildren();
-    const channel = placeOf(stepOf(step).shape, at)[0], edit = editOf(step, channel), others = state.edits.filter((e) => e !== edit);
-    const number = (name, value) => make("input", { type: "text", inputMode: "decimal", size: 5, value, "aria-label": words[name] });
-    const scale = number("times", edit ? edit.scale : 1), shift = number("plus", edit ? edit.shift : 0), wrong = make("p", { role: "alert" });
-    const form = make("form", { className: "row" }, make("button", { type: "button",
-      onclick: () => operate([...others, { step, channel, scale: 0, shift: 0 }]) }, words.silence),
-      "×", scale, "+", shift, make("button", {}, words.apply)); // prettier-ignore
+    const channel = placeOf(stepOf(step).shape, at)[0], edit = editOf(step, channel) || { scale: 1, shift: 0 };
+    const set = (scale, shift) => operate([...state.edits.filter((e) => e !== edit), { step, channel, scale, shift }]);
+    const field = (name, value) => make("input", { type: "text", size: 5, value, "aria-label": words[name] });
+    const fields = [field("times", edit.scale), field("plus", edit.shift)], wrong = make("p", { role: "alert" });
+    const form = make("form", { className: "row" }, button(words.silence, () => set(0, 0)), "×", fields[0], "+", fields[1],
+      make("button", {}, words.apply));
     form.onsubmit = (event) => {
       event.preventDefault();
-      const [s, t] = [scale, shift].map((field) => (field.value.trim() ? Number(field.value.replace("−", "-").replace(",", ".")) : NaN));
-      if (!Number.isFinite(s) || !Number.isFinite(t)) return void (wrong.textContent = words.notNumber);
-      return operate([...others, { step, channel, scale: s, shift: t }]);
+      const numbers = fields.map(({ value }) => parseFloat(value.replace("−", "-").replace(",", ".")));
+      if (numbers.every(Number.isFinite)) set(...numbers);
+      else wrong.textContent = words.notNumber;
     };
-    const list = state.edits.map((e) => make("li", {}, `${editText(e)} `,
-      make("button", { type: "button", onclick: () => operate(state.edits.filter((other) => other !== e)) }, words.takeBack))); // prettier-ignore
-    const all = make("button", { type: "button", onclick: () => operate([]) }, words.takeAllBack);
-    $("table").replaceChildren(make("h3", {}, say(words.table, { channel, name: stepOf(step).name })), form, wrong,
-      make("ul", {}, ...list), ...(list.length > 1 ? [all] : []), make("p", { id: "accuracy", role: "status" })); // prettier-ignore
+    const back = (e) => button(words.takeBack, () => operate(state.edits.filter((other) => other !== e)));
+    const list = state.edits.map((e) => make("li", {}, `${editText(e)} `, back(e)));
+    const all = list.length > 1 ? button(words.takeAllBack, () => operate([])) : "", name = stepOf(step).name;
+    $("table").replaceChildren(make("h3", {}, say(words.table, { channel, name })), form, wrong,
+      make("ul", {}, ...list), all, make("p", { id: "accuracy", role: "status" }));
     return tally();
   }
   // Count the embedded digits that are read right, operated and untouched.
@@ -304,7 +306,7 @@ function startLab() {
       if (net.right[i] === undefined) net.right[i] = right(forward(net, digits[i]), i);
       counted.now += right(forward(net, digits[i], edits), i);
       counted.n = i + 1;
-    }, sayTally); // prettier-ignore
+    }, sayTally);
   }
   function sayTally() {
     const before = counted.net.right.slice(0, counted.n).reduce((a, b) => a + b, 0);
@@ -332,13 +334,13 @@ function startLab() {
     const rows = total.map((sum, digit) => {
       const cells = columns.map((column, i) => {
         const cell = make("td", {}, short(column[digit]));
-        if (i) cell.style.backgroundColor = css(colour(column[digit]));
-        if (i) cell.className = isDark(colour(column[digit])) ? "on-dark" : "on-light";
-        return cell;
+        return i ? tinted(cell, colour(column[digit])) : cell;
       });
-      return make("tr", {}, make("th", { scope: "row" }, String(digit)), ...cells, make("td", { className: "total" }, short(sum)));
+      const last = make("td", { className: "total" }, short(sum));
+      return make("tr", {}, make("th", { scope: "row" }, String(digit)), ...cells, last);
     });
-    $("added").replaceChildren(make("thead", {}, make("tr", {}, ...head.map((text) => make("th", { scope: "col" }, text)))), make("tbody", {}, ...rows));
+    const names = make("tr", {}, ...head.map((text) => make("th", { scope: "col" }, text)));
+    $("added").replaceChildren(make("thead", {}, names), make("tbody", {}, ...rows));
     $("moment").max = points;
     $("moment").value = points;
     sayMoment(points);
@@ -347,7 +349,7 @@ function startLab() {
       const { pixels, reason } = read(pad.upTo(Math.ceil(((k + 1) / n) * points)));
       const digit = reason ? "–" : largestOf(forward(state.net, pixels, state.edits).logits);
       if (digit !== runs[runs.length - 1]) runs.push(digit);
-    }, () => ($("answers").textContent = `${words.answersAlong} ${runs.join(" → ")}`)); // prettier-ignore
+    }, () => ($("answers").textContent = `${words.answersAlong} ${runs.join(" → ")}`));
   }
   const sayMoment = (i) => ($("moment-says").textContent = say(words.moment, { i, n: $("moment").max }));
   $("moment").oninput = () => {
@@ -362,26 +364,27 @@ function startLab() {
   function readByCheckpoints() {
     if (!lapse.length) return;
     const answers = [], last = state.reason ? 0 : lapse.length, pixels = state.pixels;
-    const marked = () => answers.map((digit, i) => make(i === Number($("checkpoint").value) ? "b" : "span", {}, `${digit} `));
+    const now = Number($("checkpoint").value), pair = (digit, i) => make(i === now ? "b" : "span", {}, `${digit} `);
     slowly("lapse", last, (i) => answers.push(largestOf(forward(netAt(i), pixels).logits)),
-      () => $("checkpoints").replaceChildren(words.checkpoints, " ", ...marked())); // prettier-ignore
+      () => $("checkpoints").replaceChildren(words.checkpoints, " ", ...answers.map(pair)));
   }
-  function setCheckpoint(i) {
-    $("checkpoint-says").textContent = say(words.checkpoint, { label: lapse[i].label, i: i + 1, n: lapse.length });
-    state.net = netAt(i);
-    update();
-  }
+  const sayCheckpoint = (i) =>
+    ($("checkpoint-says").textContent = say(words.checkpoint, { label: lapse[i].label, i: i + 1, n: lapse.length }));
 
   // ── controls ──
+  for (const [name, hues] of Object.entries(data.colours).slice(0, 2))
+    document.documentElement.style.setProperty(`--${name}`, `linear-gradient(to right, ${hues.join()})`);
   for (const element of document.querySelectorAll("[data-word]")) element.textContent = words[element.dataset.word];
   $("title").textContent = data.title;
-  $("about").textContent = say(words.about, { parameters: data.parameters.toLocaleString("en"), layers: data.layers.length });
+  const parameters = data.parameters.toLocaleString("en"), layers = data.layers.length;
+  $("about").textContent = say(words.about, { parameters, layers });
   $("path").textContent = words.path;
   $("strokes-about").textContent = words.strokesHelp;
   $("trail").setAttribute("aria-label", words.trail);
   $("samples").setAttribute("aria-label", words.samples);
   $("added").parentElement.setAttribute("aria-label", words.added);
-  for (const [value, text] of Object.entries(words.scopes)) $("scope").append(make("option", { value, selected: value === "layer" }, text));
+  for (const [value, text] of Object.entries(words.scopes)) $("scope").append(make("option", { value }, text));
+  $("scope").value = state.scope;
   $("scope").onchange = () => ((state.scope = $("scope").value), paint(), showLedger(), mark());
   $("undo").onclick = () => pad.undo();
   $("clear").onclick = () => clear();
@@ -450,9 +453,13 @@ function startLab() {
       const [, i] = of[deal % of.length], canvas = make("canvas", { "aria-hidden": "true" });
       paintTiles(canvas, digits[i], { c: 1, h: SIDE, w: SIDE, gap: 0, columns: 1, width: SIDE, height: SIDE }, grey);
       const name = say(words.sample, { digit });
-      buttons.push(make("button", { type: "button", className: "sample", title: name, "aria-label": name, onclick: () => take(i) }, canvas));
+      buttons.push(button(canvas, () => take(i), { className: "sample", title: name, "aria-label": name }));
     }
-    const more = make("button", { type: "button", onclick: () => ((deal += 1), dealSamples(), $("samples").lastChild.focus()) }, words.more);
+    const more = button(words.more, () => {
+      deal += 1;
+      dealSamples();
+      $("samples").lastChild.focus();
+    });
     $("samples").replaceChildren(make("p", {}, words.samples), ...buttons, more);
   }
 
@@ -463,8 +470,13 @@ function startLab() {
     $("training").hidden = false;
     $("checkpoint").max = lapse.length - 1;
     $("checkpoint").value = lapse.length - 1;
-    $("checkpoint").oninput = () => setCheckpoint(Number($("checkpoint").value));
-    $("checkpoint-says").textContent = say(words.checkpoint, { label: lapse[lapse.length - 1].label, i: lapse.length, n: lapse.length });
+    sayCheckpoint(lapse.length - 1);
+    $("checkpoint").oninput = () => {
+      const i = Number($("checkpoint").value);
+      sayCheckpoint(i);
+      state.net = netAt(i);
+      update();
+    };
   }
   update();
   take(0);
@@ -480,7 +492,7 @@ function startLab() {
   }, (n, all) => {
     const text = say(largest < 1e-3 ? words.proof : words.disproof, { difference: short(largest), n });
     if (n === all) $("proof").textContent = text;
-  }); // prettier-ignore
+  });
 
   return {
     data, net: trained, pad, take, update, operate, openPicture, choose, strokes: strokeLedger,
@@ -494,7 +506,7 @@ function startLab() {
     clear,
     answer,
     largest: () => largest,
-  }; // prettier-ignore
+  };
 }
 
 try {

@@ -24,6 +24,8 @@ function make(tag, properties = {}, ...children) {
   return element;
 }
 
+const button = (content, onclick, more = {}) => make("button", { type: "button", onclick, ...more }, content);
+
 // ── numbers to colours ──
 
 // The scale of all these numbers: symmetric about 0 if any is negative, else from 0 to the largest.
@@ -56,6 +58,12 @@ function inks(colours) {
 }
 
 const css = (pixel) => `rgb(${pixel & 255}, ${(pixel >> 8) & 255}, ${(pixel >> 16) & 255})`;
+// An element on the colour of its number, with letters that can be read on it.
+function tinted(element, pixel) {
+  element.className = isDark(pixel) ? "on-dark" : "on-light";
+  element.style.backgroundColor = css(pixel);
+  return element;
+}
 const isDark = (pixel) => (pixel & 255) * 0.3 + ((pixel >> 8) & 255) * 0.59 + ((pixel >> 16) & 255) * 0.11 < 130;
 
 // ── a layer as tiles: one pixel a value, enlarged by CSS, one pixel between two maps ──
@@ -163,19 +171,11 @@ function tilesView(shape, label, on) {
   };
 }
 
-// A legend: a colour bar with its ends, and what shares it. The bar is drawn anew only when it is another one.
-function writeLegend(element, scale, inkOf, text) {
-  const kind = scale.low < 0 ? "signed" : "positive";
-  if (element.dataset.kind !== kind) {
-    const bar = make("canvas", { width: 64, height: 1, className: "scale" });
-    const values = Float32Array.from({ length: 64 }, (_, i) => (kind === "signed" ? (i - 31.5) / 32 : (i + 0.5) / 64));
-    const tile = { c: 1, h: 1, w: 64, gap: 0, columns: 1, width: 64, height: 1 };
-    paintTiles(bar, values, tile, () => inkOf({ low: kind === "signed" ? -1 : 0, high: 1 }));
-    element.replaceChildren(make("span"), bar, make("span"), make("span"));
-    element.dataset.kind = kind;
-  }
-  const [low, , high, words] = element.children;
-  [low.textContent, high.textContent, words.textContent] = [short(scale.low), short(scale.high), text];
+// A legend: a colour bar with its ends, and what shares it.
+function writeLegend(element, { low, high }, text) {
+  if (!element.children.length) element.replaceChildren(...["span", "i", "span", "span"].map((tag) => make(tag)));
+  element.children[1].className = low < 0 ? "scale signed" : "scale";
+  [short(low), "", short(high), text].forEach((words, i) => (element.children[i].textContent = words));
 }
 
 // ── tables ──
@@ -186,12 +186,11 @@ function numberGrid(title, values, w, colour, at = null, onpick = null) {
   for (let y = 0; y < values.length / w; y++) {
     const row = make("tr");
     for (let i = y * w; i < (y + 1) * w; i++) {
-      const pixel = colour(values[i]), text = Math.abs(values[i]) < 0.005 ? "0" : short(values[i]);
-      const cell = make("td", { className: isDark(pixel) ? "on-dark" : "on-light", title: String(values[i]) });
-      cell.style.backgroundColor = css(pixel);
+      const text = Math.abs(values[i]) < 0.005 ? "0" : short(values[i]);
+      const cell = tinted(make("td", { title: String(values[i]) }), colour(values[i]));
       if (!onpick) cell.append(text);
       else if (at[i] < 0) cell.append(make("span", { title: words.border }, "·"));
-      else cell.append(make("button", { type: "button", onclick: () => onpick(at[i]) }, text));
+      else cell.append(button(text, () => onpick(at[i])));
       row.append(cell);
     }
     body.append(row);
@@ -202,7 +201,7 @@ function numberGrid(title, values, w, colour, at = null, onpick = null) {
 // What one channel gives to a sum: patch, kernel and products, value by value.
 function groupDetails(group, running, name, inkOf, onpick, open) {
   const summary = make("summary", {}, make("span", {}, name), make("b", {}, short(group.sum, 3)),
-    make("span", {}, short(running, 3))); // prettier-ignore
+    make("span", {}, short(running, 3)));
   const details = make("details", { open }, summary);
   const fill = () => {
     if (!details.open || details.childElementCount > 1) return;
@@ -211,7 +210,7 @@ function groupDetails(group, running, name, inkOf, onpick, open) {
     details.append(make("div", { className: `grids w${Math.min(w, 6)}` },
       numberGrid(words.patch, patch, w, p, at, onpick), make("span", { className: "sign" }, "×"),
       numberGrid(words.kernel, kernel, w, k), make("span", { className: "sign" }, "="),
-      numberGrid(words.product, products, w, m))); // prettier-ignore
+      numberGrid(words.product, products, w, m)));
   };
   details.ontoggle = fill;
   fill();
@@ -224,7 +223,7 @@ function sumView(account, inkOf, nameOf, onpick, limit, onall) {
   const single = order[0].patch.length === 1, view = make("div", { className: "sum" });
   const count = account.groups.reduce((n, group) => n + group.products.length, 0);
   const line = (name, sum, running) => make("p", { className: "line" }, make("span", {}, name),
-    make("b", {}, sum), make("span", {}, running)); // prettier-ignore
+    make("b", {}, sum), make("span", {}, running));
   view.append(make("p", {}, say(words.products, { n: count, groups: order.length })), line("", "", words.running));
   let running = 0;
   order.slice(0, limit).forEach((group, i) => {
@@ -232,14 +231,13 @@ function sumView(account, inkOf, nameOf, onpick, limit, onall) {
     const name = nameOf(group);
     if (!single) return view.append(groupDetails(group, running, name, inkOf, onpick, i === 0));
     const text = `${name}  ${short(group.patch[0], 3)} × ${short(group.kernel[0], 3)}`;
-    const button = make("button", { type: "button", onclick: () => onpick(group.at[0]) }, text);
-    return view.append(line(button, short(group.sum, 3), short(running, 3)));
+    return view.append(line(button(text, () => onpick(group.at[0])), short(group.sum, 3), short(running, 3)));
   });
   if (order.length > limit) {
     const rest = order.slice(limit).reduce((sum, group) => sum + group.sum, 0);
-    const all = make("button", { type: "button", onclick: onall }, say(words.all, { n: order.length }));
     running += rest;
-    view.append(line(say(words.others, { n: order.length - limit }), short(rest, 3), short(running, 3)), all);
+    view.append(line(say(words.others, { n: order.length - limit }), short(rest, 3), short(running, 3)),
+      button(say(words.all, { n: order.length }), onall));
   }
   view.append(line(words.bias, short(account.bias, 3), short(running + account.bias, 3)));
   view.append(line(words.total, "", short(account.total, 5)));
@@ -256,10 +254,10 @@ function formulaOf(account) {
     const values = { x: s(x), mean: s(mean), sd: s(sd), weight: s(weight), bias: s(bias), value: s(value) };
     return say(words.affine, values);
   }
-  if (form === "gate" && kind === "ReLU") return say(account.open ? words.open_ : words.shut, { x: s(x), value: s(value) });
+  if (kind === "ReLU") return say(account.open ? words.open_ : words.shut, { x: s(x), value: s(value) });
   if (form === "gate") return say(words.gate, { kind: words.kinds[kind], x: s(x), value: s(value) });
   if (form === "max" || form === "mean") return say(words[form], { n: account.window.length, value: s(value) });
-  if (form === "softmax" || form === "logsoftmax") return say(words[form], { x: s(account.x), sum: s(account.sum), value: s(value) });
+  if (form.includes("softmax")) return say(words[form], { x: s(x), sum: s(account.sum), value: s(value) });
   return say(words.move, { x: s(x) });
 }
 
@@ -267,11 +265,8 @@ function formulaOf(account) {
 function windowView(account, inkOf, onpick) {
   const colour = inkOf(scaleOver([account.window.map(({ value }) => value)]));
   const cells = account.window.map(({ at, value }) => {
-    const pixel = colour(value), won = account.form === "max" && at === account.winner;
-    const button = make("button", { type: "button", onclick: () => onpick(at) }, short(value) + (won ? " ✓" : ""));
-    button.className = isDark(pixel) ? "on-dark" : "on-light";
-    button.style.backgroundColor = css(pixel);
-    return button;
+    const won = account.form === "max" && at === account.winner;
+    return tinted(button(short(value) + (won ? " ✓" : ""), () => onpick(at)), colour(value));
   });
   return make("div", { className: "window" }, ...cells);
 }
