@@ -32,10 +32,7 @@ function startLab() {
     const [, y, x] = placeOf([1, SIDE, SIDE], at);
     return say(words.pixel, { y, x, value: short(state.pixels[at], 4) });
   };
-  const kindOf = ({ kind, settings = {} }) => {
-    const size = [settings.kernel_size].flat().filter(Boolean);
-    return say(words.kinds[kind] || kind, { size: (size.length === 1 ? [size[0], size[0]] : size).join(" × ") });
-  };
+  const kindOf = ({ kind, settings }) => say(words.kinds[kind], { size: sizes(settings.kernel_size || []) });
 
   // Work through n items in slices, so that the page stays alive; a later job of the same name replaces this one.
   const jobs = {};
@@ -54,8 +51,7 @@ function startLab() {
   // ── what is read ──
   const raised = (image) => {
     try {
-      const { pixels, stages } = readInk(image);
-      return { pixels, stages, reason: null };
+      return { ...readInk(image), reason: null };
     } catch (error) {
       if (!error.reason) throw error;
       return { pixels: paper, stages: [], reason: error.reason };
@@ -84,16 +80,17 @@ function startLab() {
     state.plain = state.edits.length ? forward(state.net, state.pixels) : state.pass;
     paint();
     showAnswer();
-    if (state.path) state.path = winningPath(state.net, state.pass, largestOf(state.pass.logits));
+    if (state.path) state.path = pathNow();
     showLedger();
     mark();
     readByCheckpoints();
   }
 
+  const pathNow = () => winningPath(state.net, state.pass, largestOf(state.pass.logits));
+
   function answer() {
     const probabilities = Array.from(softmax(state.pass.logits)), digit = largestOf(probabilities);
-    let reason = state.reason;
-    if (!reason && probabilities.some(Number.isNaN)) reason = "notNumbers";
+    const reason = state.reason || (probabilities.some(Number.isNaN) ? "notNumbers" : null);
     const sure = reason ? "unread" : howSure(state.pixels, probabilities);
     if (sure !== "unread") return { digit, probabilities, sure, reason };
     return { digit: null, probabilities: reason ? null : probabilities, sure, reason: reason || "strange" };
@@ -139,7 +136,7 @@ function startLab() {
     $("input").append(input.element, make("p", { className: "note" }, words.digitAbout));
     views.set(-1, { view: input });
     forward(trained, paper).steps.forEach((step, i) => {
-      const kind = kindOf({ ...data.layers[i], ...step }), shape = sizes(step.shape);
+      const kind = kindOf(data.layers[i]), shape = sizes(step.shape);
       const title = make("h3", {}, step.name, make("small", {}, ` ${kind}, ${shape}`));
       const section = make("section", { className: "layer" }, title);
       $("layers").append(section);
@@ -393,9 +390,9 @@ function startLab() {
   const shut = () => (document.body.classList.remove("open"), (state.trail = []), showLedger(), mark());
   $("close").onclick = shut;
   const togglePath = () => {
-    state.path = state.path ? null : winningPath(state.net, state.pass, largestOf(state.pass.logits));
+    state.path = state.path ? null : pathNow();
     $("path").textContent = state.path ? words.pathOff : words.path;
-    $("path").setAttribute("aria-pressed", String(Boolean(state.path)));
+    $("path").ariaPressed = String(state.path !== null);
     mark();
   };
   $("path").onclick = togglePath;
@@ -404,36 +401,28 @@ function startLab() {
     if (event.key === "w" || event.key === "W") togglePath();
     if (event.key === "Escape") shut();
   });
-  const isDarkTheme = () => {
-    const { theme } = document.documentElement.dataset;
-    return theme ? theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-  };
-  const nameTheme = () => ($("theme").textContent = isDarkTheme() ? words.light : words.dark);
+  let theme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+  const otherTheme = () => (theme === "dark" ? "light" : "dark");
+  $("theme").textContent = words[otherTheme()];
   $("theme").onclick = () => {
-    document.documentElement.dataset.theme = isDarkTheme() ? "light" : "dark";
-    nameTheme();
+    document.documentElement.dataset.theme = theme = otherTheme();
+    $("theme").textContent = words[otherTheme()];
   };
-  nameTheme();
   const measure = () => (width = $("layers").clientWidth - 2);
   addEventListener("resize", () => (measure(), paint(), mark()));
-  $("file").onchange = async () => {
-    const [file] = $("file").files;
+  $("file").onchange = () => {
+    const [file] = $("file").files, trouble = (text) => ($("trouble").textContent = text);
+    if (file) openPicture(file).then(trouble, () => trouble(words.badPicture));
     $("file").value = "";
-    if (file) await openPicture(file);
   };
   async function openPicture(file) {
-    const trouble = (text) => ($("trouble").textContent = text);
-    trouble("");
-    try {
-      const picture = await createImageBitmap(file), { width, height } = picture, size = (width * height) / 1e6;
-      if (size > MEGAPIXELS) return trouble(say(words.bigPicture, { size: size.toFixed(0), limit: MEGAPIXELS }));
-      const context = make("canvas", { width, height }).getContext("2d");
-      context.drawImage(picture, 0, 0);
-      clear();
-      return show(raised(context.getImageData(0, 0, width, height)));
-    } catch {
-      return trouble(words.badPicture);
-    }
+    const picture = await createImageBitmap(file), { width, height } = picture, size = (width * height) / 1e6;
+    if (size > MEGAPIXELS) return say(words.bigPicture, { size: size.toFixed(0), limit: MEGAPIXELS });
+    const context = make("canvas", { width, height }).getContext("2d");
+    context.drawImage(picture, 0, 0);
+    clear();
+    show(raised(context.getImageData(0, 0, width, height)));
+    return "";
   }
   function clear() {
     $("trouble").textContent = "";
@@ -441,10 +430,7 @@ function startLab() {
     cancelAnimationFrame(frame);
     show({ pixels: paper, reason: "empty" });
   }
-  function take(i) {
-    clear();
-    show({ pixels: digits[i], reason: null });
-  }
+  const take = (i) => (clear(), show({ pixels: digits[i], reason: null }));
   let deal = 0;
   function dealSamples() {
     const { labels } = data.digits, buttons = [];

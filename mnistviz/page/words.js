@@ -54,7 +54,7 @@ const WORDS = {
       "Click any value in the maps. Its ledger shows the patch, the kernel, every product and the running sum, and " +
       "leads on down to the pixels.",
     trail: "The way here", map: "Channel {channel} of {name}, enlarged",
-    products: "{n} products in {groups} sums, heaviest first; each opens.",
+    products: "{n} products in {groups} sums, heaviest first.",
     channel: "channel {channel}", feature: "{name}", running: "running sum", patch: "patch",
     kernel: "kernel", product: "products", others: "{n} others", all: "Show all {n}", bias: "bias",
     total: "total", border: "border, 0",
