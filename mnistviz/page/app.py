@@ -60,9 +60,7 @@ def source() -> Digits | None:
         file = st.file_uploader(about, PICTURES, max_upload_size=reading.MEGABYTES, key="picture")
         if file is None:
             return None
-        digit = reading.handed_in(file)
-        st.image(file, width=280)
-        return digit
+        return reading.handed_in(file)
     except MnistvizError as error:
         say(error, "I cannot read this.")
         return None
