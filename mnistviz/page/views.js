@@ -90,7 +90,8 @@ function spotOf(t, at) {
 function unitAtSpot(t, x, y) {
   const column = Math.floor(x / (t.w + t.gap)), row = Math.floor(y / (t.h + t.gap));
   const dx = x - column * (t.w + t.gap), dy = y - row * (t.h + t.gap), channel = row * t.columns + column;
-  return dx >= t.w || dy >= t.h || column >= t.columns || channel >= t.c ? -1 : (channel * t.h + dy) * t.w + dx;
+  const outside = x < 0 || y < 0 || dx >= t.w || dy >= t.h || column >= t.columns || channel >= t.c;
+  return outside ? -1 : (channel * t.h + dy) * t.w + dx;
 }
 
 // A canvas that keeps its size keeps its memory too.
@@ -135,10 +136,8 @@ function tilesView(shape, label, on) {
     const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
     if (!step) return;
     event.preventDefault();
-    let [x, y] = spotOf(t, cursor);
-    do [x, y] = [x + step[0], y + step[1]];
-    while (x >= 0 && y >= 0 && x < t.width && y < t.height && unitAtSpot(t, x, y) < 0);
-    if (x >= 0 && y >= 0) go(unitAtSpot(t, x, y), on.point);
+    const [x, y] = spotOf(t, cursor), next = (k) => unitAtSpot(t, x + k * step[0], y + k * step[1]);
+    go(next(1) < 0 ? next(1 + t.gap) : next(1), on.point); // over the line between two maps
   };
   return {
     element,
