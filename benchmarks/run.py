@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, Subset
 
 import mnistviz as mv
-from benchmarks import bulk, classic, look, published, show, studies
+from benchmarks import bulk, classic, look, page, published, show, studies
 from benchmarks.common import hardware, interleaved, spread
 from mnistviz import project
 from mnistviz.device import pick_precision
@@ -224,6 +224,7 @@ def main() -> None:
         look.drawing,
         show.grid,
         show.scenes,
+        page.lab,
         bulk.streaming,
         studies.several,
         sprint,

@@ -141,7 +141,8 @@ def page(options: Options) -> None:
     weights = mv.checkpoint.find(options.model)
     looks = lapse.kept(weights) if options.lapse else None
     out = options.out or project.root() / "visualizations" / "_mine" / f"{weights.parent.name}.html"
-    path = build.page(mv.load_model(options.model), out, looks)
+    title = None if Path(options.model).suffix else options.model
+    path = build.page(mv.load_model(options.model), out, looks, title)
     print(f"{project.shown(path)}: {path.stat().st_size / 1000:,.0f} kB; open it in any browser")
 
 

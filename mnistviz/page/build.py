@@ -5,6 +5,7 @@ import hashlib
 import html
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,14 @@ HERE = Path(__file__).parent
 SCRIPTS = ("words", "ink", "network", "ledger", "pad", "views", "lab")  # one script in this order
 DIGITS = 200  # the first of MNIST's test part
 STATE = ("weight", "bias", "running_mean", "running_var")  # what the page computes with
-PAIRS = ("kernel_size", "stride", "dilation")
 LAYERS = ", ".join(layer.__name__ for layer in models.LAYERS)
+NORMS, SOFTMAXES = (nn.BatchNorm1d, nn.BatchNorm2d), (nn.Softmax, nn.LogSoftmax)
+UNUSUAL: dict[str, Callable[[Any], bool]] = {  # settings that have no formula there
+    "it keeps no statistics": lambda layer: isinstance(layer, NORMS) and layer.running_mean is None,
+    "it is not over a row of scores": lambda layer: isinstance(layer, SOFTMAXES) and layer.dim not in (1, -1),
+    "it returns two things": lambda layer: getattr(layer, "return_indices", False),
+}
+META = torch.device("meta")  # where layers are made without memory and without random numbers
 
 
 def page(model: nn.Module, path: str | Path, lapse: Timelapse | None = None, title: str | None = None) -> Path:
@@ -39,26 +46,25 @@ def page(model: nn.Module, path: str | Path, lapse: Timelapse | None = None, tit
     digits = load_digits("mnist").test[:DIGITS]
     data = described(model, digits, title)
     data["lapse"] = [] if lapse is None else _checkpoints(model, lapse)
-    path = Path(path)
     project.write_bytes(path, _document(data).encode())
-    return path
+    return Path(path)
 
 
 def described(model: nn.Module, digits: Digits, title: str | None = None) -> dict[str, Any]:
     """All that the page knows of a network, as plain data, with the digits it is tried on and PyTorch's own answers."""
     layers = _layers(model)
     twin = _twin(layers, weights(model))
-    names = {json.dumps(_plain(make)): name for name, make in models.MODELS.items()}
-    name = names.get(json.dumps(layers), "")
     shapes, reference = _run(twin, digits.pixels)
-    listed, at = [], 0
+    with META:
+        known = {json.dumps(models.written(make())): name for name, make in models.MODELS.items()}
+    name, at, listed = known.get(json.dumps(layers), ""), 0, []
     for (own_name, kind, settings), layer, shape in zip(layers, twin, shapes, strict=True):
         held = {}
         for key, value in _state(layer).items():
             held[key] = {"shape": list(value.shape), "at": at}
             at += value.numel()
-        canonical = _settings(settings)
-        listed.append({"name": own_name, "kind": kind, "settings": canonical, "weights": held, "shape": shape})
+        rest = {"settings": _settings(settings), "weights": held, "shape": shape}
+        listed.append({"name": own_name, "kind": kind, **rest})
     return {
         "name": name,
         "title": title or name or "my network",
@@ -69,9 +75,9 @@ def described(model: nn.Module, digits: Digits, title: str | None = None) -> dic
             "labels": digits.known_labels().tolist(),
             "rows": list(range(len(digits))),
             "source": digits.source,
-            "pixels": base64.b64encode(_without_zeros(digits.images.numpy().tobytes())).decode(),
+            "pixels": _base64(_without_zeros(digits.images.numpy().tobytes())),
         },
-        "reference": _base64(reference),
+        "reference": _base64(reference.numpy().astype("<f4").tobytes()),
         "colours": {
             "signed": [to_hex(SIGNED(i)) for i in range(SIGNED.N)],
             "positive": [to_hex(POSITIVE(i)) for i in range(POSITIVE.N)],
@@ -82,34 +88,19 @@ def described(model: nn.Module, digits: Digits, title: str | None = None) -> dic
 
 def _layers(model: nn.Module) -> list[tuple[str, str, dict[str, Any]]]:
     """Name, kind and settings of each layer, or an error that names the one which the page cannot compute."""
-    fix = "write it as a flat nn.Sequential of these layers"
-    what = "a page is made of an nn.Sequential"
-    refuse(type(model) is not nn.Sequential, what, given=type(model).__name__, allowed=LAYERS, fix=fix)
+    allowed = {"allowed": LAYERS, "fix": "write it as a flat nn.Sequential of these layers"}
+    refuse(type(model) is not nn.Sequential, "a page shows an nn.Sequential", given=type(model).__name__, **allowed)
     for name, layer in model._modules.items():
         what = f"the page cannot compute layer {name!r}"
-        refuse(type(layer) not in models.LAYERS, what, given=type(layer).__name__, allowed=LAYERS, fix=fix)
-        unusual = _unusual(layer)
-        refuse(unusual, what, given=f"{layer}, {unusual}")
+        refuse(type(layer) not in models.LAYERS, what, given=type(layer).__name__, **allowed)
+        for why, true in UNUSUAL.items():
+            refuse(true(layer), f"{what}: {why}", given=layer)
     return models.written(model) or []
-
-
-def _unusual(layer: Any) -> str:
-    """A setting that would make a layer something else than a function of one digit, or one without a formula there."""
-    if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) and layer.running_mean is None:
-        return "without running statistics: it depends on the other digits of a batch"
-    if isinstance(layer, nn.Softmax | nn.LogSoftmax) and layer.dim not in (1, -1):
-        return "which is not over a row of scores"
-    return "which returns two things" if getattr(layer, "return_indices", False) else ""
-
-
-def _plain(make: Any) -> list[tuple[str, str, dict[str, Any]]] | None:
-    with torch.device("meta"):  # without memory, without random numbers
-        return models.written(make())
 
 
 def _twin(layers: Any, state: dict[str, Tensor]) -> nn.Sequential:
     """The network anew, from its description alone: in evaluation mode, float32, on the CPU."""
-    with torch.device("meta"):
+    with META:
         twin = models.build("", layers)
     try:
         twin.load_state_dict({key: w.float() if w.is_floating_point() else w for key, w in state.items()}, assign=True)
@@ -129,8 +120,8 @@ def _run(twin: nn.Sequential, x: Tensor) -> tuple[list[list[int]], Tensor]:
         assert layer is not None
         given = f"{sizes((x,))} for {layer}"
         what = f"layer {name!r} does not fit what comes before it; the network is given digits, 1×28×28"
-        flat = isinstance(layer, nn.Linear | nn.Softmax | nn.LogSoftmax)
-        refuse(flat and x.ndim != 2, what, given=given, fix="put an nn.Flatten() before it")
+        early = isinstance(layer, (nn.Linear, *SOFTMAXES)) and x.ndim != 2
+        refuse(early, what, given=given, fix="put an nn.Flatten() before it")
         try:
             x = layer(x)
         except (RuntimeError, ValueError, IndexError) as error:
@@ -145,7 +136,7 @@ def _run(twin: nn.Sequential, x: Tensor) -> tuple[list[list[int]], Tensor]:
 
 def _settings(settings: dict[str, Any]) -> dict[str, Any]:
     """The same with a pair for rows and columns wherever there may be one, and a border in numbers."""
-    pairs = {key: pair(settings[key]) for key in PAIRS if key in settings}
+    pairs = {key: pair(settings[key]) for key in ("kernel_size", "stride", "dilation") if key in settings}
     settings = {key: value for key, value in settings.items() if key != "bias"}  # the weights say that
     return settings | pairs | ({"padding": margins(settings | pairs)} if "padding" in settings else {})
 
@@ -156,11 +147,11 @@ def _state(layer: nn.Module) -> dict[str, Tensor]:
 
 def _floats(twin: nn.Sequential) -> str:
     parts = [value.detach().flatten() for layer in twin for value in _state(layer).values()]
-    return _base64(torch.cat(parts) if parts else torch.zeros(0))
+    return _base64(torch.cat([torch.zeros(0), *parts]).numpy().astype("<f4").tobytes())
 
 
-def _base64(values: Tensor) -> str:
-    return base64.b64encode(values.numpy().astype("<f4").tobytes()).decode()
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
 
 
 def _without_zeros(content: bytes) -> bytes:
@@ -169,8 +160,7 @@ def _without_zeros(content: bytes) -> bytes:
 
 
 def _checkpoints(model: nn.Module, lapse: Timelapse) -> list[dict[str, Any]]:
-    fix = "give lapse.callbacks to fit, and train"
-    refuse(not lapse.checkpoints, "nothing was kept of this training", fix=fix)
+    refuse(not lapse.checkpoints, "nothing was kept of this training", fix="give lapse.callbacks to fit, and train")
     layers = _layers(model)
     return [{"label": step, "floats": _floats(_twin(layers, state))} for step, state in lapse.checkpoints.items()]
 
@@ -182,7 +172,7 @@ def _document(data: dict[str, Any]) -> str:
     code = "\n".join(['(() => {\n"use strict";', *scripts, "})();"])
     style = files.get("lab.css", "")
     inside = {"script-src": code, "style-src": style}
-    hashes = {kind: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for kind, text in inside.items()}
+    hashes = {kind: _base64(hashlib.sha256(text.encode()).digest()) for kind, text in inside.items()}
     allowed = "; ".join(f"{kind} 'sha256-{value}'" for kind, value in hashes.items())
     policy = f"default-src 'none'; {allowed}; img-src data: blob:; base-uri 'none'; form-action 'none'"
     content = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")

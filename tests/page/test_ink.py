@@ -15,7 +15,8 @@ RGBA = "new ImageData(Uint8ClampedArray.from(picture), width)"
 def drawn(k: int) -> np.ndarray:
     """The k-th of many pictures, (height, width, 4): strokes of any size on any paper, with or without alpha."""
     random = np.random.default_rng(k)
-    width, height = (int(side) for side in random.integers(12, 60 if k % 4 == 0 else 260, 2))
+    most = 420 if k % 40 == 7 else 60 if k % 4 == 0 else 150
+    width, height = (int(side) for side in random.integers(most // 5, most, 2))
     x, y = np.meshgrid(np.arange(width) / width, np.arange(height) / height)
     light, dark = random.integers(150, 256, 3), random.integers(0, 110, 3)
     paper, ink = (light, dark) if k % 3 else (dark, light)

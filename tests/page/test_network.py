@@ -35,10 +35,10 @@ def test_logits_of_1000_digits_are_those_of_pytorch(
 def test_every_step_of_ten_digits_is_that_of_pytorch(
     name: str, networks: Networks, engine: Any, mnist: DigitSet
 ) -> None:
-    model, tab = networks[name], engine(networks[name])
-    tab.value("window.passes = Array.from({length: 10}, (_, i) => forward(net, x.slice(784 * i, 784 * i + 784))), 0",
-              x=mnist.test[:10].pixels)  # fmt: skip
-    trace = record(model, mnist.test[:10].pixels)
+    model, tab, digits = networks[name], engine(networks[name]), mnist.test[:10].pixels
+    passes = "Array.from({length: 10}, (_, i) => forward(net, x.slice(784 * i, 784 * i + 784)))"
+    tab.value(f"(window.passes = {passes}).length", x=digits)
+    trace = record(model, digits)
     assert len(trace) == tab.value("net.layers.length")
     for k, step in enumerate(trace.steps):
         assert tab.value("passes[0].steps[k].shape", k=k) == list(step.result.shape[1:])
