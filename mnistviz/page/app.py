@@ -74,7 +74,7 @@ def chosen() -> Path | None:
     there = reading.checkpoints()
     with st.sidebar:
         name = st.selectbox("Network", list(there), key="network", help="All weights below models/, dated ones too.")
-        if name is None:
+        if not there:
             st.error("There are no weights below models/. Train some: python -m mnistviz train light")
             return None
         try:
@@ -122,7 +122,7 @@ def inside(path: Path, digit: Digits, trace: Trace) -> None:
 def maps(path: Path, digit: Digits, trace: Trace) -> None:
     left, right = st.columns(2)
     layer = left.selectbox("Layer", trace.keys, index=first(trace, "ReLU"), key=f"layer of {path}")
-    scope = right.selectbox("One scale of colours", list(SCOPES), format_func=SCOPES.get, key="scope")
+    scope = right.selectbox("One scale of colours", list(SCOPES), format_func=SCOPES.__getitem__, key="scope")
     show("maps", reading.figure(reading.maps, trace, layer, scope))
 
 

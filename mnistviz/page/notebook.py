@@ -49,8 +49,8 @@ class Pad(AnyWidget):
 
     _esm = "\n".join([*((PAGE / name).read_text() for name in ("pad.js", "box.js")), RENDER])
     _css = (PAGE / "pad.css").read_text()
-    strokes = List().tag(sync=True)
-    stored = Bool().tag(sync=True)
+    strokes: Any = List().tag(sync=True)
+    stored: Any = Bool().tag(sync=True)
 
     @property
     def picture(self) -> Image.Image:
@@ -80,8 +80,8 @@ class Pad(AnyWidget):
 
     def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         data, about = self.told()._repr_mimebundle_()
-        live, _ = super()._repr_mimebundle_(**options)
-        return live | data, about
+        live = super()._repr_mimebundle_(**options)
+        return (live[0] if live else {}) | data, about
 
 
 def pad(strokes: Strokes | None = None) -> Pad:

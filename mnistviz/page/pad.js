@@ -19,7 +19,7 @@ function inked(context, strokes, side, colour = TINTS.ink) {
     context.moveTo(...points[0]);
     points.slice(1, -1).forEach(([x, y], i) =>
       context.quadraticCurveTo(x, y, (x + points[i + 2][0]) / 2, (y + points[i + 2][1]) / 2));
-    context.lineTo(...points[points.length - 1]);
+    context.lineTo(points[points.length - 1][0] + 0.01, points[points.length - 1][1]); // a dot is a line too
     context.stroke();
   }
 }
