@@ -461,7 +461,6 @@ function startLab() {
       update();
     };
   }
-  update();
   take(0);
 
   // ── the proof ──

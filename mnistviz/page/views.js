@@ -185,7 +185,7 @@ function numberGrid(title, values, w, colour, at = null, onpick = null) {
   for (let y = 0; y < values.length / w; y++) {
     const row = make("tr");
     for (let i = y * w; i < (y + 1) * w; i++) {
-      const text = Math.abs(values[i]) < 0.005 ? "0" : short(values[i]);
+      const text = minus(values[i].toFixed(2)).replace(/^−?0\.00$/, "0"); // as many digits as there is room for
       const cell = tinted(make("td", { title: String(values[i]) }), colour(values[i]));
       if (!onpick) cell.append(text);
       else if (at[i] < 0) cell.append(make("span", { title: words.border }, "·"));
