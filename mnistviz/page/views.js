@@ -96,22 +96,23 @@ function unitAtSpot(t, x, y) {
 
 // A canvas that keeps its size keeps its memory too.
 function resize(canvas, width, height) {
-  if (canvas.width !== width) canvas.width = width;
-  if (canvas.height !== height) canvas.height = height;
+  if (canvas.width === width && canvas.height === height) return false;
+  Object.assign(canvas, { width, height });
+  return true;
 }
 
 // Draw a step's values on its canvas. `colourOf(channel)` gives each map's function from number to pixel.
 function paintTiles(canvas, values, t, colourOf) {
-  resize(canvas, t.width, t.height);
-  const context = canvas.getContext("2d"), image = context.createImageData(t.width, t.height);
-  const pixels = new Uint32Array(image.data.buffer);
+  const context = canvas.getContext("2d");
+  if (resize(canvas, t.width, t.height) || !canvas.image) canvas.image = context.createImageData(t.width, t.height);
+  const pixels = new Uint32Array(canvas.image.data.buffer);
   for (let channel = 0, at = 0; channel < t.c; channel++) {
     const colour = colourOf(channel);
     let start = Math.floor(channel / t.columns) * (t.h + t.gap) * t.width + (channel % t.columns) * (t.w + t.gap);
     for (let y = 0; y < t.h; y++, start += t.width)
       for (let x = 0; x < t.w; x++) pixels[start + x] = colour(values[at++]);
   }
-  context.putImageData(image, 0, 0);
+  context.putImageData(canvas.image, 0, 0);
 }
 
 // A layer's maps with a transparent sheet above for what is pointed at.
@@ -119,7 +120,7 @@ function tilesView(shape, label, on) {
   const canvas = make("canvas", { className: "values" }), over = make("canvas", { className: "over" });
   const properties = { className: "tiles", tabIndex: 0, role: "application", "aria-label": label };
   const element = make("div", properties, canvas, over);
-  let t = tiling(shape, 600), cursor = 0, touched = false, marked = false;
+  let t = tiling(shape, 600), cursor = 0, touched = false, marked = false, fitted = -1;
   const unitOf = (event) => {
     const box = canvas.getBoundingClientRect(), zoom = box.width / t.width;
     return unitAtSpot(t, Math.floor((event.clientX - box.left) / zoom), Math.floor((event.clientY - box.top) / zoom));
@@ -142,15 +143,17 @@ function tilesView(shape, label, on) {
   return {
     element,
     paint(values, colourOf, width, zoom = null) {
-      t = tiling(shape, zoom ? Infinity : width);
-      if (zoom) t.zoom = zoom;
-      paintTiles(canvas, values, t, colourOf);
-      for (const sheet of [canvas, over]) {
-        sheet.style.width = `${t.width * t.zoom}px`; // the same value again costs nothing
-        sheet.style.height = `${t.height * t.zoom}px`;
+      if (width !== fitted) {
+        t = { ...tiling(shape, zoom ? Infinity : width), ...(zoom && { zoom }) };
+        fitted = width;
+        for (const sheet of [canvas, over]) {
+          sheet.style.width = `${t.width * t.zoom}px`;
+          sheet.style.height = `${t.height * t.zoom}px`;
+        }
+        const dense = t.zoom * (window.devicePixelRatio || 1);
+        resize(over, Math.round(t.width * dense), Math.round(t.height * dense));
       }
-      const dense = window.devicePixelRatio || 1;
-      resize(over, Math.round(t.width * t.zoom * dense), Math.round(t.height * t.zoom * dense));
+      paintTiles(canvas, values, t, colourOf);
     },
     // boxes: [{at, to, strong}], each around the units from `at` to `to` of one map
     mark(boxes) {
@@ -173,8 +176,9 @@ function tilesView(shape, label, on) {
 // A legend: a colour bar with its ends, and what shares it.
 function writeLegend(element, { low, high }, text) {
   if (!element.children.length) element.replaceChildren(...["span", "i", "span", "span"].map((tag) => make(tag)));
-  element.children[1].className = low < 0 ? "scale signed" : "scale";
-  [short(low), "", short(high), text].forEach((words, i) => (element.children[i].textContent = words));
+  const [from, bar, to, shared] = element.children, write = (part, key, now) => part[key] !== now && (part[key] = now);
+  write(bar, "className", low < 0 ? "scale signed" : "scale");
+  [[from, short(low)], [to, short(high)], [shared, text]].forEach(([part, now]) => write(part, "textContent", now));
 }
 
 // ── tables ──
