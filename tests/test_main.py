@@ -20,7 +20,7 @@ from mnistviz.learn import data as sources
 from mnistviz.learn import kaggle
 from mnistviz.learn.data import DigitSet
 
-COMMANDS = ("train", "evaluate", "predict", "study", "animate", "page", "data", "models")
+COMMANDS = ("train", "evaluate", "predict", "study", "animate", "page", "app", "data", "models")
 
 
 @pytest.fixture(autouse=True)

@@ -31,7 +31,8 @@ def read_digit(path: str | Path | BinaryIO) -> Digits:
         raise MnistvizError("no such picture", given=str(path)) from None
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         what, allowed = f"{name} cannot be read as a picture", "PNG, JPEG and what else Pillow reads"
-        raise MnistvizError(what, given=str(error)[:120], allowed=allowed) from error
+        given = "nothing that is known" if isinstance(error, UnidentifiedImageError) else str(error)[:120]
+        raise MnistvizError(what, given=given, allowed=allowed) from error
     opaque = np.asarray(image.getchannel("A"), dtype=np.float32)
     drawn = np.average(np.asarray(image.convert("L")), weights=opaque) if opaque.any() else 0
     light_ink = drawn > 128 and opaque.mean() < 128  # light strokes on a page that is mostly transparent

@@ -15,6 +15,10 @@ from mnistviz.page.drawing import PAGE, SEVEN, digit_of, drawn
 
 PICTURES = ["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff"]
 SCOPES = {"layer": "for the layer", "map": "for each map", "network": "for the whole network"}
+INVITED = {
+    "Draw": "With mouse, finger or pen. By keyboard: arrow keys move the pen, space puts it down and lifts it.",
+    "Picture": "Hand in a picture of one digit: a photograph, a scan, a drawing; dark on light or light on dark.",
+}
 MOUNT = """
 export default function ({ parentElement, data, setStateValue }) {
   if (parentElement.querySelector(".pad-box")) return;
@@ -29,41 +33,38 @@ def main() -> None:
     st.html(PAGE / "app.css")
     st.title("What does the network read?")
     left, right = st.columns([2, 3], gap="large")
-    with left:
-        digit = source()
     with right:
         answer = st.empty()
     path = chosen()
-    if path is None or digit is None:
+    try:
+        with left:
+            digit = source()
+        if path is not None and digit is not None:
+            with answer:
+                trace = answered(path, digit)
+            inside(path, digit, trace)
+        elif path is not None:
+            answer.info(INVITED[st.session_state["way"]], icon=":material/draw:")
+    except (MnistvizError, OSError) as error:
         with answer:
-            invite()
-        return
-    with answer:
-        trace = answered(path, digit)
-    if trace is not None:
-        inside(path, digit, trace)
+            say(error)
 
 
 def source() -> Digits | None:
     """What is drawn on the pad, or the picture handed in; nothing if neither is a digit."""
-    way = st.segmented_control("Where from", ["Draw", "Picture"], default="Draw", required=True, key="way",
-                               label_visibility="collapsed")  # fmt: skip
+    way = st.segmented_control(
+        "Where from", list(INVITED), default="Draw", required=True, key="way", label_visibility="collapsed"
+    )
     with st.container(key="draw" if way == "Draw" else "hidden"):  # the drawing stays while a picture is looked at
         pad = st.components.v2.component("pad", css=(PAGE / "pad.css").read_text(), js=SCRIPT)
         drawing = st.session_state.get("pad", {}).get("strokes") or []
         pad(key="pad", data=PAD | {"strokes": drawing}, on_strokes_change=lambda: None)
-    try:
-        if way == "Draw":
-            return digit_of(drawing) if drawing else None
-        limits = f"up to {reading.MEGABYTES} MB and {reading.MEGAPIXELS} million pixels"
-        about = f"A picture of one digit, {limits}"
-        file = st.file_uploader(about, PICTURES, max_upload_size=reading.MEGABYTES, key="picture")
-        if file is None:
-            return None
-        return reading.handed_in(file)
-    except MnistvizError as error:
-        say(error, "I cannot read this.")
-        return None
+    if way == "Draw":
+        return digit_of(drawing) if drawing else None
+    limits = f"up to {reading.MEGABYTES} MB and {reading.MEGAPIXELS} million pixels"
+    about = f"A picture of one digit, {limits}"
+    file = st.file_uploader(about, PICTURES, max_upload_size=reading.MEGABYTES, key="picture")
+    return None if file is None else reading.handed_in(file)
 
 
 SCRIPT = "\n".join([*((PAGE / name).read_text() for name in ("pad.js", "box.js")), MOUNT])
@@ -89,19 +90,9 @@ def chosen() -> Path | None:
     return there[name]
 
 
-def invite() -> None:
-    with st.container(border=True):
-        st.markdown("#### Draw a digit")
-        st.write("With mouse, finger or pen. By keyboard: arrow keys move the pen, space puts it down or lifts it.")
-
-
-def answered(path: Path, digit: Digits) -> Trace | None:
-    """The answer, at once; a network that cannot read says why, and the app goes on."""
-    try:
-        trace = reading.passed(path, path.stat().st_mtime, digit.images.numpy().tobytes())
-    except (MnistvizError, OSError) as error:
-        say(error, "This network cannot be used.")
-        return None
+def answered(path: Path, digit: Digits) -> Trace:
+    """The answer, at once: before any figure is drawn."""
+    trace = reading.passed(path, path.stat().st_mtime, digit.images.numpy().tobytes())
     st.html(reading.as_html(digit, trace.output.softmax(1)[0].numpy()))
     return trace
 
@@ -116,7 +107,7 @@ def inside(path: Path, digit: Digits, trace: Trace) -> None:
                 try:
                     draw(path, digit, trace)
                 except MnistvizError as error:
-                    say(error, "This cannot be shown.")
+                    say(error)
 
 
 def maps(path: Path, digit: Digits, trace: Trace) -> None:
@@ -174,8 +165,10 @@ def show(name: str, figure: Future[str]) -> None:
     place.html(f"<figure tabindex=0>{figure.result()}</figure>")
 
 
-def say(error: Exception, what: str) -> None:
-    st.warning(f"**{what}**  \n" + str(error).replace("\n", "  \n"), icon=":material/info:")
+def say(error: Exception) -> None:
+    first, *others = str(error).splitlines()
+    lines = [f"**{first[:1].upper()}{first[1:]}.**", *(line.strip() for line in others)]
+    st.warning("  \n".join(lines), icon=":material/info:")
 
 
 if __name__ == "__main__":

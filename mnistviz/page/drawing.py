@@ -17,12 +17,8 @@ FINER = 4  # drawn so much larger, then averaged: soft edges
 MOST = 20_000  # points: an hour of scribbling
 PAGE = Path(__file__).parent
 Strokes = Sequence[Sequence[Sequence[float]]]
-SEVEN = [  # a recorded drawing, for where nobody can draw
-    [
-        (0.29, 0.27), (0.37, 0.24), (0.44, 0.24), (0.52, 0.24), (0.60, 0.24), (0.69, 0.24), (0.72, 0.27),
-        (0.68, 0.34), (0.63, 0.42), (0.58, 0.50), (0.54, 0.59), (0.49, 0.69), (0.46, 0.81),
-    ]
-]  # fmt: skip
+STORED = "29,27 37,24 44,24 52,24 60,24 69,24 72,27 68,34 63,42 58,50 54,59 49,69 46,81"  # x,y in hundredths of the pad
+SEVEN = [[[int(number) / 100 for number in point.split(",")] for point in STORED.split()]]
 
 
 def drawn(strokes: Strokes, side: int = SIDE) -> Image.Image:

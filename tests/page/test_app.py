@@ -90,7 +90,7 @@ def test_pictures_are_read_and_what_is_none_is_refused_in_words(small: Path, few
     for content, words in (
         (b"not a picture", ["cannot be read as a picture"]),
         (good[: len(good) // 2], ["cannot be read as a picture"]),
-        (picture(blank), ["no digit found", "by 0 of 255"]),
+        (picture(blank), ["No digit found", "by 0 of 255"]),
         (huge, ["too large", "50 million pixels", "25 million"]),
     ):
         app.file_uploader[0].set_value(("mine.png", content, "image/png")).run()
@@ -102,7 +102,7 @@ def test_pictures_are_read_and_what_is_none_is_refused_in_words(small: Path, few
 
 
 def test_a_dot_is_no_digit(small: Path) -> None:
-    warned(run([[[0.5, 0.5]]], network="light/best_mnist_model"), "cannot read this", "a dot")
+    warned(run([[[0.5, 0.5]]], network="light/best_mnist_model"), "This is a dot", "0% of the pad")
 
 
 def test_a_network_that_cannot_read_is_refused_in_words_and_the_next_one_reads(
@@ -127,7 +127,7 @@ def test_a_network_that_cannot_read_is_refused_in_words_and_the_next_one_reads(
         "cardless": ["cardless.json is missing"],
     }.items():
         app = run(RECORDED[3], network=f"_mine/{name}")
-        warned(app, "This network cannot be used", *words)
+        warned(app, *words)
         app.selectbox(key="network").set_value("_mine/good_2026-01-02_03-04-05").run()
         assert answer(app) == "3"
 
