@@ -1,4 +1,4 @@
-"""The network in a browser: bytes of its page, and milliseconds from a digit to all maps and scores.
+"""The network in a browser: bytes of its page, and milliseconds from a stroke to all maps and probabilities.
 
 python -m benchmarks.page            prints the rows; needs playwright and Chromium
 """
@@ -17,25 +17,27 @@ FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run "
     "--disable-background-networking --disable-component-update --disable-sync"
 )
-TIMED = """(pixels) => {
-  const x = Float32Array.from(pixels), times = [];
-  for (let i = 0; i < 10; i++) lab.forward(x);
-  for (let i = 0; i < 40; i++) {
+SEVEN = [[[0.3, 0.2], [0.7, 0.2], [0.6, 0.5], [0.45, 0.8]], [[0.35, 0.5], [0.6, 0.5]]]
+TIMED = """(strokes) => {
+  const times = [];
+  lab.draw(strokes);
+  for (let i = 0; i < 50; i++) {
     const start = performance.now();
-    lab.forward(x);
-    times.push(performance.now() - start);
+    lab.read(lab.pad.image());
+    lab.update();
+    if (i >= 10) times.push(performance.now() - start);
   }
   return times;
 }"""
 
 
-def lab(digits: DigitSet) -> list[Row]:
-    """`light` and `deep` as pages: their size, and a forward pass in Chromium."""
+def lab(_: DigitSet) -> list[Row]:
+    """`light` and `deep` as pages: their size, and what follows a stroke, in Chromium: reading it, maps, answer."""
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
-        return [("a forward pass in the browser", "not measured: needs playwright", "", "", "")]
-    rows, pixels = [], digits.test[0].pixels.flatten().tolist()
+        return [("after a stroke, in the browser", "not measured: needs playwright", "", "", "")]
+    rows: list[Row] = []
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
         chromium = shutil.which("chromium") or playwright.chromium.executable_path
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS.split())
@@ -43,12 +45,12 @@ def lab(digits: DigitSet) -> list[Row]:
             path = mv.page(mv.load_model(name), Path(folder, f"{name}.html"))
             tab = browser.new_page()
             tab.goto(path.as_uri())
-            times = tab.evaluate(TIMED, pixels)
+            times = tab.evaluate(TIMED, SEVEN)
             took = f"{statistics.median(times):.3g} ms ({min(times):.3g} to {max(times):.3g})"
             rows.append(
                 (f"`{name}` as a page", f"{path.stat().st_size / 1000:,.0f} kB", "", "", f"at most {most:,} kB")
             )
-            rows.append((f"a forward pass of `{name}` in Chromium", took, "", "", f"within {limit} ms"))
+            rows.append((f"after a stroke, all maps of `{name}` in Chromium", took, "", "", f"within {limit} ms"))
         browser.close()
     return rows
 

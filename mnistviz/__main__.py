@@ -4,11 +4,9 @@ It parses first: what a command needs is loaded when the command runs.
 """
 
 import argparse
-import itertools
 import math
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -99,20 +97,7 @@ def study(options: Options) -> None:
     from mnistviz.learn.engines import at_once
 
     if options.dry_run:
-        configs = studies.read(options.file)
-        folder = (options.out or options.file.with_suffix("")).resolve()
-        missing = [config for config in configs if not studies.there(config, folder)]
-        print(f"{len(configs)} runs, of which {len(configs) - len(missing)} are there")
-        seconds, workers = [0.0], at_once(options.engine, options.workers)
-        for _, runs in itertools.groupby(
-            missing, lambda config: replace(config, recipe=config.recipe.but(seed=0), keep=False)
-        ):
-            like, *others = runs
-            seconds += [studies.estimate(like)] * (1 + len(others))
-            named = ", ".join(filter(None, (f"{like.recipe.model} {like.kind}", like.changes, like.data)))
-            print(f"  {named}: {1 + len(others)} runs of about {studies.time_of(seconds[-1])}")
-        left = studies.time_of(max(sum(seconds) / workers, max(seconds)))
-        print(f"about {left} with {workers} at a time, on machines as fast and as busy as this one")
+        print(studies.planned(options.file, options.out, at_once(options.engine, options.workers)))
         return
     engine = {"engine": options.engine, "workers": options.workers, "address": options.address}
     table = studies.study(options.file, folder=options.out, retry=options.retry, **engine)
@@ -225,9 +210,8 @@ def parser() -> Parser:
     sub.add_argument("--epochs", type=int, help="instead of the recipe's")
     sub.add_argument("--seed", type=int, help="instead of the recipe's")
     sub.add_argument("--out", type=Path, help="folder for weights, cards and history (default: models/_mine/MODEL)")
-    sub.add_argument(
-        "--dated", action="store_true", help="name the files by date and time, so that a later run keeps them"
-    )
+    about = "name the files by date and time, so that a later run keeps them"
+    sub.add_argument("--dated", action="store_true", help=about)
     sub.add_argument("--resume", action="store_true", help="go on with a run that was interrupted or killed")
     about = "keep the weights at so many steps too, below OUT/lapse, for `page --lapse` (12 if no number is given)"
     sub.add_argument("--lapse", type=int, nargs="?", const=12, metavar="STEPS", help=about)
@@ -274,11 +258,8 @@ def parser() -> Parser:
     sub.add_argument("--out", type=Path, help=".gif, .webp, .png or .mp4 (default: animations/_mine/SCENE.gif)")
     sub.add_argument("--any-size", action="store_true", help="do not stop at 3 MB")
 
-    about, example = (
-        "write a network as one page that computes it for any drawing",
-        "page --model light --out mine.html",
-    )
-    sub = command(page, about, example)
+    about = "write a network as one page that computes it for any drawing"
+    sub = command(page, about, "page --model light --out mine.html")
     sub.description = "A page of HTML with weights and code inside: it needs neither a network nor Python."
     sub.add_argument("--model", default=project.DEFAULT, help=MODEL)
     sub.add_argument("--out", type=Path, help="the file (default: visualizations/_mine/MODEL.html)")

@@ -6,6 +6,8 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import redirect_stdout, suppress
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -200,6 +202,20 @@ def _outcome(config: Config, configs: list[Config], folder: Path, workers: int) 
     left = max(usual[waiting].sum() / workers, usual[waiting].max()) if waiting.any() else 0
     then = f"about {time_of(left)} left" if waiting.any() else "all are there"
     return f"{len(table) - int(waiting.sum())}/{len(table)}  {config.name}: {came}; {then}"
+
+
+def planned(file: str | Path, folder: str | Path | None, workers: int) -> str:
+    """What a study has still to do, and about how long that takes; none of it is done."""
+    configs, folder = read(file), Path(folder or Path(file).with_suffix("")).resolve()
+    missing = [config for config in configs if not there(config, folder)]
+    lines, seconds = [f"{len(configs)} runs, of which {len(configs) - len(missing)} are there"], [0.0]
+    for _, runs in groupby(missing, lambda config: replace(config, recipe=config.recipe.but(seed=0), keep=False)):
+        like, *others = runs
+        seconds += [estimate(like)] * (1 + len(others))
+        named = ", ".join(filter(None, (f"{like.recipe.model} {like.kind}", like.changes, like.data)))
+        lines.append(f"  {named}: {1 + len(others)} runs of about {time_of(seconds[-1])}")
+    left = time_of(max(sum(seconds) / workers, max(seconds)))
+    return "\n".join([*lines, f"about {left} with {workers} at a time, on machines as fast and as busy as this one"])
 
 
 def time_of(seconds: float) -> str:

@@ -7,12 +7,10 @@ const BOX = 20, SIDE = 28, MIDDLE = 14;
 // the paper ("empty"), hardly anything ("faint"), or a speck too small to have a form ("tiny").
 function readInk({data, width, height}) {
   const grey = greyOf(data), ink = inkOf(grey, width, height), cut = cutOut(ink, width, height), small = fitted(cut);
-  const pixels = centred(small), shown = grey.map((level) => level / 255);
-  const stages = [
-    {name: "grey", width, height, values: shown}, {name: "ink", width, height, values: ink}, {name: "cut", ...cut},
-    {name: "small", ...small}, {name: "centred", width: SIDE, height: SIDE, values: pixels},
-  ];
-  return {pixels, stages};
+  const pixels = centred(small), last = {width: SIDE, height: SIDE, values: pixels}, whole = {width, height};
+  for (let i = 0; i < grey.length; i++) grey[i] /= 255;
+  const stages = {grey: {...whole, values: grey}, ink: {...whole, values: ink}, cut, small, centred: last};
+  return {pixels, stages: Object.entries(stages).map(([name, stage]) => ({name, ...stage}))};
 }
 
 const unreadable = (reason) => Object.assign(new Error(`no digit found: ${reason}`), {reason});
@@ -22,46 +20,52 @@ function greyOf(data) {
   const grey = new Float32Array(data.length / 4);
   let light = 0, opaque = 0;
   for (let i = 0; i < data.length; i += 4) {
-    light += levelOf(data[i], data[i + 1], data[i + 2]) * data[i + 3];
+    grey[i / 4] = levelOf(data[i], data[i + 1], data[i + 2]);
+    light += grey[i / 4] * data[i + 3];
     opaque += data[i + 3];
   }
   const paper = light > 128 * opaque && opaque < 128 * grey.length ? 0 : 255;
-  const over = (level, alpha) => { // rounded as Pillow rounds
-    const sum = (level * alpha + paper * (255 - alpha) + 128) * 128;
-    return ((sum >> 8) + sum >> 8) >> 7;
-  };
-  return grey.map((_, at) => {
-    const [i, alpha] = [4 * at, data[4 * at + 3]];
-    return levelOf(over(data[i], alpha), over(data[i + 1], alpha), over(data[i + 2], alpha));
-  });
+  for (let i = 0; i < data.length; i += 4) {
+    if (data[i + 3] === 255) continue;
+    const [red, green, blue] = [0, 1, 2].map((k) => over(data[i + k], data[i + 3], paper));
+    grey[i / 4] = levelOf(red, green, blue);
+  }
+  return grey;
 }
 
 const levelOf = (red, green, blue) => 19595 * red + 38470 * green + 7471 * blue + 32768 >> 16;
 
+function over(level, alpha, paper) { // rounded as Pillow rounds
+  const sum = (level * alpha + paper * (255 - alpha) + 128) << 7;
+  return ((sum >> 8) + sum >> 8) >> 7;
+}
+
 // How much ink each pixel holds, 0 to 1: the border is taken for paper, what differs from it for ink.
 function inkOf(grey, width, height) {
-  const border = [], n = grey.length, least = Math.fround(0.2);
-  for (let x = 0; x < width; x++) border.push(grey[x], grey[n - width + x]);
-  for (let y = 0; y < height; y++) border.push(grey[y * width], grey[(y + 1) * width - 1]);
-  const paper = quantile(counted(border, (level) => 2 * level, 511), border.length, 0.5) / 2;
-  const sign = paper > grey.reduce((a, b) => a + b) / n ? -1 : 1, away = grey.map((level) => sign * (level - paper));
-  const counts = counted(away, (distance) => 2 * distance + 510, 1021), most = away.reduce((a, b) => Math.max(a, b));
+  const n = grey.length, border = new Uint32Array(256), counts = new Uint32Array(1021), ink = new Float32Array(n);
+  const mark = (i) => border[grey[i]]++;
+  for (let x = 0; x < width; x++) mark(x), mark(n - width + x);
+  for (let y = 0; y < height; y++) mark(y * width), mark((y + 1) * width - 1);
+  const paper = quantile(border, 2 * (width + height), 0.5);
+  let sum = 0, most = -255;
+  for (let i = 0; i < n; i++) sum += grey[i];
+  const sign = paper > sum / n ? -1 : 1;
+  for (let i = 0; i < n; i++) {
+    const away = sign * (grey[i] - paper);
+    counts[2 * away + 510]++;
+    if (away > most) most = away;
+  }
   const usual = n < 500 ? most : (quantile(counts, n, 0.998) - 510) / 2; // a few bright specks are no ink
-  const strongest = Math.max(usual, most * 0.5);
+  const strongest = Math.fround(Math.max(usual, most * 0.5)), least = Math.fround(0.2);
   if (strongest < 25) throw unreadable(strongest > 8 ? "faint" : "empty");
-  return away.map((distance) => {
-    const share = Math.fround(distance / Math.fround(strongest));
-    return share < least ? 0 : Math.min(share, 1); // less is paper grain and shadows
-  });
+  for (let i = 0; i < n; i++) {
+    const share = Math.fround(sign * (grey[i] - paper) / strongest);
+    ink[i] = share < least ? 0 : Math.min(share, 1); // less is paper grain and shadows
+  }
+  return ink;
 }
 
-// How often each number occurs, and from that the value below which a share of them lies, interpolated.
-function counted(values, slot, slots) {
-  const counts = new Uint32Array(slots);
-  for (let i = 0; i < values.length; i++) counts[slot(values[i])]++;
-  return counts;
-}
-
+// The value below which a share of n numbers lies, interpolated; `counts` says how often each of them occurs.
 function quantile(counts, n, share) {
   const place = share * (n - 1), below = Math.floor(place), at = (index) => {
     let slot = 0;
@@ -72,11 +76,13 @@ function quantile(counts, n, share) {
 }
 
 function cutOut(ink, width, height) {
-  let [top, bottom, left, right] = [height, -1, width, -1];
+  let top = height, bottom = 0, left = width, right = 0;
   for (let i = 0; i < ink.length; i++) {
     if (ink[i] <= Math.fround(0.3)) continue;
-    const y = Math.floor(i / width), x = i % width;
-    [top, bottom, left, right] = [Math.min(top, y), y, Math.min(left, x), Math.max(right, x)];
+    bottom = Math.floor(i / width);
+    top = Math.min(top, bottom);
+    left = Math.min(left, i % width);
+    right = Math.max(right, i % width);
   }
   const w = right - left + 1, h = bottom - top + 1, values = new Float32Array(w * h);
   if (Math.max(w, h) < 4) throw unreadable("tiny");
@@ -88,14 +94,13 @@ function cutOut(ink, width, height) {
 function fitted({width, height, values}) {
   const scale = BOX / Math.max(width, height), sides = [width, height].map((side) => side * scale);
   const [w, h] = sides.map((side) => Math.max(1, toEven(side)));
-  const turned = transposed(resized(values, width, height, w, scale), w, height);
-  const small = transposed(resized(turned, height, w, h, scale), h, w), most = small.reduce((a, b) => Math.max(a, b));
+  const small = resized(resized(values, width, height, w, scale), height, w, h, scale);
+  const most = small.reduce((a, b) => Math.max(a, b));
   return {width: w, height: h, values: small.map((value) => Math.fround(value / most))};
 }
 
-// The rows of a map brought to another length, as Pillow does it.
+// The rows of a map brought to another length, as Pillow does it, and turned into columns.
 function resized(values, width, height, size, scale) {
-  if (size === width) return values;
   const step = width / size, spread = Math.max(step, 1), reach = scale < 0.5 ? 0.5 * spread : spread;
   const weigh = scale < 0.5 ? (x) => x > -0.5 && x <= 0.5 ? 1 : 0 : (x) => Math.max(1 - Math.abs(x), 0);
   const out = new Float32Array(size * height);
@@ -107,14 +112,10 @@ function resized(values, width, height, size, scale) {
     for (let y = 0; y < height; y++) {
       let value = 0;
       for (let k = 0; k < weights.length; k++) value += values[y * width + first + k] * (weights[k] / sum);
-      out[y * size + x] = value;
+      out[x * height + y] = value;
     }
   }
   return out;
-}
-
-function transposed(values, width, height) {
-  return values.map((_, i) => values[i % height * width + Math.floor(i / height)]);
 }
 
 // `toEven(2.5)` is 2 and `toEven(3.5)` is 4: halves go to the even neighbour, as in Python.

@@ -58,6 +58,7 @@ function startLab() {
     }
   };
   function show(read) {
+    $("trouble").textContent = "";
     Object.assign(state, { stages: [], ...read });
     update();
   }
@@ -67,11 +68,10 @@ function startLab() {
     label: words.pad,
     hint: words.padHint,
     onchange() {
-      $("trouble").textContent = "";
       cancelAnimationFrame(frame);
       frame = requestAnimationFrame(() => show(read()));
     },
-    onend: () => strokesChanged(),
+    onend: () => strokesChanged(), // which needs the pad
   });
 
   // ── one pass, and everything that shows it ──
@@ -126,10 +126,11 @@ function startLab() {
 
   // ── maps ──
   const views = new Map(); // step → {view, bar}
-  const listen = (i) => ({
-    point: (at) => ((state.pointed = { step: i, at }), mark()),
-    leave: () => ((state.pointed = null), mark()),
-    choose: (at) => choose(i, at, []),
+  const point = (unit) => ((state.pointed = unit), mark());
+  const listen = (step, first = 0, trail = () => []) => ({
+    point: (at) => point({ step, at: first + at }),
+    leave: () => point(null),
+    choose: (at) => choose(step, first + at, trail()),
   });
   function build() {
     const input = tilesView([1, SIDE, SIDE], words.digitAbout, listen(-1));
@@ -247,11 +248,8 @@ function startLab() {
   }
   function enlarged(step, [channel], [, h, w]) {
     const first = channel * h * w, { name, values } = stepOf(step);
-    const view = tilesView([1, h, w], say(words.map, { channel, name }), {
-      point: (at) => ((state.pointed = { step, at: first + at }), mark()),
-      leave: () => ((state.pointed = null), mark()),
-      choose: (at) => choose(step, first + at, state.trail.slice(0, -1)),
-    });
+    const on = listen(step, first, () => state.trail.slice(0, -1));
+    const view = tilesView([1, h, w], say(words.map, { channel, name }), on);
     const map = values.subarray(first, first + h * w), whole = state.pass.steps.map((other) => other.values);
     const scale = scaleOver({ map: [map], layer: [values], network: whole }[state.scope]);
     view.paint(map, step < 0 ? grey : () => inkOf(scale), 0, Math.min(16, Math.floor(252 / w)));
@@ -275,8 +273,8 @@ function startLab() {
     const set = (scale, shift) => operate([...state.edits.filter((e) => e !== edit), { step, channel, scale, shift }]);
     const field = (name, value) => make("input", { type: "text", size: 5, value, "aria-label": words[name] });
     const fields = [field("times", edit.scale), field("plus", edit.shift)], wrong = make("p", { role: "alert" });
-    const form = make("form", { className: "row" }, button(words.silence, () => set(0, 0)), "×", fields[0], "+", fields[1],
-      make("button", {}, words.apply));
+    const silence = button(words.silence, () => set(0, 0)), apply = make("button", {}, words.apply);
+    const form = make("form", { className: "row" }, silence, "×", fields[0], "+", fields[1], apply);
     form.onsubmit = (event) => {
       event.preventDefault();
       const numbers = fields.map(({ value }) => parseFloat(value.replace("−", "-").replace(",", ".")));
@@ -425,7 +423,6 @@ function startLab() {
     return "";
   }
   function clear() {
-    $("trouble").textContent = "";
     pad.clear();
     cancelAnimationFrame(frame);
     show({ pixels: paper, reason: "empty" });
@@ -464,7 +461,6 @@ function startLab() {
       update();
     };
   }
-  update();
   take(0);
 
   // ── the proof ──

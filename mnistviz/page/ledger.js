@@ -112,23 +112,14 @@ function shares(form, slope) {
 
 const move = ({at, x}) => ({form: "move", x: x[at], inputs: [input(x, at, 1)]});
 const FORMS = {
-  Conv2d: convolved,
-  Linear: weighed,
-  Normalise: affine,
-  BatchNorm1d: affine,
-  BatchNorm2d: affine,
-  MaxPool2d: largest,
-  AvgPool2d: mean,
-  AdaptiveAvgPool2d: mean,
+  Conv2d: convolved, Linear: weighed, Normalise: affine, BatchNorm1d: affine, BatchNorm2d: affine,
+  MaxPool2d: largest, AvgPool2d: mean, AdaptiveAvgPool2d: mean, Flatten: move, Dropout: move, Dropout2d: move,
   ReLU: gate((x) => x > 0 ? 1 : 0),
   LeakyReLU: gate((x, y, {negative_slope}) => x > 0 ? 1 : negative_slope),
   Sigmoid: gate((x, y) => y * (1 - y)),
   Tanh: gate((x, y) => 1 - y * y),
   Softmax: shares("softmax", (p, i, j) => p[i] * ((i === j) - p[j])),
   LogSoftmax: shares("logsoftmax", (p, i, j) => (i === j) - p[j]),
-  Flatten: move,
-  Dropout: move,
-  Dropout2d: move,
 };
 
 // ── ways back ─────────────────────────────────────────────────────────────────────────────────────────────

@@ -228,13 +228,9 @@ const each = (f) => (layer, x) => x.map((v) => f(v, layer));
 const same = (layer, x) => x.slice();
 const RUN = {
   Normalise: each((v, {mean, sd}) => (v - mean) / sd),
-  Conv2d: convolution,
-  BatchNorm2d: batchNorm,
-  BatchNorm1d: batchNorm,
-  MaxPool2d: maxPool,
-  AvgPool2d: averagePool,
-  AdaptiveAvgPool2d: averagePool,
-  Linear: linear,
+  Conv2d: convolution, Linear: linear, BatchNorm2d: batchNorm, BatchNorm1d: batchNorm,
+  MaxPool2d: maxPool, AvgPool2d: averagePool, AdaptiveAvgPool2d: averagePool,
+  Flatten: same, Dropout: same, Dropout2d: same,
   ReLU: each((v) => v > 0 ? v : 0),
   LeakyReLU: each((v, {negative_slope}) => v > 0 ? v : v * negative_slope),
   Sigmoid: each((v) => 1 / (1 + Math.exp(-v))),
@@ -244,7 +240,4 @@ const RUN = {
     const log = logSumExp(x);
     return x.map((score) => score - log);
   },
-  Flatten: same,
-  Dropout: same,
-  Dropout2d: same,
 };

@@ -90,27 +90,29 @@ function spotOf(t, at) {
 function unitAtSpot(t, x, y) {
   const column = Math.floor(x / (t.w + t.gap)), row = Math.floor(y / (t.h + t.gap));
   const dx = x - column * (t.w + t.gap), dy = y - row * (t.h + t.gap), channel = row * t.columns + column;
-  return dx >= t.w || dy >= t.h || column >= t.columns || channel >= t.c ? -1 : (channel * t.h + dy) * t.w + dx;
+  const outside = x < 0 || y < 0 || dx >= t.w || dy >= t.h || column >= t.columns || channel >= t.c;
+  return outside ? -1 : (channel * t.h + dy) * t.w + dx;
 }
 
 // A canvas that keeps its size keeps its memory too.
 function resize(canvas, width, height) {
-  if (canvas.width !== width) canvas.width = width;
-  if (canvas.height !== height) canvas.height = height;
+  if (canvas.width === width && canvas.height === height) return false;
+  Object.assign(canvas, { width, height });
+  return true;
 }
 
 // Draw a step's values on its canvas. `colourOf(channel)` gives each map's function from number to pixel.
 function paintTiles(canvas, values, t, colourOf) {
-  resize(canvas, t.width, t.height);
-  const context = canvas.getContext("2d"), image = context.createImageData(t.width, t.height);
-  const pixels = new Uint32Array(image.data.buffer);
+  const context = canvas.getContext("2d");
+  if (resize(canvas, t.width, t.height) || !canvas.image) canvas.image = context.createImageData(t.width, t.height);
+  const pixels = new Uint32Array(canvas.image.data.buffer);
   for (let channel = 0, at = 0; channel < t.c; channel++) {
     const colour = colourOf(channel);
     let start = Math.floor(channel / t.columns) * (t.h + t.gap) * t.width + (channel % t.columns) * (t.w + t.gap);
     for (let y = 0; y < t.h; y++, start += t.width)
       for (let x = 0; x < t.w; x++) pixels[start + x] = colour(values[at++]);
   }
-  context.putImageData(image, 0, 0);
+  context.putImageData(canvas.image, 0, 0);
 }
 
 // A layer's maps with a transparent sheet above for what is pointed at.
@@ -118,7 +120,7 @@ function tilesView(shape, label, on) {
   const canvas = make("canvas", { className: "values" }), over = make("canvas", { className: "over" });
   const properties = { className: "tiles", tabIndex: 0, role: "application", "aria-label": label };
   const element = make("div", properties, canvas, over);
-  let t = tiling(shape, 600), cursor = 0, touched = false, marked = false;
+  let t = tiling(shape, 600), cursor = 0, touched = false, marked = false, fitted = -1;
   const unitOf = (event) => {
     const box = canvas.getBoundingClientRect(), zoom = box.width / t.width;
     return unitAtSpot(t, Math.floor((event.clientX - box.left) / zoom), Math.floor((event.clientY - box.top) / zoom));
@@ -135,23 +137,23 @@ function tilesView(shape, label, on) {
     const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
     if (!step) return;
     event.preventDefault();
-    let [x, y] = spotOf(t, cursor);
-    do [x, y] = [x + step[0], y + step[1]];
-    while (x >= 0 && y >= 0 && x < t.width && y < t.height && unitAtSpot(t, x, y) < 0);
-    if (x >= 0 && y >= 0) go(unitAtSpot(t, x, y), on.point);
+    const [x, y] = spotOf(t, cursor), next = (k) => unitAtSpot(t, x + k * step[0], y + k * step[1]);
+    go(next(1) < 0 ? next(1 + t.gap) : next(1), on.point); // over the line between two maps
   };
   return {
     element,
     paint(values, colourOf, width, zoom = null) {
-      t = tiling(shape, zoom ? Infinity : width);
-      if (zoom) t.zoom = zoom;
-      paintTiles(canvas, values, t, colourOf);
-      for (const sheet of [canvas, over]) {
-        sheet.style.width = `${t.width * t.zoom}px`; // the same value again costs nothing
-        sheet.style.height = `${t.height * t.zoom}px`;
+      if (width !== fitted) {
+        t = { ...tiling(shape, zoom ? Infinity : width), ...(zoom && { zoom }) };
+        fitted = width;
+        for (const sheet of [canvas, over]) {
+          sheet.style.width = `${t.width * t.zoom}px`;
+          sheet.style.height = `${t.height * t.zoom}px`;
+        }
+        const dense = t.zoom * (window.devicePixelRatio || 1);
+        resize(over, Math.round(t.width * dense), Math.round(t.height * dense));
       }
-      const dense = window.devicePixelRatio || 1;
-      resize(over, Math.round(t.width * t.zoom * dense), Math.round(t.height * t.zoom * dense));
+      paintTiles(canvas, values, t, colourOf);
     },
     // boxes: [{at, to, strong}], each around the units from `at` to `to` of one map
     mark(boxes) {
@@ -174,8 +176,9 @@ function tilesView(shape, label, on) {
 // A legend: a colour bar with its ends, and what shares it.
 function writeLegend(element, { low, high }, text) {
   if (!element.children.length) element.replaceChildren(...["span", "i", "span", "span"].map((tag) => make(tag)));
-  element.children[1].className = low < 0 ? "scale signed" : "scale";
-  [short(low), "", short(high), text].forEach((words, i) => (element.children[i].textContent = words));
+  const [from, bar, to, shared] = element.children, write = (part, key, now) => part[key] !== now && (part[key] = now);
+  write(bar, "className", low < 0 ? "scale signed" : "scale");
+  [[from, short(low)], [to, short(high)], [shared, text]].forEach(([part, now]) => write(part, "textContent", now));
 }
 
 // ── tables ──
@@ -186,7 +189,7 @@ function numberGrid(title, values, w, colour, at = null, onpick = null) {
   for (let y = 0; y < values.length / w; y++) {
     const row = make("tr");
     for (let i = y * w; i < (y + 1) * w; i++) {
-      const text = Math.abs(values[i]) < 0.005 ? "0" : short(values[i]);
+      const text = minus(values[i].toFixed(2)).replace(/^−?0\.00$/, "0"); // as many digits as there is room for
       const cell = tinted(make("td", { title: String(values[i]) }), colour(values[i]));
       if (!onpick) cell.append(text);
       else if (at[i] < 0) cell.append(make("span", { title: words.border }, "·"));

@@ -46,7 +46,7 @@ def test_what_an_input_gives_a_value_is_the_slope_of_autograd(case: Any) -> None
                 assert part["product"] == pytest.approx(part["value"] * part["weight"])
             np.testing.assert_allclose(here, slopes, atol=1e-4, rtol=1e-3, err_msg=f"{layer}, {at}")
             assert told["place"] == list(place_of(at, trace.steps[k].result.shape[1:]))
-            assert told["value"] == pytest.approx(float(y[at]), abs=1e-4)
+            assert told["value"] == pytest.approx(float(y[at].detach()), abs=1e-4)
 
 
 def test_every_form_makes_its_value(case: Any) -> None:
