@@ -167,7 +167,8 @@ def show(name: str, figure: Future[str]) -> None:
 
 def say(error: Exception) -> None:
     first, *others = str(error).splitlines()
-    lines = [f"**{first[:1].upper()}{first[1:]}.**", *(line.strip() for line in others)]
+    begins = first[:1].upper() if first.partition(" ")[0].isalpha() else first[:1]  # but the name of a file
+    lines = [f"**{begins}{first[1:]}.**", *(line.strip() for line in others)]
     st.warning("  \n".join(lines), icon=":material/info:")
 
 

@@ -226,7 +226,9 @@ def test_drawings_are_read_in_a_browser_by_mouse_and_by_keyboard_without_asking_
     page.wait_for_function("document.querySelector('.answer strong')?.textContent === '0'")
     page.get_by_text("Draw", exact=True).first.click()  # the drawing is still there
     page.wait_for_function("document.querySelector('.answer strong')?.textContent === '1'")
-    assert page.locator("canvas").is_visible()
+    page.locator("canvas").wait_for()
+    inked = "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some(v => v < 50)"
+    assert page.locator("canvas").evaluate(inked)
     assert not said
 
 
