@@ -54,7 +54,8 @@ def _batches(path: Path, columns: list[str]) -> Iterator[np.ndarray]:
     from pyarrow import csv
 
     name, rows = project.shown(path), 0
-    reading = csv.ReadOptions(column_names=columns, skip_rows=1, block_size=1 << 20)  # it reads 32 ahead
+    # it reads 32 blocks ahead; with several threads an error would not know its row
+    reading = csv.ReadOptions(use_threads=False, column_names=columns, skip_rows=1, block_size=1 << 20)
     converting = csv.ConvertOptions(column_types={column: pa.int16() for column in columns})
     try:
         for batch in csv.open_csv(path, reading, convert_options=converting):
