@@ -44,7 +44,7 @@ class Augment:
         check(kind, self, "mixup blur gamma", lambda x: x >= 0, "0 or more")
         check(kind, self, "slant", lambda x: 0 <= x <= 60, "0 to 60 degrees")
         check(kind, self, "aspect", lambda x: 0 <= x < 1, "0 up to but not including 1")
-        check(kind, self, "stroke", lambda x: 0 <= x <= 1, "0 to 1 pixel")
+        check(kind, self, "stroke", lambda x: 0 <= x <= 5, "0 to 5 pixels")
 
     def __call__(self, x: Tensor, y: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         grid = self._grid(x, generator)
@@ -105,8 +105,9 @@ class Augment:
         draw = torch.rand(3, n, 1, 1, 1, generator=generator, device=x.device)
         if self.stroke:
             thicker = (2 * draw[0] - 1) * self.stroke
-            thick, thin = F.max_pool2d(x, 3, 1, 1), 1 - F.max_pool2d(1 - x, 3, 1, 1)
-            x = torch.where(thicker > 0, torch.lerp(x, thick, thicker.abs()), torch.lerp(x, thin, thicker.abs() / 2))
+            for pixel in range(math.ceil(self.stroke)):
+                thick, thin, share = _spread(x), 1 - _spread(1 - x), (thicker.abs() - pixel).clamp(0, 1)
+                x = torch.where(thicker > 0, torch.lerp(x, thick, share), torch.lerp(x, thin, share / 2))
         if self.blur:
             full, sigma = x.amax((2, 3), keepdim=True), (draw[1] * self.blur).clamp_min(1e-2)
             x = _gaussian(h, sigma) @ x @ _gaussian(w, sigma).mT
@@ -137,6 +138,11 @@ def _gaussian(side: int, sigma: Tensor) -> Tensor:
     """One matrix per picture that blurs a column of `side` pixels, each row a bell curve: (N, 1, side, side)."""
     at = torch.arange(side, device=sigma.device, dtype=sigma.dtype)
     return torch.softmax(-0.5 * ((at[:, None] - at) / sigma) ** 2, dim=-1)
+
+
+def _spread(x: Tensor) -> Tensor:
+    """The largest of each pixel and its eight neighbours."""
+    return F.max_pool2d(x, 3, 1, 1)
 
 
 def squares(x: Tensor, top: Tensor, left: Tensor, side: int) -> Tensor:

@@ -22,6 +22,7 @@ from mnistviz.learn import models
 from mnistviz.learn.data import Digits
 from mnistviz.learn.history import Fit
 
+DEFAULT = "simple_hands"  # the reference weights for people's own drawings and photographs
 BEST, FINAL, RESUME = "best_mnist_model.pth", "final_mnist_model.pth", "resume.pt"
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")  # numbers that are counted, not learned
 

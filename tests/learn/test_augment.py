@@ -192,13 +192,16 @@ def uniform(draws: np.ndarray, low: float, high: float) -> bool:
 def test_a_stroke_grows_by_dilation_and_shrinks_by_half_an_erosion(few: mv.Digits) -> None:
     x = few.pixels[:300]
     moved = []
-    for image, ours in zip(x[:, 0].numpy(), apply(mv.Augment(stroke=0.8), x)[:, 0].numpy(), strict=True):
-        thicker = ours.sum() >= image.sum()
-        whole = (ndimage.grey_dilation if thicker else ndimage.grey_erosion)(image, (3, 3), mode="nearest") - image
-        share = float((whole * (ours - image)).sum() / np.square(whole).sum())
-        np.testing.assert_allclose(ours, image + share * whole, atol=1e-5)
-        moved.append(share if thicker else -2 * share)
-    assert uniform(np.array(moved), -0.8, 0.8)
+    for image, ours in zip(x[:, 0].numpy(), apply(mv.Augment(stroke=1.6), x)[:, 0].numpy(), strict=True):
+        out, into = (ndimage.grey_dilation, 1, 1), (ndimage.grey_erosion, 0.5, -1)
+        grown, most, sign = out if ours.sum() >= image.sum() else into
+        once = image + most * (grown(image, (3, 3), mode="nearest") - image)
+        twice = once + most * (grown(once, (3, 3), mode="nearest") - once)
+        before, after, pixels = (image, once, 0) if sign * (ours - once).sum() < 0 else (once, twice, 1)
+        share = float(((after - before) * (ours - before)).sum() / np.square(after - before).sum())
+        np.testing.assert_allclose(ours, before + share * (after - before), atol=1e-5)
+        moved.append(sign * (pixels + share))
+    assert uniform(np.array(moved), -1.6, 1.6)
 
 
 def test_blur_is_a_bell_curve_that_keeps_full_ink() -> None:
@@ -232,7 +235,7 @@ parts = st.builds(
     mixup=st.just(0.0) | st.floats(0.01, 5),
     slant=st.just(0.0) | st.floats(0, 60),
     aspect=st.just(0.0) | st.floats(0, 0.9),
-    stroke=st.just(0.0) | st.floats(0, 1),
+    stroke=st.just(0.0) | st.floats(0, 3),
     blur=st.just(0.0) | st.floats(0, 5),
     gamma=st.just(0.0) | st.floats(0, 3),
 )
@@ -260,6 +263,9 @@ def test_all_zero_changes_nothing_and_draws_nothing(x: Tensor) -> None:
     assert torch.equal(result, x)
     assert torch.equal(labels, y)
     assert torch.equal(generator.get_state(), torch.Generator().manual_seed(0).get_state())
+    mv.Augment(rotation=10, shift=0.1)(x, y, generator)  # nor does a part that is off, beside others: five draws each
+    torch.empty(5, N).uniform_(generator=(expected := torch.Generator().manual_seed(0)))
+    assert torch.equal(generator.get_state(), expected.get_state())
 
 
 OUT_OF_RANGE = {
@@ -272,7 +278,7 @@ OUT_OF_RANGE = {
     "mixup": [-0.1, np.nan],
     "slant": [-1, 61],
     "aspect": [-0.1, 1],
-    "stroke": [-0.1, 1.1],
+    "stroke": [-0.1, 5.1],
     "blur": [-0.1, np.nan],
     "gamma": [-0.1, np.nan],
 }
