@@ -24,7 +24,7 @@ BULK = ("out", "device", "engine", "workers", "address")  # options handed on to
 Options = argparse.Namespace
 Parser = argparse.ArgumentParser
 MODELS = ("simple", "light", "deep", "compact", "pooled", "sprint", "tiny", "small")
-RECIPES = ("tuned", "longer", "published", "robust", "distilled")
+RECIPES = ("tuned", "longer", "published", "robust", "hands", "distilled")
 SCENES = ("mnist_data_flow", "forward_propagation", "forward_propagation_demo", "mnist_forward_propagation",
           "backward_propagation", "convolution", "max_pooling", "training_replay", "embedding_evolution")  # fmt: skip
 
@@ -79,10 +79,12 @@ def predict(options: Options) -> None:
         print(f"{options.submission}: {len(digits.test):,} rows of ImageId,Label")
     folders = [path for path in options.pictures if Path(path).is_dir()]
     for path in (path for path in options.pictures if path not in folders):
-        probabilities = mv.predict(model, mv.read_digit(path))[0]
-        first, *others = (-probabilities).argsort()[:3]
-        then = ", ".join(f"{digit} {probabilities[digit]:.1%}" for digit in others)
-        print(f"{path}: {first}  ({probabilities[first]:.1%}; then {then})")
+        digit = mv.read_digit(path)
+        probabilities = mv.predict(model, digit)[0]
+        sure = mv.handwriting.how_sure(digit.pixels, probabilities)
+        best, *then = (f"{digit} {probabilities[digit]:.1%}" for digit in (-probabilities).argsort()[:3])
+        said = sure if sure == mv.handwriting.UNREAD else f"{best[0]}, {sure}"
+        print(f"{path}: {said}  ({best}, then {', '.join(then)})")
     if many := [*options.csv, *folders]:
         from mnistviz.learn.bulk import predict_files
 
@@ -112,7 +114,8 @@ def animate(options: Options) -> None:
     digit = mv.read_digit(options.image) if options.image else None
     if options.digit is not None:
         digit = scenes.example(options.digit)
-    film = mv.animate.film(options.scene, options.model, digit, frames=options.frames, label=options.label)
+    model = options.model or (project.DEFAULT if options.image else "deep")
+    film = mv.animate.film(options.scene, model, digit, frames=options.frames, label=options.label)
     out = options.out or project.root() / "animations" / "_mine" / f"{options.scene}.gif"
     path = film.save(out, budget=None if options.any_size else 3_000_000)
     size = f"{path.stat().st_size / 1000:,.0f} kB"
@@ -252,7 +255,7 @@ def parser() -> Parser:
     which.add_argument("--image", type=Path, help="a picture of a digit of your own")
     about = "backward_propagation: the label to go back from, right or wrong (default: the digit's)"
     sub.add_argument("--label", type=int, help=about)
-    sub.add_argument("--model", default=project.DEFAULT, help=MODEL)
+    sub.add_argument("--model", help=MODEL.replace("(default:", "(default: deep; with --image"))
     about = "of each movement: 2 is quick and small, 8 is smooth (default)"
     sub.add_argument("--frames", type=int, default=8, help=about)
     sub.add_argument("--out", type=Path, help=".gif, .webp, .png or .mp4 (default: animations/_mine/SCENE.gif)")
@@ -260,7 +263,6 @@ def parser() -> Parser:
 
     about = "write a network as one page that computes it for any drawing"
     sub = command(page, about, "page --model light --out mine.html")
-    sub.description = "A page of HTML with weights and code inside: it needs neither a network nor Python."
     sub.add_argument("--model", default=project.DEFAULT, help=MODEL)
     sub.add_argument("--out", type=Path, help="the file (default: visualizations/_mine/MODEL.html)")
     about = "with the checkpoints that `train --lapse` kept beside these weights"

@@ -9,7 +9,7 @@ from threading import get_ident
 from mnistviz.errors import MnistvizError
 
 MARKER = "digit-recognizer"  # the folder that makes a directory the project's root
-DEFAULT = "deep"  # the reference weights that read whatever people hand in, unless others are named
+DEFAULT = "simple_hands"  # the reference weights that read whatever people hand in, unless others are named
 
 
 def root(start: Path | None = None) -> Path:

@@ -246,17 +246,19 @@ def test_evaluate_says_that_kaggles_own_test_has_no_labels(checkpoint: Path, sma
     assert "no labels to judge by" in capsys.readouterr().err
 
 
-def test_predict_reads_a_picture(checkpoint: Path, few: mv.Digits, tmp_path: Path, capsys) -> None:
+def test_predict_reads_a_picture(checkpoint: Path, few: mv.Digits, repository: Path, tmp_path: Path, capsys) -> None:
     picture = tmp_path / "digit.png"
     dark_on_light = 255 - few.images[0].numpy()
     Image.fromarray(dark_on_light).resize((140, 140)).save(picture)
     capsys.readouterr()
-    assert run("predict", picture, picture, "--model", checkpoint, "--device", "cpu") == 0
-    lines = capsys.readouterr().out.splitlines()
-    shares = mv.predict(mv.load_model(checkpoint), mv.read_digit(picture))[0]
-    first, second, third = np.argsort(-shares)[:3]
-    said = f"{picture}: {first}  ({shares[first]:.1%}; then {second} {shares[second]:.1%}, {third} {shares[third]:.1%})"
-    assert lines == [said, said]
+    label = few.known_labels()[0]
+    shipped = repository / "models/light/best_mnist_model.pth"
+    for path, said in ((checkpoint, "I cannot read this"), (shipped, f"{label}, sure")):  # one learned for seconds
+        assert run("predict", picture, picture, "--model", path, "--device", "cpu") == 0
+        lines = capsys.readouterr().out.splitlines()
+        shares = mv.predict(mv.load_model(path), mv.read_digit(picture))[0]
+        first, second, third = (f"{digit} {shares[digit]:.1%}" for digit in np.argsort(-shares)[:3])
+        assert lines == [f"{picture}: {said}  ({first}, then {second}, {third})"] * 2
 
 
 def test_predict_writes_a_submission(checkpoint: Path, small_sets: DigitSet, tmp_path: Path, capsys) -> None:
@@ -312,6 +314,7 @@ def test_predict_goes_on_behind_a_file_that_it_cannot_read(checkpoint: Path, tmp
         (("evaluate", "deep"), "train deep"),
         (("evaluate", "nothing.pth"), "no such checkpoint"),
         (("predict", "seven.png", "--model", "nothing.pth"), "no such checkpoint"),
+        (("predict", "seven.png"), "given:   simple_hands"),
         (("study", "none.toml"), "none.toml: No such file"),
         (("study", "none.toml", "--dry-run"), "none.toml: No such file"),
         (("animate", "flight"), "allowed: mnist_data_flow, forward_propagation"),

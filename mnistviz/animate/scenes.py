@@ -20,7 +20,6 @@ from mnistviz.look.capture import capture, record
 from mnistviz.look.diary import Timelapse
 from mnistviz.look.gradients import backward
 from mnistviz.look.trace import Trace
-from mnistviz.project import DEFAULT
 
 PROBES = (0, 1, 8, 18, 61)  # of MNIST's test digits, to be watched in training: two easy ones, three that take longer
 UNSURE = 2771  # a 4 among them that the five systems read rightly, none of them surely: its error can be seen
@@ -120,7 +119,7 @@ SCENES: dict[str, Draw] = {
 
 
 def film(
-    scene: str, model: str = DEFAULT, digit: Digits | None = None, *, frames: int = 8, label: int | None = None
+    scene: str, model: str = "deep", digit: Digits | None = None, *, frames: int = 8, label: int | None = None
 ) -> Film:
     """`film("convolution", "light", mv.read_digit("my_seven.png")).save("mine.gif")`
 

@@ -6,10 +6,12 @@ from typing import BinaryIO
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
 
 from mnistviz.errors import MnistvizError, refuse
 from mnistviz.learn.data import Digits
 
+UNREAD = "I cannot read this"
 BOX, SIDE, MIDDLE = 20, 28, 14  # MNIST fits the ink into 20×20 and puts its centre of mass on pixel 14 of 28
 
 
@@ -72,10 +74,33 @@ def centre(share: np.ndarray) -> np.ndarray:
     return np.rint(canvas * 255).astype(np.uint8)
 
 
+def how_sure(pixels: Tensor, probabilities: np.ndarray) -> str:
+    """`how_sure(digit.pixels, mv.predict(model, digit)[0])`: "sure", "fairly sure", "unsure" or "I cannot read this".
+
+    A network gives ten probabilities for anything, so this is no detector of digits: it refuses what the network
+    itself finds doubtful, and what holds less ink than a thin 1 or more than a fat 0 or 8.
+    """
+    best, share = float(probabilities.max()), float(pixels.mean())
+    if not (best >= 0.8 and 0.02 <= share <= 0.32):  # not a number is refused too
+        return UNREAD
+    return "sure" if best >= 0.99 else "fairly sure" if best >= 0.9 else "unsure"
+
+
+def enlarged(share: np.ndarray) -> np.ndarray:
+    """`enlarged(image)`: ink from 0 to 1 on a page of 8×8 pixels or so, as MNIST has it: uint8 (28, 28).
+
+    It is enlarged on its black page and then read like any picture. Cut out of so few pixels, whole columns of
+    faint ink would be cut off, and the strokes would end in walls.
+    """
+    page = np.pad(share, 1).astype(np.float32) * 255
+    large = Image.fromarray(page).resize((page.shape[1] * 8, page.shape[0] * 8), Image.Resampling.LANCZOS)
+    return centre(ink(np.asarray(large).clip(0, 255)))
+
+
 def digits_from_elsewhere() -> Digits:
     """scikit-learn's 1,797 digits of 8×8 pixels, brought into the form of MNIST: other writers, another scanner."""
     from sklearn.datasets import load_digits
 
     small = load_digits()
-    images = np.stack([centre(image / 16) for image in small.images])
+    images = np.stack([enlarged(image / 16) for image in small.images])
     return Digits(torch.from_numpy(images), torch.from_numpy(small.target).long(), "scikit-learn digits, enlarged")

@@ -113,9 +113,9 @@ def to_table(part: Any) -> dict[str, Any]:
 
 
 TABLES = tomllib.loads(Path(__file__).with_name("recipes.toml").read_text(encoding="utf-8"))
-PUBLISHED, TUNED, LONGER, ROBUST, DISTILLED = (
+PUBLISHED, TUNED, LONGER, ROBUST, HANDS, DISTILLED = (
     {model: from_table(model, table) for model, table in TABLES[kind].items()}
-    for kind in ("published", "tuned", "longer", "robust", "distilled")
+    for kind in ("published", "tuned", "longer", "robust", "hands", "distilled")
 )
 
 
@@ -137,6 +137,11 @@ def longer(name: str, run: Run | None = None) -> Recipe:
 def robust(name: str, run: Run | None = None) -> Recipe:
     """`robust("simple", run)`: training under attack; slower by the number of its steps."""
     return _sized(choose("robust recipe", name, ROBUST), run)
+
+
+def hands(name: str, run: Run | None = None) -> Recipe:
+    """`hands("simple")`: for digits that people draw or photograph; other pens, other slants, softer edges."""
+    return _sized(choose("recipe for hands", name, HANDS), run)
 
 
 def distilled(name: str, run: Run | None = None) -> Recipe:

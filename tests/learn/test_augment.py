@@ -7,7 +7,7 @@ import torchvision.transforms.functional as tv
 from helpers import refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import ndimage, stats
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 
@@ -83,6 +83,30 @@ def test_each_part_and_all_together_are_torchvision_s_affine_map(x: Tensor) -> N
             assert torch.allclose(result[i], expected, atol=3e-3)
 
 
+@settings(max_examples=6, deadline=None)
+@given(slant=st.floats(2, 30), aspect=st.floats(0.05, 0.4), seed=st.integers(0, 99))
+def test_each_image_leans_and_widens_within_the_limits(slant: float, aspect: float, seed: int) -> None:
+    affine = maps(mv.Augment(slant=slant, aspect=aspect, rotation=20, zoom=0.2), seed)[:, :, :2]
+    turn = np.radians(angles(affine))
+    back = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]).transpose(2, 0, 1)
+    upright = back @ affine  # its rotation undone, what is left is zoom, aspect and slant
+    assert np.abs(upright[:, 1, 0]).max() < 1e-4
+    zoom, wide = np.sqrt(upright[:, 0, 0] * upright[:, 1, 1]), np.sqrt(upright[:, 1, 1] / upright[:, 0, 0])
+    lean = np.degrees(np.arctan(upright[:, 0, 1] / zoom))
+    draws = np.stack([turn / np.radians(20), (1 / zoom - 1) / 0.2, lean / slant, (wide - 1) / aspect])
+    assert np.abs(draws).max() <= 1 + 1e-2
+    assert (draws.min(axis=1) < -0.5).all()
+    assert (draws.max(axis=1) > 0.5).all()
+    assert np.abs(np.corrcoef(draws) - np.eye(4)).max() < 0.6
+
+
+def test_slant_is_torchvision_s_shear(x: Tensor) -> None:
+    augment = mv.Augment(slant=25)
+    leans = np.degrees(np.arctan(maps(augment)[:, 0, 1]))
+    for ours, image, lean in zip(apply(augment, x), x, leans, strict=True):
+        assert torch.allclose(ours, tv.affine(image, 0.0, [0, 0], 1.0, [float(lean), 0.0], BILINEAR), atol=3e-3)
+
+
 def test_a_crop_is_the_middle_resized(x: Tensor) -> None:
     theirs = tv.resized_crop(x, 4, 4, 20, 20, [28, 28], BILINEAR, antialias=False)
     ours = apply(mv.Augment(crop=(20, 1.0)), x)
@@ -101,7 +125,7 @@ def test_one_resampling_serves_every_geometric_part(x: Tensor, monkeypatch: pyte
     calls = []
     sample = module.F.grid_sample
     monkeypatch.setattr(module.F, "grid_sample", lambda *a, **k: calls.append(len(a[0])) or sample(*a, **k))
-    apply(mv.Augment(rotation=10, shift=0.1, zoom=0.1, crop=(24, 0.5), elastic=(0.5, 4.0), cutout=(6, 0.5)), x)
+    apply(mv.Augment(rotation=10, shift=0.1, zoom=0.1, crop=(24, 0.5), elastic=(0.5, 4.0), slant=9, aspect=0.1), x)
     assert calls == [N]
 
 
@@ -161,6 +185,45 @@ def test_mixup_draws_its_share_from_a_beta_distribution(alpha: float) -> None:
     assert stats.kstest(share.numpy(), stats.beta(alpha, alpha).cdf).pvalue > 1e-3
 
 
+def uniform(draws: np.ndarray, low: float, high: float) -> bool:
+    return bool(stats.kstest(draws, stats.uniform(low, high - low).cdf).pvalue > 1e-3)
+
+
+def test_a_stroke_grows_by_dilation_and_shrinks_by_half_an_erosion(few: mv.Digits) -> None:
+    x = few.pixels[:300]
+    moved = []
+    for image, ours in zip(x[:, 0].numpy(), apply(mv.Augment(stroke=1.6), x)[:, 0].numpy(), strict=True):
+        out, into = (ndimage.grey_dilation, 1, 1), (ndimage.grey_erosion, 0.5, -1)
+        grown, most, sign = out if ours.sum() >= image.sum() else into
+        once = image + most * (grown(image, (3, 3), mode="nearest") - image)
+        twice = once + most * (grown(once, (3, 3), mode="nearest") - once)
+        before, after, pixels = (image, once, 0) if sign * (ours - once).sum() < 0 else (once, twice, 1)
+        share = float(((after - before) * (ours - before)).sum() / np.square(after - before).sum())
+        np.testing.assert_allclose(ours, before + share * (after - before), atol=1e-5)
+        moved.append(sign * (pixels + share))
+    assert uniform(np.array(moved), -1.6, 1.6)
+
+
+def test_blur_is_a_bell_curve_that_keeps_full_ink() -> None:
+    dot = torch.zeros(500, 1, 28, 28)
+    dot[..., 14, 14] = 0.9
+    ours = apply(mv.Augment(blur=1.5), dot)[:, 0].double().numpy()
+    away = np.square(np.arange(28) - 14)
+    with np.errstate(divide="ignore"):
+        sigmas = np.sqrt(-0.5 / np.log(ours[:, 14, 15] / 0.9))
+        bells = 0.9 * np.exp(-0.5 * (away[:, None] + away) / np.square(sigmas.clip(1e-9))[:, None, None])
+    np.testing.assert_allclose(ours, bells, atol=1e-4)
+    assert uniform(sigmas[sigmas > 0.15], 0.15, 1.5)  # of a smaller one no trace can be measured
+
+
+def test_gamma_is_a_power_of_the_ink() -> None:
+    grey = torch.linspace(0, 1, 784).view(1, 1, 28, 28).expand(500, 1, 28, 28)
+    ours = apply(mv.Augment(gamma=0.7), grey)
+    powers = ours[:, 0, 10, 10].log() / grey[0, 0, 10, 10].log()
+    assert torch.allclose(ours, grey ** powers.view(-1, 1, 1, 1), atol=1e-5)
+    assert uniform(powers.log().numpy(), -0.7, 0.7)
+
+
 parts = st.builds(
     mv.Augment,
     rotation=st.just(0.0) | st.floats(0, 180),
@@ -170,6 +233,11 @@ parts = st.builds(
     elastic=st.tuples(st.just(0.0) | st.floats(0, 5), st.floats(0.5, 6)),
     cutout=st.tuples(st.integers(0, 40), st.floats(0, 1)),
     mixup=st.just(0.0) | st.floats(0.01, 5),
+    slant=st.just(0.0) | st.floats(0, 60),
+    aspect=st.just(0.0) | st.floats(0, 0.9),
+    stroke=st.just(0.0) | st.floats(0, 3),
+    blur=st.just(0.0) | st.floats(0, 5),
+    gamma=st.just(0.0) | st.floats(0, 3),
 )
 
 
@@ -195,6 +263,9 @@ def test_all_zero_changes_nothing_and_draws_nothing(x: Tensor) -> None:
     assert torch.equal(result, x)
     assert torch.equal(labels, y)
     assert torch.equal(generator.get_state(), torch.Generator().manual_seed(0).get_state())
+    mv.Augment(rotation=10, shift=0.1)(x, y, generator)  # nor does a part that is off, beside others: five draws each
+    torch.empty(5, N).uniform_(generator=(expected := torch.Generator().manual_seed(0)))
+    assert torch.equal(generator.get_state(), expected.get_state())
 
 
 OUT_OF_RANGE = {
@@ -205,6 +276,11 @@ OUT_OF_RANGE = {
     "elastic": [(-1, 4), (1, 0)],
     "cutout": [(-1, 0.5), (6, 2)],
     "mixup": [-0.1, np.nan],
+    "slant": [-1, 61],
+    "aspect": [-0.1, 1],
+    "stroke": [-0.1, 5.1],
+    "blur": [-0.1, np.nan],
+    "gamma": [-0.1, np.nan],
 }
 
 

@@ -156,6 +156,7 @@ BAD = {
     "what to keep": (lambda: Recipe("", epochs=1, keep="los"), "did you mean 'loss'"),
     "a tuned one": (lambda: tuned("kompact"), "unknown tuned recipe", "did you mean 'compact'"),
     "a robust one": (lambda: robust("simpel"), "unknown robust recipe", "did you mean 'simple'"),
+    "one for hands": (lambda: recipes.hands("simpel"), "unknown recipe for hands", "did you mean 'simple'"),
     "a distilled one": (lambda: distilled("lihgt"), "unknown distilled recipe", "did you mean 'light'"),
     "teachers not listened to": (lambda: Recipe("", epochs=1, teachers=("deep",)), "('deep',) and 0.0", "distil"),
     "a share for nobody": (lambda: Recipe("", epochs=1, distil=0.5), "() and 0.5", "teachers"),

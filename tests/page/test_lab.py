@@ -11,6 +11,7 @@ from PIL import Image
 from torch import nn
 
 import mnistviz as mv
+from mnistviz import project
 from mnistviz.learn.checkpoint import weights
 from mnistviz.learn.data import Digits, DigitSet
 
@@ -52,7 +53,7 @@ def test_the_page_says_how_far_it_is_from_pytorch(tab: Any) -> None:
 
 
 def test_recorded_drawings_are_read_as_a_person_reads_them(open_page: Any) -> None:
-    hands = mv.load_model(mv.checkpoint.DEFAULT)
+    hands = mv.load_model(project.DEFAULT)
     tab = open_page(hands)
     answers = [tab.value("(lab.draw(strokes), lab.answer())", strokes=drawing["strokes"]) for drawing in DRAWINGS]
     right = [answer["digit"] == drawing["digit"] for answer, drawing in zip(answers, DRAWINGS, strict=True)]
