@@ -6,7 +6,7 @@ const MEGAPIXELS = 16, ROWS = 8; // the largest picture that is read; sums shown
 // How sure an answer is, by the rule of `handwriting.how_sure`: its probability, and how much ink there is.
 function howSure(pixels, probabilities) {
   const best = Math.max(...probabilities), share = pixels.reduce((a, b) => a + b) / pixels.length;
-  if (!(best >= 0.6 && share >= 0.02 && share <= 0.32)) return "unread";
+  if (!(best >= 0.8 && share >= 0.02 && share <= 0.32)) return "unread";
   return best >= 0.99 ? "sure" : best >= 0.9 ? "fairly" : "unsure";
 }
 

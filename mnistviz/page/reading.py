@@ -21,7 +21,7 @@ from mnistviz.animate.scenes import film
 from mnistviz.errors import MnistvizError, refuse
 from mnistviz.learn.checkpoint import BEST, load_model
 from mnistviz.learn.data import Digits, load_digits
-from mnistviz.learn.handwriting import read_digit
+from mnistviz.learn.handwriting import UNREAD, how_sure, read_digit
 from mnistviz.look.arithmetic import WEIGHTED, ledger
 from mnistviz.look.capture import record
 from mnistviz.look.causes import nearest
@@ -89,29 +89,20 @@ def passed(path: Path, changed: float, image: bytes) -> Trace:
         return record(network(path, changed), digit.pixels)
 
 
-def in_words(shares: np.ndarray) -> str:
-    """How sure the network is: `in_words(predict(model, digit)[0])`."""
-    first, second = (int(i) for i in np.argsort(-shares)[:2])
-    other = f"a {second} with {percent(shares[second])}"
-    if shares[first] >= 0.99:
-        return "It is sure."
-    if shares[first] >= 0.9:
-        return f"It is fairly sure; after that it thinks of {other}."
-    if shares[first] >= 0.5:
-        return f"It doubts: it could also be {other}."
-    return f"It cannot tell; next it thinks of {other}."
-
-
 def as_html(digit: Digits, shares: np.ndarray) -> str:
     """The answer, how sure it is, and ten bars."""
-    answer = int(shares.argmax())
+    first, second = (int(i) for i in np.argsort(-shares)[:2])
+    sure, other = how_sure(digit.pixels, shares), f"a {second} with {percent(shares[second])}"
+    answer, words = str(first), "It is sure." if sure == "sure" else f"It is {sure}; after that it thinks of {other}."
+    if sure == UNREAD:
+        answer, words = "?", f"{UNREAD}. It would guess a {first} with {percent(shares[first])}, or {other}."
     rows = "".join(
-        f'<li{" class=best" if d == answer else ""}><b>{d}</b><i><u style="width:{share:.1%}"></u></i>'
+        f'<li{" class=best" if str(d) == answer else ""}><b>{d}</b><i><u style="width:{share:.1%}"></u></i>'
         f"<span>{percent(share)}</span></li>"
         for d, share in enumerate(shares)
     )
     seen = image_tag(digit.images[0].numpy(), "The digit as the network sees it, 28×28 pixels.")
-    head = f'<div class=head><strong>{answer}</strong><p role="status">{in_words(shares)}</p>{seen}</div>'
+    head = f'<div class=head><strong>{answer}</strong><p role="status">{words}</p>{seen}</div>'
     return f'<section class=answer aria-label="answer">{head}<ol>{rows}</ol></section>'
 
 

@@ -51,7 +51,7 @@ def run(strokes: Any = (), **choices: str) -> AppTest:
 def answer(app: AppTest) -> str:
     """The digit that is shown, or nothing."""
     assert not app.exception
-    told = [re.search(r"<strong>(\d)</strong>", str(part.proto.body)) for part in app.get("html")]
+    told = [re.search(r"<strong>(\d|\?)</strong>", str(part.proto.body)) for part in app.get("html")]
     return "".join(found[1] for found in told if found)
 
 
@@ -169,12 +169,14 @@ def test_figures_of_a_drawing_are_of_that_drawing(small: Path, mnist: Any) -> No
     assert len(alt) > 20
 
 
-def test_how_sure_it_is_in_words() -> None:
+def test_how_sure_it_is_in_words(few: mv.Digits) -> None:
     shares = np.full(10, 0.001)
-    for first, words in ((0.995, "It is sure."), (0.93, "fairly sure"), (0.6, "doubts"), (0.3, "cannot tell")):
+    for first, words in ((0.995, "It is sure."), (0.93, "fairly sure"), (0.85, "unsure"), (0.3, "I cannot read this")):
         shares[4], shares[9] = first, 0.25
-        assert words in reading.in_words(shares)
-        assert ("a 9 with 25.0 %" in reading.in_words(shares)) == (first < 0.99)
+        told = reading.as_html(few[0], shares)
+        assert words in told
+        assert ("a 9 with 25.0 %" in told) == (first < 0.99)
+        assert ("<strong>4</strong>" in told) == (first > 0.8)
 
 
 # ── in a browser ──────────────────────────────────────────────────────────────────────────────────────────
