@@ -314,7 +314,7 @@ def test_predict_goes_on_behind_a_file_that_it_cannot_read(checkpoint: Path, tmp
         (("evaluate", "deep"), "train deep"),
         (("evaluate", "nothing.pth"), "no such checkpoint"),
         (("predict", "seven.png", "--model", "nothing.pth"), "no such checkpoint"),
-        (("predict", "seven.png"), "given:   simple_hands"),
+        (("predict", "seven.png"), "given:   'simple_hands'"),
         (("study", "none.toml"), "none.toml: No such file"),
         (("study", "none.toml", "--dry-run"), "none.toml: No such file"),
         (("animate", "flight"), "allowed: mnist_data_flow, forward_propagation"),

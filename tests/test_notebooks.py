@@ -234,7 +234,7 @@ def test_stored_outputs_are_of_one_full_run_from_top_to_bottom(path):
 
 @pytest.mark.parametrize("path", ALL, ids=lambda p: p.stem)
 def test_stored_outputs_are_small_and_show_on_any_page(path):
-    assert path.stat().st_size <= 400_000
+    assert path.stat().st_size <= 450_000
     for where, output in outputs(path):
         assert output.output_type != "error", where
         assert output.get("name") != "stderr", where
