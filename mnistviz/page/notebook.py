@@ -69,7 +69,7 @@ class Pad(AnyWidget):
     def told(self) -> Picture:
         """The drawing and what the network gets of it, as a plain picture: it stays where no pad can be."""
         digit = self.digit
-        picture, (left, right) = page(5.2, 2.9, columns=2)
+        picture, (left, right) = page(5.2, 3.1, columns=2)
         bare(left).imshow(drawn(self.strokes, 400))
         left.spines[:].set(visible=True, color="#b0b0b0")
         left.set_title(digit.source)
