@@ -264,6 +264,7 @@ function startLab() {
   function operate(edits) {
     state.edits = edits;
     update();
+    strokesChanged($("moment").value);
     operatingTable();
   }
   function operatingTable() {
@@ -293,7 +294,7 @@ function startLab() {
   function tally() {
     const { net, edits } = state, labels = data.digits.labels;
     if (counted && counted.net === net && counted.edits === edits) return sayTally();
-    if (!edits.length) return (counted = null);
+    if (!edits.length) return (counted = jobs.tally = null);
     counted = { net, edits, now: 0, n: 0 };
     const right = (pass, i) => Number(largestOf(pass.logits) === labels[i]);
     net.right = net.right || [];
@@ -319,7 +320,7 @@ function startLab() {
     });
     return { base, added, total: last };
   }
-  function strokesChanged() {
+  function strokesChanged(at = null) {
     const strokes = pad.strokes, points = strokes.reduce((n, stroke) => n + stroke.length, 0);
     $("strokes").hidden = !strokes.length;
     $("strokes-about").textContent = strokes.length ? words.strokesAbout : words.strokesHelp;
@@ -337,8 +338,7 @@ function startLab() {
     const names = make("tr", {}, ...head.map((text) => make("th", { scope: "col" }, text)));
     $("added").replaceChildren(make("thead", {}, names), make("tbody", {}, ...rows));
     $("moment").max = points;
-    $("moment").value = points;
-    sayMoment(points);
+    sayMoment(($("moment").value = at ?? points));
     const n = Math.min(24, points), runs = [];
     slowly("along", n, (k) => {
       const { pixels, reason } = read(pad.upTo(Math.ceil(((k + 1) / n) * points)));
@@ -458,7 +458,7 @@ function startLab() {
       const i = Number($("checkpoint").value);
       sayCheckpoint(i);
       state.net = netAt(i);
-      update();
+      operate(state.edits);
     };
   }
   take(0);

@@ -25,7 +25,6 @@ function make(tag, properties = {}, ...children) {
 }
 
 const button = (content, onclick, more = {}) => make("button", { type: "button", onclick, ...more }, content);
-
 // ── numbers to colours ──
 
 // The scale of all these numbers: symmetric about 0 if any is negative, else from 0 to the largest.
@@ -64,7 +63,8 @@ function tinted(element, pixel) {
   element.style.backgroundColor = css(pixel);
   return element;
 }
-const isDark = (pixel) => (pixel & 255) * 0.3 + ((pixel >> 8) & 255) * 0.59 + ((pixel >> 16) & 255) * 0.11 < 130;
+const share = (byte) => ((byte & 255) / 255) ** 2.2; // of the light of white
+const isDark = (p) => share(p) * 0.2126 + share(p >> 8) * 0.7152 + share(p >> 16) * 0.0722 < 0.179; // white reads best
 
 // ── a layer as tiles: one pixel a value, enlarged by CSS, one pixel between two maps ──
 

@@ -77,6 +77,11 @@ def test_what_the_strokes_added_sums_to_the_scores(tab: Any, model: nn.Sequentia
     rows = tab.page.locator("#added tbody tr")
     assert rows.count() == 10
     assert rows.nth(4).locator("td").last.inner_text() == f"{now[4]:.2f}".replace("-", "−")
+    tab.value("lab.operate(edits)", edits=[{"step": 4, "channel": 6, "scale": 0, "shift": 0}])
+    operated = tab.value("lab.strokes()")["total"][4]
+    assert rows.nth(4).locator("td").last.inner_text() == f"{operated:.2f}".replace("-", "−")
+    assert abs(operated - now[4]) > 0.01
+    tab.value("lab.operate([])")
 
 
 def test_going_back_in_a_drawing_reads_what_was_there_then(tab: Any, model: nn.Sequential) -> None:
