@@ -14,7 +14,7 @@ A page is called like its notebook. What stands between `<!-- head -->` and `<!-
     ## Five misconceptions  1. to 5., each naming the cell that dispels it
     ## Quiz                 1. to 5., each with <details><summary>Answer</summary>, an empty line, answer, </details>
 
-A cell is named by its section and the beginning of its first line, which must fit exactly one code cell there: 1.5
+A cell is named by its section and the beginning of its first line, or of its second where two begin alike: 1.5
 `values =`, or several of a section, 1.5 `values =`, `pixels =`. tests/test_teaching.py checks all this.
 """
 
