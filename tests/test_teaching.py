@@ -13,7 +13,7 @@ sys.path.insert(0, str(PAGES))
 import fill  # noqa: E402
 
 each_lesson = pytest.mark.parametrize("lesson", fill.LESSONS, ids=lambda path: path.stem)
-PLACE = re.compile(r"(\d+\.\d+) ((?:`[^`]+`(?:, )?)+)")  # 1.5 `values =`, `pixels =`
+PLACE = re.compile(r"(\d+\.\d+)\s+((?:`[^`]+`(?:,\s+)?)+)")  # 1.5 `values =`, `pixels =`
 
 
 def by_hand(lesson: Path) -> str:
