@@ -116,6 +116,10 @@ def test_the_page_to_try_is_of_todays_code_and_weights(tmp_path: Path) -> None:
     assert kept == made
 
 
+def test_the_picture_of_the_house_is_what_the_imports_say() -> None:
+    subprocess.run([sys.executable, ROOT / "docs" / "house.py", "--check"], check=True)
+
+
 # ── a release ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
