@@ -38,7 +38,7 @@ def anchors(path: Path) -> set[str]:
 def table(marker: str) -> list[list[str]]:
     """The cells of the table that follows a text, without its head."""
     rows = re.search(r"(?:\|.*\n)+", README[README.index(marker) :])[0].splitlines()[2:]
-    return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
+    return [[cell.strip() for cell in row.replace("\u00a0", " ").strip("|").split(" | ")] for row in rows]
 
 
 def test_the_readme_is_short() -> None:
