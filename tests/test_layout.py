@@ -109,10 +109,10 @@ def test_pictures_never_run_a_model() -> None:
 
 
 def test_a_scene_has_one_name() -> None:
-    from mnistviz import __main__ as command_line
+    from mnistviz import commands
     from mnistviz.animate.scenes import SCENES
 
-    assert tuple(SCENES) == command_line.SCENES
+    assert tuple(SCENES) == commands.SCENES
     for scene in SCENES:
         assert (LIBRARY / "animate" / f"{scene}.py").exists()
         assert callable(getattr(mv.animate, scene))
