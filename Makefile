@@ -6,7 +6,7 @@ BIN    := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 READY  := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test golden lab app bench release clean
+.PHONY: help run test golden lab app slides bench release clean
 
 help: ## list these targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -28,6 +28,9 @@ lab: $(READY) ## open the notebooks in JupyterLab
 app: $(READY) ## draw a digit in the browser and see it read
 	$(BIN)/python -m mnistviz app
 
+slides: $(READY) ## every lesson as HTML slides that need no network; they go to notebooks/_slides
+	$(BIN)/python docs/slides/make.py
+
 bench: $(READY) ## measure speed and accuracy as ratios; writes benchmarks/results.md
 	$(BIN)/python -m benchmarks.run
 
@@ -41,6 +44,6 @@ clean: ## remove the environment, caches and everything runs have written
 # made once, and again only when what it installs has changed
 $(READY): pyproject.toml constraints.txt docs/html/install.py
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[notebooks,app,dev,bench,study,transfer,video]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[notebooks,app,dev,bench,study,transfer,video,slides]"
 	$(BIN)/python docs/html/install.py
 	@touch $@
