@@ -13,7 +13,7 @@ function tooFull(slide) {
 }
 
 Reveal.on("ready", ({ currentSlide }) => fit(currentSlide));
-Reveal.on("pdf-ready", () => document.querySelectorAll(".slides section[data-layout]").forEach(fit));
+Reveal.on("pdf-ready", () => document.querySelectorAll(".slides section > section").forEach(fit));
 Reveal.on("slidechanged", ({ currentSlide }) => {
   fit(currentSlide);
   for (const film of currentSlide.querySelectorAll("img[data-film]")) {
