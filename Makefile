@@ -8,7 +8,7 @@ READY   := $(VENV)/ready
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test golden lab app bench release clean
+.PHONY: help run test golden lab app slides bench release clean
 
 help: ## list these targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -30,6 +30,9 @@ lab: $(LESSONS) ## open the notebooks in JupyterLab
 app: $(READY) ## draw a digit in the browser and see it read
 	$(BIN)/python -m mnistviz app
 
+slides: $(LESSONS) ## every lesson as HTML slides that need no network; they go to notebooks/_slides
+	$(BIN)/python docs/slides/make.py
+
 bench: $(READY) ## measure speed and accuracy as ratios; writes benchmarks/results.md
 	$(BIN)/python -m benchmarks.run
 
@@ -44,11 +47,11 @@ clean: ## remove the environment, caches and everything runs have written
 $(LESSONS): pyproject.toml constraints.txt docs/html/install.py
 	@echo "Setting up $(VENV) with what the lessons need: about 5 GB, most of it torch; some minutes, once."
 	$(PYTHON) -m venv $(VENV)
-	$(INSTALL) -e ".[notebooks,transfer]"
+	$(INSTALL) -e ".[notebooks,transfer,slides]"
 	$(BIN)/python docs/html/install.py
 	@touch $@
 
 $(READY): $(LESSONS)
 	@echo "Adding the tools for tests, studies, the app and benchmarks to $(VENV)."
-	$(INSTALL) -e ".[notebooks,transfer,app,study,video,dev,bench]"
+	$(INSTALL) -e ".[notebooks,transfer,slides,app,study,video,dev,bench]"
 	@touch $@
