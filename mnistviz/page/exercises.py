@@ -222,11 +222,11 @@ def _pools(trace: Trace, layer: str, label: int, number: int, rng: np.random.Gen
         clear = clear and at == maps.flatten(1).argmax(1).tolist() and len({*at}) >= side and _places(maps) < 3
         if not clear or len({*chain(*numbers)}) < 1.5 * len(maps):
             continue
-        about = f"Layer {layer} keeps the largest number of each {high}×{wide} window. These of channel {channel} see "
-        about += (
-            f"frame 2 of your digit, and become rows {y} to {end[0]}, columns {x} to {end[1]} of its map. Ring each "
+        about = (
+            f"Layer {layer} keeps the largest number of each {high}×{wide} window. These windows of channel {channel} "
         )
-        about += "winner, and write it there." + f" Then {gate} makes negative ones 0." * bool(gate)
+        about += "see frame 2 of your digit. Ring each winner, and write it into its place: "
+        about += f"rows {y} to {end[0]}, columns {x} to {end[1]}." + f" Then {gate} makes negative ones 0." * bool(gate)
         cells = _grid(torch.cat([torch.cat([*maps[i : i + side]], 1) for i in range(0, len(maps), side)]))
         seen = [receptive_field(trace, layer, *unit) for unit in ((y, x), end)]
         task = Task(about, [Table([f"into {layer}"], cells, 11, block=(high, wide))], [], seen)

@@ -62,7 +62,7 @@ class Page:
         lines = textwrap.wrap(text, letters)
         for i, line in enumerate(lines):
             self.words(0, y + LINE * i, line)
-        return y + LINE * len(lines) - 3
+        return y + LINE * len(lines) - 2.4
 
     def rule(self, x: float, y: float, end: float) -> None:
         self.axes.hlines(y, x, end, color="black", linewidth=0.6)
@@ -121,7 +121,7 @@ def _page(size: tuple[int, int], sheet: Sheet, number: str, title: str) -> Page:
     )
     page.lines(23, f"{about}for it, rounded for paper. Channels, rows, columns and features count from 0.", 84)
     _digit(page, sheet, WIDTH - 36, 0, 36)
-    y = 38.0
+    y = 37.0
     for i, (name, task) in enumerate(sheet.tasks.items(), 1):
         y = page.task(y, f"{i}  {name}", task)
     if task.why:
@@ -168,8 +168,8 @@ def _answers(size: tuple[int, int], sheets: list[Sheet], title: str) -> Iterator
             for start in range(0, len(task.results), 13):
                 names, paper, network = zip(*task.results[start : start + 13], strict=True)
                 rows = {f"{i}": names, "paper": paper, "network": [f"{value:.4f}" for value in network]}
-                lines += [f"  {head:<8}" + "".join(f"{cell!s:>9}" for cell in cells) for head, cells in rows.items()]
-            lines += [f"  {'':<8} {task.why}"] * bool(task.why)
+                lines += [f"{head:<7}" + "".join(f"{cell!s:>9}" for cell in cells) for head, cells in rows.items()]
+            lines += [f"{'':<9}{task.why}"] * bool(task.why)
         if y + 2.9 * len(lines) + 3 > size[1] - 2 * TOP:
             yield page
             page, y = Page(size), 0.0
