@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.backends.backend_pdf import PdfPages
+from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import nn
@@ -73,6 +74,7 @@ class Page:
     def table(self, x: float, y: float, table: Table) -> None:
         """Heads, printed numbers, and boxes to fill in, which have thicker lines."""
         rows, wide, high, y = table.cells, table.wide, table.high, y + HEAD
+        small = {"size": 7.5, "family": "DejaVu Sans Mono"} if high < 6 else {"size": 10}
         self.words(x - 4.5, y + len(rows) * high / 2 + 1.5, table.sign, 14, ha="center")
         for i, head in enumerate(table.heads):
             self.words(x + (i + 0.5) * wide * len(rows[0]) / len(table.heads), y - 1.5, head, 8.5, ha="center")
@@ -80,7 +82,7 @@ class Page:
             if not isinstance(row[j], str):
                 self.box(x + j * wide, y + i * high, wide, high, 1 if row[j] is None else 0.4)
             if row[j] is not None:
-                self.words(x + (j + 0.5) * wide, y + (i + 0.5) * high + 1.2, row[j], 10 if high > 6 else 8, ha="center")
+                self.words(x + (j + 0.5) * wide, y + (i + 0.5) * high + 1.2, row[j], ha="center", **small)
         down, across = table.block or (len(rows), len(rows[0]))
         for i, j in product(range(0, len(rows), down), range(0, len(rows[0]), across)) if table.block else ():
             self.box(x + j * wide, y + i * high, across * wide, down * high, 1.6)
@@ -138,11 +140,11 @@ def _said(sheet: Sheet) -> str:
 
 def _digit(page: Page, sheet: Sheet, x: float, y: float, side: float) -> None:
     """The digit in black squares, the larger the more ink; and what the first two tasks see of it, in frames."""
-    cell = side / 28
-    for row, column in sheet.image.nonzero().tolist():
-        ink = cell * (float(sheet.image[row, column]) / 255) ** 0.5
-        at = (x + column * cell + (cell - ink) / 2, y + row * cell + (cell - ink) / 2)
-        page.axes.add_patch(Rectangle(at, ink, ink, color="black", linewidth=0))
+    cell, squares = side / 28, []
+    for i, j in sheet.image.nonzero().tolist():
+        ink = cell * (int(sheet.image[i, j]) / 255) ** 0.5
+        squares.append(Rectangle((x + (j + 0.5) * cell - ink / 2, y + (i + 0.5) * cell - ink / 2), ink, ink))
+    page.axes.add_collection(PatchCollection(squares, color="black", linewidth=0))
     page.box(x, y, side, side, 0.4)
     for i, task in enumerate(sheet.tasks.values(), 1):
         if task.seen:

@@ -72,7 +72,7 @@ def solve(sheet: Sheet, title: str) -> list[Any]:
     if title == SOFTMAX:
         gaps = [row[1] - cells[0][0][1] for row in cells[0][:3]]
         places = [divmod(int(-10 * gap), 10) for gap in gaps]
-        powers = [Fraction(cells[1][ones][1 + tenths]) if ones < 6 else 0 for ones, tenths in places]
+        powers = [Fraction(cells[1][1 + ones][0].split()[1 + tenths]) if ones < 6 else 0 for ones, tenths in places]
         total = sum(powers) + cells[0][3][3]
         shares = [Decimal(float(10**9 * power / total)) / 10**9 for power in powers]
         return [*gaps, *powers, total, *(Fraction(p.quantize(Decimal("0.01"), ROUND_HALF_UP)) for p in shares)]
