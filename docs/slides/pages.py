@@ -25,7 +25,7 @@ class Deck:
         self.book = new_notebook(cells=self.cells, metadata={"title": self.section})
         self.title(book.cells[0].source)
         for cell in book.cells[1:]:
-            self.kind = cell.metadata.slideshow.slide_type
+            self.kind = cell.metadata.get("slideshow", {}).get("slide_type", "subslide")
             if self.kind == "notes":
                 self.add(cell)
             elif self.kind != "skip":
@@ -162,7 +162,7 @@ def plain(output: NotebookNode) -> str:
     data = output.get("data", {})
     if "image/png" in data:
         return ""
-    return output.get("text") or "\n" * round(1.45 * data.get("text/html", "").count("<tr")) or data["text/plain"]
+    return output.get("text") or "\n" * round(1.36 * data.get("text/html", "").count("<tr")) or data["text/plain"]
 
 
 def rows(text: str, size: float = 18) -> int:
