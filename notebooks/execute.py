@@ -137,6 +137,13 @@ def relink(book: nbformat.NotebookNode, path: Path, target: Path) -> None:
             cell.source = re.sub(r"\]\(([^)\s]+)\)", moved, cell.source)
 
 
+def stated(path: Path, profile: str) -> int:
+    """Seconds that a lesson's header states for one slow core; 0 for solutions, whose headers state none."""
+    header = nbformat.read(path, as_version=4).cells[0].source
+    time = re.search(rf"{profile} (\d+) (s|minutes)", header)
+    return int(time[1]) * (60 if time[2] == "minutes" else 1) if time else 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("notebooks", nargs="*", help="names or numbers, such as 03; default: all, in order")
@@ -150,9 +157,16 @@ def main() -> int:
     if not chosen:
         print(f"no notebook matches {options.notebooks}; there are: {', '.join(p.stem for p in books)}")
         return 2
+    times = {path: stated(path, profile) for path in chosen}
+    lessons, folder = [path for path in chosen if times[path]], HERE if options.in_place else HERE / f"_{profile}"
+    if len(chosen) > 1:
+        print(f"{len(lessons)} lessons and {len(chosen) - len(lessons)} notebooks of solutions, profile {profile!r}.")
+        print(f"By their headers the lessons take {sum(times.values()) / 60:.0f} minutes of one slow core; solutions,")
+        print(f"which state no time, come on top. Executed copies go to {project.shown(folder)}/; Ctrl-C stops.\n")
     for i, path in enumerate(chosen, 1):
-        target = path if options.in_place else HERE / f"_{profile}" / path.relative_to(HERE)
-        print(f"[{i}/{len(chosen)}] {path.relative_to(HERE)}", flush=True)
+        target = folder / path.relative_to(HERE)
+        said = f", {times[path]} s by its header" if times[path] else ""
+        print(f"[{i}/{len(chosen)}] {path.relative_to(HERE).as_posix()}{said}", flush=True)
         try:
             seconds = execute(path, target)
         except CellExecutionError as error:
@@ -163,6 +177,9 @@ def main() -> int:
             print(f"interrupted in {path.name}; it and the notebooks after it were not written")
             return 130
         print(f"    done in {seconds:.0f} s, written to {project.shown(target)}", flush=True)
+    print(f"\nTo read them: `make lab`, or `jupyter lab {project.shown(folder / chosen[0].relative_to(HERE))}`")
+    if not options.in_place:
+        print(f"Their films are in animations/_{profile}/, their figures in visualizations/_{profile}/.")
     return 0
 
 

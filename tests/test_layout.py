@@ -109,10 +109,10 @@ def test_pictures_never_run_a_model() -> None:
 
 
 def test_a_scene_has_one_name() -> None:
-    from mnistviz import __main__ as command_line
+    from mnistviz import commands
     from mnistviz.animate.scenes import SCENES
 
-    assert tuple(SCENES) == command_line.SCENES
+    assert tuple(SCENES) == commands.SCENES
     for scene in SCENES:
         assert (LIBRARY / "animate" / f"{scene}.py").exists()
         assert callable(getattr(mv.animate, scene))
@@ -298,19 +298,3 @@ def test_no_unfinished_file_is_shipped() -> None:
     for folder in ("models", "visualizations", "animations"):
         for path in (REPOSITORY / folder).glob("[!_]*/*"):
             assert not path.name.endswith((".part", "resume.pt")), named(path)
-
-
-# ── figures quoted ────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_the_readme_quotes_the_measured_results_as_they_were_measured() -> None:
-    readme = (REPOSITORY / "README.md").read_text()
-    table = subprocess.run([sys.executable, "-m", "benchmarks.published"], check=True, capture_output=True, text=True)
-    for row in table.stdout.splitlines()[2:]:
-        assert row in readme
-    card = mv.read_card(REPOSITORY / "models" / "deep" / "best_mnist_model.pth")
-    assert f"the other 9,000, best epoch | {card['metrics']['val_accuracy']:.2%} right" in readme
-    measured = (REPOSITORY / "benchmarks" / "results.md").read_text().splitlines()
-    quoted = [line for line in readme.splitlines() if line.count("|") == 6 and "×" in line]
-    assert quoted
-    assert set(quoted) <= set(measured)

@@ -14,13 +14,14 @@ import torch
 from PIL import Image
 
 import mnistviz as mv
-from mnistviz.__main__ import MODELS, RECIPES, SCENES, main, parser
+from mnistviz.__main__ import main, parser
 from mnistviz.animate import Film, palette, scenes
+from mnistviz.commands import MODELS, RECIPES, SCENES
 from mnistviz.learn import data as sources
 from mnistviz.learn import kaggle
 from mnistviz.learn.data import DigitSet
 
-COMMANDS = ("train", "evaluate", "predict", "study", "animate", "page", "app", "data", "models")
+COMMANDS = ("train", "evaluate", "predict", "study", "animate", "page", "worksheet", "app", "data", "models")
 
 
 @pytest.fixture(autouse=True)

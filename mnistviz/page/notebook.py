@@ -16,7 +16,7 @@ try:
     from anywidget import AnyWidget
     from traitlets import Bool, List
 except ImportError as error:
-    raise MnistvizError("a pad in a notebook needs anywidget", fix='python -m pip install "mnistviz[app]"') from error
+    raise MnistvizError("a pad in a notebook needs anywidget", fix='python -m pip install "mnistviz[notebooks]"') from error
 
 RENDER = """
 export default {
