@@ -13,7 +13,7 @@ function tooFull(slide) {
 }
 
 Reveal.on("ready", ({ currentSlide }) => fit(currentSlide));
-Reveal.on("pdf-ready", () => document.querySelectorAll(".slides section > section").forEach(fit));
+Reveal.on("pdf-ready", () => document.querySelectorAll("section[data-layout]:not(.stack)").forEach(fit));
 Reveal.on("slidechanged", ({ currentSlide }) => {
   fit(currentSlide);
   for (const film of currentSlide.querySelectorAll("img[data-film]")) {
@@ -33,6 +33,7 @@ Reveal.initialize({
   slideNumber: "c/t",
   controls: false,
   navigationMode: "linear",
+  keyboard: { 36: () => Reveal.slide(0, 0) }, // Home
   transition: "none",
   pdfMaxPagesPerSlide: 1,
   pdfSeparateFragments: false,

@@ -34,7 +34,7 @@ def drawn(tex: str, alone: bool = False) -> str:
     for pattern, instead in OTHERWISE.items():
         text = re.sub(pattern, instead, text)
     if alone:
-        text = text.replace(r"\frac", r"\dfrac")
+        text = text.replace(r"\frac", r"\dfrac").replace(r"\binom", r"\genfrac{(}{)}{0}{0}")
     try:
         with mpl.rc_context({"mathtext.fontset": "cm"}):
             about = f"${text}$", FontProperties(size=UNIT), True

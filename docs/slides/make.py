@@ -97,10 +97,15 @@ def main() -> None:
         deck, _ = Slides().from_notebook_node(Deck(lesson(path, options.to), number).book)
         project.write_bytes(options.to / f"{path.stem}.html", deck.encode())
         print(project.shown(options.to / f"{path.stem}.html"), flush=True)
-    lines = [f"<li><a href={p.stem}.html>{html.escape(p.stem[3:].replace('_', ' '))}</a>" for p in books.values()]
-    style = "body { font: 24px/1.6 Arial, sans-serif; margin: 2em auto; max-width: 30em; }"
-    head = f"<!DOCTYPE html><html lang=en><meta charset=utf-8><title>Slides</title><style>{style}</style>"
-    index = f"{head}<h1>Slides</h1><ol>{''.join(lines)}</ol>"
+    decks = [(path, nbformat.read(path, 4).cells[0].source.split("\n\n")[:2]) for path in books.values()]
+    made = [(path, *told) for path, told in decks if (options.to / f"{path.stem}.html").exists()]
+    lines = [
+        f'<h2><a href="{p.stem}.html">{html.escape(t[2:])}</a></h2><p>{html.escape(w[1:-1])}</p>' for p, t, w in made
+    ]
+    style = "body { font: 22px/1.5 Arial, sans-serif; margin: 2em auto; max-width: 40em; } h2, p { margin: 0.3em 0; }"
+    head = f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>Slides</title><style>{style}</style>'
+    keys = "<p>Arrow keys turn pages, S shows notes, O all slides; ?print-pdf behind a deck's name prints it.</p>"
+    index = f"{head}<h1>Slides of the lessons</h1>{keys}{''.join(lines)}</html>"
     project.write_bytes(options.to / "index.html", index.encode())
     print(f"open {project.shown(options.to / 'index.html')}")
 

@@ -25,7 +25,7 @@ class Deck:
         self.book = new_notebook(cells=self.cells, metadata={"title": self.section})
         self.title(book.cells[0].source)
         for cell in book.cells[1:]:
-            self.kind = cell.metadata.slideshow.slide_type
+            self.kind = cell.metadata.get("slideshow", {}).get("slide_type", "subslide")
             if self.kind == "notes":
                 self.add(cell)
             elif self.kind != "skip":
@@ -75,9 +75,10 @@ class Deck:
             elif folded:  # a hint is shown when asked for; a check is for those who paste it
                 waiting.append(("fragment", f"**Hint.** {folded[2]}") if folded[1] == "Hint" else ("notes", folded[2]))
             elif "**Predict.**" in block:
-                self.flush(waiting)
                 lead, self.question = map(str.strip, block.split("**Predict.**"))
-                self.page("predict", *[lead][: bool(lead)], f"### Predict\n\n{self.question}")
+                heading = [waiting.pop()] if len(waiting) == 1 and str(waiting[0]).startswith("## ") else []
+                self.flush(waiting)
+                self.page("predict", *heading, *[lead][: bool(lead)], f"### Predict\n\n{self.question}")
             elif not block.startswith("Worked answers"):
                 exercise = self.section == "Exercises" and re.match(r"\d\. \*\*", block)
                 if exercise and waiting != ["## Exercises"]:
@@ -97,7 +98,7 @@ class Deck:
         waiting.clear()
 
     def code(self, cell: NotebookNode) -> None:
-        """Code and what it shows on one slide where both are large enough there, else on two."""
+        """Code and what it shows on one slide where both are large enough there, else on two or more."""
         outputs, text = merged(cell.outputs), cell.source
         said, above = "\n".join(map(plain, outputs)), 26 * rows(text) + 20
         pictures = [output for output in outputs if "image/png" in output.get("data", {})]
@@ -111,9 +112,12 @@ class Deck:
         shown = f"{text}\n{said}" if first else text
         size = type_size(shown, 26 * rows(shown) if pictures and not then else ROOM)
         self.add(new_code_cell(text, metadata={"size": size}, outputs=first), "code")
-        if then:
-            size = type_size(said, ROOM // 4 if pictures else ROOM + 20, least=15, line=1.15)
-            self.add(new_code_cell("", metadata={"size": size}, outputs=then), "output")
+        said, room = "\n".join(map(plain, then)), ROOM // 4 if pictures else ROOM + 20
+        fits = (rows(said) + 1) * 1.15 * 18 <= room
+        for shown in [then] if then and fits else [[output] for output in then]:
+            said = "\n".join(map(plain, shown))
+            size = type_size(said, room if len(shown) > 1 else ROOM + 20, least=15, line=1.15)
+            self.add(new_code_cell("", metadata={"size": size}, outputs=shown), "output")
 
 
 def height(part: Part) -> int:
@@ -158,7 +162,7 @@ def plain(output: NotebookNode) -> str:
     data = output.get("data", {})
     if "image/png" in data:
         return ""
-    return output.get("text") or "\n" * round(1.3 * data.get("text/html", "").count("<tr")) or data["text/plain"]
+    return output.get("text") or "\n" * round(1.36 * data.get("text/html", "").count("<tr")) or data["text/plain"]
 
 
 def rows(text: str, size: float = 18) -> int:
@@ -171,6 +175,6 @@ def type_size(text: str, room: int, least: int = 18, line: float = 1.35) -> floa
     """In em of the slide: the largest type from `least` to 32 px that fits and breaks few lines."""
     lines = len(text.splitlines())
     for size in range(32, least, -1):
-        if rows(text, size) - lines <= lines // 7 and (rows(text, size) + 1) * line * size <= room:
+        if rows(text, size) - lines <= max(1, lines // 6) and (rows(text, size) + 1) * line * size <= room:
             return round(size / PROSE, 3)
     return round(least / PROSE, 3)
