@@ -103,9 +103,8 @@ def _answer(job: Job, source: Path, out: Path, work: Path) -> Job:
     """Rows are added to a file; a note says how far it is whole. After a kill it is cut off there, and goes on."""
     card, part, note = out.with_suffix(".json"), work / "answers.csv", work / "note.json"
     about = _about(job)
-    size = {path: path.stat().st_size if path.exists() else 0 for path in (part, out)}
-    state, done = _kept(note, about, size[part]), _kept(card, about, size[out])
-    if done and size[out] == done["bytes"]:
+    state, done = _kept(note, about, part), _kept(card, about, out)
+    if done and out.stat().st_size == done["bytes"]:
         return job._replace(**{name: done[name] for name in ("digits", "right", "unread")})
     model, log, start = load_model(job.model, pick_device(job.device)), Log(job.live), time.perf_counter()
     pieces = (_from_folder if source.is_dir() else _from_csv)(source, state.get("digits", 0))
@@ -195,9 +194,9 @@ def _about(job: Job) -> dict[str, str]:
     return {"input": source.name, "fingerprint": digest.hexdigest(), "model": model}
 
 
-def _kept(path: Path, about: dict[str, str], size: int) -> dict[str, Any]:
+def _kept(path: Path, about: dict[str, str], answers: Path) -> dict[str, Any]:
     """A note or card, if it is about this, and its file is there to the length it says."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         kept: dict[str, Any] = json.loads(path.read_bytes())
-        return kept if kept["about"] == about and kept["bytes"] <= size else {}
+        return kept if kept["about"] == about and kept["bytes"] <= answers.stat().st_size else {}
     return {}

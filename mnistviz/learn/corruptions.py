@@ -1,4 +1,7 @@
-"""What breaks a network: seeded corruptions in five strengths, and how many digits are still read right."""
+"""What breaks a network: seeded corruptions in five strengths, and how many digits are still read right.
+
+Strength 0 is the identity, 5 the most. They were made for this project, and are not the set called MNIST-C.
+"""
 
 import math
 from collections.abc import Callable, Iterable
@@ -12,8 +15,6 @@ from mnistviz.errors import MnistvizError, choose
 from mnistviz.learn.augment import squares
 from mnistviz.learn.data import Digits
 from mnistviz.learn.evaluate import measure
-
-# ── corruptions: strength 0 is the identity, 5 the most; made for this project, and not the set called MNIST-C ──
 
 
 def corrupt(digits: Digits, kind: str, strength: int, seed: int = 0) -> Digits:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import redirect_stdout, suppress
 from dataclasses import replace
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -88,10 +88,10 @@ def take(task: tuple[Config, Path]) -> tuple[str, str]:
                 project.write_bytes(folder / "weights" / f"{name}{suffix}", content)
         except Exception as error:
             if isinstance(error.__cause__ or error, OSError) and not lost(claim):  # a full disk is not the run's fault
+                if isinstance(error, MnistvizError):
+                    raise
                 fix = "make room on the disk, and start the study again: it goes on where it was"
-                raise (
-                    error if isinstance(error, MnistvizError) else MnistvizError(f"{name}: {error}", fix=fix)
-                ) from error
+                raise MnistvizError(f"{name}: {error}", fix=fix) from error
             result = {"error": f"{type(error).__name__}: {error}"}
         finally:
             torch.set_num_threads(threads)
@@ -143,9 +143,7 @@ def study(
             log.live(f"{len(waiting)} runs are being done elsewhere")
             time.sleep(2)
     log.close()
-    for left in (
-        left for name in runs for left in folder.glob(f"*{name}.claim.*")
-    ):  # of who was killed at the very end
+    for left in chain.from_iterable(folder.glob(f"*{name}.claim.*") for name in runs):  # of who was killed at the end
         shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
     table = results(list(runs.values()), folder)
     with project.atomic(folder.parent / f"{folder.name}.csv") as part:

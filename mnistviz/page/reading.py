@@ -22,7 +22,7 @@ from mnistviz.errors import MnistvizError, refuse
 from mnistviz.learn.checkpoint import BEST, load_model
 from mnistviz.learn.data import Digits, load_digits
 from mnistviz.learn.handwriting import UNREAD, how_sure, read_digit
-from mnistviz.look.arithmetic import WEIGHTED, ledger
+from mnistviz.look.arithmetic import ledger
 from mnistviz.look.capture import record
 from mnistviz.look.causes import nearest
 from mnistviz.look.trace import Trace
@@ -51,10 +51,8 @@ def network(path: Path, changed: float) -> nn.Sequential:
     """`network(path, path.stat().st_mtime)`: a checkpoint that reads digits, or an error that says why it does not."""
     model, name = load_model(path), project.shown(path)
     wrong = [key for key, value in model.state_dict().items() if not value.isfinite().all()]
-    fix = "choose another, or train again: python -m mnistviz train"
-    refuse(
-        wrong, f"{name} holds weights that are not numbers", given=f"{len(wrong)} such tensors, {wrong[:1]}", fix=fix
-    )
+    given, fix = f"{len(wrong)} such tensors, {wrong[:1]}", "choose another, or train again: python -m mnistviz train"
+    refuse(wrong, f"{name} holds weights that are not numbers", given=given, fix=fix)
     try:
         with torch.no_grad():
             shape = tuple(model(torch.zeros(1, 1, 28, 28)).shape)
@@ -101,15 +99,11 @@ def as_html(digit: Digits, shares: np.ndarray) -> str:
         f"<span>{percent(share)}</span></li>"
         for d, share in enumerate(shares)
     )
-    seen = image_tag(digit.images[0].numpy(), "The digit as the network sees it, 28×28 pixels.")
+    file = io.BytesIO()
+    Image.fromarray(digit.images[0].numpy()).save(file, "PNG")
+    seen = tagged(file.getvalue(), "The digit as the network sees it, 28×28 pixels.")
     head = f'<div class=head><strong>{answer}</strong><p role="status">{words}</p>{seen}</div>'
     return f'<section class=answer aria-label="answer">{head}<ol>{rows}</ol></section>'
-
-
-def image_tag(pixels: np.ndarray, alt: str) -> str:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return tagged(file.getvalue(), alt)
 
 
 def tagged(content: bytes, alt: str, kind: str = "png", width: int | None = None) -> str:
@@ -121,7 +115,7 @@ def tagged(content: bytes, alt: str, kind: str = "png", width: int | None = None
 
 @lru_cache(64)
 def figure(made: Callable[..., Picture], *given: Any) -> Future[str]:
-    """`figure(maps, trace, "conv1", "layer").result()`: HTML of a picture; asked for again, it is there already."""
+    """`figure(sums, trace, "fc1", 7).result()`: HTML of a picture; asked for again, it is there already."""
 
     def draw() -> str:
         picture = made(*given)
@@ -130,10 +124,6 @@ def figure(made: Callable[..., Picture], *given: Any) -> Future[str]:
         return tagged(data["image/png"], picture.alt, width=about["image/png"]["width"])
 
     return BESIDE.submit(draw)
-
-
-def maps(trace: Trace, layer: str, scope: str) -> Picture:
-    return figures.feature_maps(trace, layer, scope)
 
 
 def sums(trace: Trace, layer: str, *unit: int) -> Picture:
@@ -162,11 +152,6 @@ def _known(path: Path, changed: float) -> tuple[torch.Tensor, torch.Tensor, torc
         last = record(model, digits[0].pixels).last_linear()
         features = record(model, digits.pixels, last)[last].input
     return digits.pixels, features, digits.known_labels()
-
-
-def units(trace: Trace) -> list[str]:
-    """The layers whose values are sums of products."""
-    return list(trace.of_kind(*WEIGHTED))
 
 
 def strongest(trace: Trace, layer: str) -> tuple[int, ...]:
