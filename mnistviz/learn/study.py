@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import redirect_stdout, suppress
 from dataclasses import replace
-from itertools import chain, groupby
+from itertools import groupby
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -143,8 +143,9 @@ def study(
             log.live(f"{len(waiting)} runs are being done elsewhere")
             time.sleep(2)
     log.close()
-    for left in chain.from_iterable(folder.glob(f"*{name}.claim.*") for name in runs):  # of who was killed at the end
-        shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+    for name in runs:  # what those left who were killed at the very end
+        for left in (*folder.rglob(f".{name}.*"), *folder.glob(f"{name}.claim.*")):
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
     table = results(list(runs.values()), folder)
     with project.atomic(folder.parent / f"{folder.name}.csv") as part:
         table.to_csv(part, lineterminator="\n")

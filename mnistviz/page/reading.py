@@ -40,10 +40,9 @@ BESIDE = ThreadPoolExecutor(1)  # figures are drawn here, so that the next strok
 def checkpoints() -> dict[str, Path]:
     """All weights below `models/` by what they are called there; the ones that are taken by default come first."""
     folder = project.models_folder()
-    paths = sorted(folder.glob("**/*.pth"), key=lambda path: (path.parent.name.startswith("_"), path))
-    named = {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths}
-    first = f"{project.DEFAULT}/{Path(BEST).stem}"
-    return ({first: named[first]} if first in named else {}) | named
+    first = folder / project.DEFAULT / BEST
+    paths = sorted(folder.glob("**/*.pth"), key=lambda path: (path != first, path.parent.name.startswith("_"), path))
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths}
 
 
 @lru_cache(4)
