@@ -93,10 +93,8 @@ def attempt(job: Job) -> Job:
     except MnistvizError as error:
         return job._replace(error=str(error))
     except OSError as error:  # no such file, no room, not allowed
-        what = f"{error.strerror or error}: {error.filename or out}"
-        return job._replace(
-            error=f"{project.shown(job.source)} is not answered: {what}; mend that, or choose another folder `out`"
-        )
+        what = f"{project.shown(job.source)} is not answered: {error.strerror or error}: {error.filename or out}"
+        return job._replace(error=f"{what}; mend that, or choose another folder `out`")
 
 
 def _answer(job: Job, source: Path, out: Path, work: Path) -> Job:

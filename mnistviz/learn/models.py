@@ -186,9 +186,8 @@ LAYERS: tuple[type[nn.Module], ...] = (  # of which a network of one's own can b
     *(Normalise, nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Dropout2d, nn.Flatten),
     *(nn.Linear, nn.BatchNorm1d, nn.Dropout, nn.ReLU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh, nn.Softmax, nn.LogSoftmax),
 )
-MODELS: dict[str, Callable[[], nn.Sequential]] = {
-    f.__name__: f for f in (simple, light, deep, compact, pooled, sprint, tiny, small)
-}
+PUBLISHED, OURS = (simple, light, deep, compact, pooled), (sprint, tiny, small)
+MODELS: dict[str, Callable[[], nn.Sequential]] = {make.__name__: make for make in PUBLISHED + OURS}
 
 
 def build(name: str, layers: Sequence[Sequence[Any]] | None = None) -> nn.Sequential:
