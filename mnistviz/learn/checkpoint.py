@@ -54,7 +54,6 @@ def load_model(name: str | Path, device: str | torch.device = "cpu") -> nn.Seque
     """`load_model("deep")` is the reference under `models/deep/`, or any other folder there; a path loads that file.
 
     A card keeps the layers of an `nn.Sequential` of your own, so `load_model("_full/mine")` builds it again.
-
     The model comes in evaluation mode. Only tensors are read: a file with anything else is refused.
 
     >>> mv.load_model("light").conv1
