@@ -48,6 +48,7 @@ def _batches(path: Path, columns: list[str]) -> Iterator[np.ndarray]:
     from pyarrow import csv
 
     name, rows = project.shown(path), 0
+    most = np.array([9 if column == "label" else 255 for column in columns], np.int16)
     # it reads 32 blocks ahead; with several threads an error would not know its row
     reading = csv.ReadOptions(use_threads=False, column_names=columns, skip_rows=1, block_size=1 << 20)
     converting = csv.ConvertOptions(column_types={column: pa.int16() for column in columns})
@@ -59,8 +60,12 @@ def _batches(path: Path, columns: list[str]) -> Iterator[np.ndarray]:
                 column = next(column for column in columns if batch[column].null_count)
                 given = f"row {rows + batch[column].to_pylist().index(None) + 1}, column {column}"
                 raise MnistvizError(f"{name} has an empty value", given=given, allowed="a whole number") from None
-            _check_range(path, "label", values[:, :-784], 9, rows)
-            _check_range(path, "pixel", values[:, -784:], 255, rows)
+            outside = (values < 0) | (values > most)
+            if outside.any():
+                row, at = np.argwhere(outside)[0]
+                given = f"{values[row, at]} in row {rows + row + 1}, {columns[at]}"
+                kind = columns[at].rstrip("0123456789")
+                raise MnistvizError(f"{name} has a {kind} out of range", given=given, allowed=f"0 to {most[at]}")
             yield values.astype(np.uint8)
             rows += len(values)
     except pa.ArrowInvalid as error:
@@ -93,14 +98,6 @@ def _header(path: Path, labelled: bool | None) -> list[str]:
     given = "; ".join(part for part in parts if part) or "the right names in another order"
     allowed = f"{columns[0]}, {columns[1]} … pixel783 ({len(columns)} columns)"
     raise MnistvizError(f"{project.shown(path)} does not have Kaggle's columns", given=given, allowed=allowed, fix=fix)
-
-
-def _check_range(path: Path, kind: str, values: np.ndarray, top: int, before: int) -> None:
-    outside = (values < 0) | (values > top)
-    if outside.any():
-        row, column = np.argwhere(outside)[0]
-        given = f"{values[row, column]} in row {before + row + 1}" + (f", pixel{column}" if kind == "pixel" else "")
-        raise MnistvizError(f"{project.shown(path)} has a {kind} out of range", given=given, allowed=f"0 to {top}")
 
 
 def _few(names: list[str]) -> str:
