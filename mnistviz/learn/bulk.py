@@ -143,12 +143,10 @@ Piece = tuple[Sequence[object], Digits, Sequence[str]]  # names, digits, and why
 
 
 def _from_csv(path: Path, done: int) -> Iterator[Piece]:
-    count = 0
-    for images, labels in stream_csv(path, ROWS):
-        if count >= done:
+    for piece, (images, labels) in enumerate(stream_csv(path, ROWS)):
+        if (before := piece * ROWS) >= done:
             known = None if labels is None else torch.from_numpy(labels)
-            yield range(count + 1, count + len(images) + 1), Digits(torch.from_numpy(images), known, path.name), ()
-        count += len(images)
+            yield range(before + 1, before + len(images) + 1), Digits(torch.from_numpy(images), known, path.name), ()
 
 
 def _from_folder(folder: Path, done: int) -> Iterator[Piece]:

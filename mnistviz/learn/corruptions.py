@@ -1,7 +1,4 @@
-"""What breaks a network: seeded corruptions in five strengths, and how many digits are still read right.
-
-Strength 0 is the identity, 5 the most. They were made for this project, and are not the set called MNIST-C.
-"""
+"""What breaks a network: seeded corruptions in five strengths, and how many digits are still read right."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -78,6 +75,7 @@ def _cover(x: Tensor, s: int, g: torch.Generator) -> Tensor:
     return x.masked_fill(squares(x, top, left, side), 0.0)
 
 
+# strength 0 is the identity, 5 the most; made for this project, and not the set called MNIST-C
 CORRUPTIONS: dict[str, Callable[[Tensor, int, torch.Generator], Tensor]] = {
     "shift": _shift,
     "rotation": _rotate,
