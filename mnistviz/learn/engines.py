@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from importlib import import_module
 from typing import Any
 
@@ -35,41 +35,54 @@ def spread(
     if engine == "here":
         yield from map(function, tasks)
         return
-    settings = {"batch_size": 1, "pre_dispatch": "all", "return_as": "generator_unordered"}
-    for _ in range(ATTEMPTS if engine == "processes" else 1):
-        with suppress(BrokenExecutor):
-            if engine == "dask":
-                yield from _on_cluster(function, tasks, count, address)
-            else:
-                from joblib import Parallel, delayed
+    from joblib import Parallel, delayed
 
+    cluster = _cluster(address, count, function.__module__) if engine == "dask" else nullcontext("loky")
+    with cluster as backend:
+        settings = {"backend": backend, "batch_size": 1, "pre_dispatch": "all", "return_as": "generator_unordered"}
+        for _ in range(1 if engine == "dask" else ATTEMPTS):
+            with suppress(BrokenExecutor):
                 yield from Parallel(count, **settings)(map(delayed(function), tasks))
-            return
+                return
     fix = "give them more memory, or take fewer (--workers); what was done is kept"
     raise MnistvizError(f"worker processes died {ATTEMPTS} times, as if killed", given=engine, fix=fix)
 
 
-def _on_cluster(function: Callable[[Any], Any], tasks: list[Any], workers: int, address: str | None) -> Iterator[Any]:
-    """By the Dask cluster at this address, or by one of this machine for as long as it lasts."""
+@contextmanager
+def _cluster(address: str | None, workers: int, module: str) -> Iterator[Any]:
+    """Joblib's backend of a Dask cluster: the one at this address, or of this machine for as long as it lasts."""
     try:
-        from dask.distributed import CancelledError, Client, KilledWorker, as_completed
+        from dask.distributed import CancelledError, Client, KilledWorker
+        from joblib._dask import DaskDistributedBackend
     except ImportError as error:
         raise MnistvizError("the engine 'dask' needs more packages", fix='pip install "mnistviz[study]"') from error
+
+    class Backend(DaskDistributedBackend):  # type: ignore[misc]
+        """Joblib's own waits for ever for a task that Dask has given up, and works here if there is but one worker."""
+
+        def effective_n_jobs(self, n_jobs: int) -> int:
+            return max(2, super().effective_n_jobs(n_jobs))
+
+        def submit(self, func: Any, callback: Any = None) -> Any:
+            future = super().submit(func, callback)
+            future.add_done_callback(lambda done: callback(done.exception()) if done.exception() else None)
+            return future
+
+        def retrieve_result_callback(self, out: Any) -> Any:
+            if isinstance(out, BaseException):
+                raise BrokenExecutor(out) if isinstance(out, KilledWorker) else out
+            return super().retrieve_result_callback(out)
 
     local: dict[str, Any] = {"n_workers": workers, "threads_per_worker": 1, "memory_limit": None}
     local |= {"dashboard_address": None, "silence_logs": logging.CRITICAL}
     try:
         with Client(address, timeout=TIMEOUT) if address else Client(**local) as client:
             client.wait_for_workers(1, timeout=TIMEOUT)
-            client.run(import_module, function.__module__)
-            for done in as_completed(client.map(function, tasks, pure=False)):
-                yield done.result()
-    except KilledWorker as error:
-        raise BrokenExecutor from error
+            client.run(import_module, module)
+            yield Backend(client=client)
     except ImportError as error:
         fix = "install the same mnistviz and torch on every machine of the cluster"
-        what = f"a Dask worker cannot import {function.__module__}: {error}"
-        raise MnistvizError(what, given=address, fix=fix) from error
+        raise MnistvizError(f"a Dask worker cannot import {module}: {error}", given=address, fix=fix) from error
     except (OSError, ValueError, CancelledError) as error:
         if isinstance(error, MnistvizError):  # of a task
             raise
