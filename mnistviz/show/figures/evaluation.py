@@ -34,9 +34,8 @@ def per_digit(report: Report) -> Picture:
     cut = "The axis does not begin at 0." if bottom else ""
     precision, recall = "of the answers d, the share that is a d", "of the digits d, the share answered d"
     picture.caption(f"Precision: {precision}. Recall: {recall}. {cut}{absent}")
-    worst, lowest = table["recall"].idxmin(), table["recall"].min()
-    picture.alt = f"Bars of precision and recall for ten digits; the lowest recall is that of {worst}, {lowest:.1%}."
-    return picture
+    lowest = f"the lowest recall is that of {table['recall'].idxmin()}, {table['recall'].min():.1%}"
+    return picture.told(f"Bars of precision and recall for ten digits; {lowest}.")
 
 
 def confusion_pairs(report: Report) -> Picture:
