@@ -71,10 +71,8 @@ def ledger(trace: Trace, layer: str, channel: int, y: int | None = None, x: int 
     True
     """
     trace.one_digit()
-    step = trace[layer]
-    what = f"{layer!r} is a {step.kind} and multiplies no weights with a patch"
-    allowed = ", ".join(trace.of_kind(*WEIGHTED)) or "no layer of this trace"
-    refuse(step.kind not in WEIGHTED, what, allowed=allowed, fix="ask one of these, convolutions and linear layers")
+    none, fix = "no layer of this trace", "ask one of these, convolutions and linear layers"
+    step = trace.step_of_kind(layer, WEIGHTED, " and multiplies no weights with a patch", none, fix)
     unit = unit_of(step, layer, channel, y, x)
     if step.kind == "Linear" and len(unit) != 1:
         raise MnistvizError(f"{layer!r} is applied to more than one row of features", given=sizes(step.inputs))
