@@ -50,8 +50,7 @@ class Ledger:
         lines = [f"{self.layer}, {where}: {self.patch.numel()} products in {len(self.sums)} {part} sums"]
         lines += [f"  {part} {self.inputs[int(i)]:<4d} {self.sums[i]:+.6f}" for i in order[:4]]
         if len(order) > 4:
-            rest = float(self.sums[order[4:]].sum())
-            lines.append(f"  {f'{len(order) - 4} others':<{len(part) + 5}} {rest:+.6f}")
+            lines.append(f"  {f'{len(order) - 4} others':<{len(part) + 5}} {self.sums[order[4:]].sum():+.6f}")
         lines.append(f"  {'bias':<{len(part) + 5}} {self.bias:+.6f}")
         lines.append(f"  {'total':<{len(part) + 5}} {self.total:+.6f}   recorded {self.recorded:+.6f}")
         return "\n".join(lines)
@@ -100,8 +99,7 @@ def unit_of(step: Step, layer: str, channel: int, y: int | None, x: int | None) 
     if not all(0 <= i < size for i, size in zip(given, shape, strict=True)):
         what = f"no such unit in {layer!r}, whose output is {sizes(step.output)}"
         named = ", ".join(f"{n} {i}" for n, i in zip(("channel", "y", "x"), given, strict=False))
-        allowed = f"{counted}; counted from 0, y from the top"
-        raise MnistvizError(what, given=named, allowed=allowed)
+        raise MnistvizError(what, given=named, allowed=f"{counted}; counted from 0, y from the top")
     return tuple(given)
 
 

@@ -18,7 +18,7 @@ from mnistviz.look.graph import followed, links_of
 from mnistviz.look.layers import Hooks, Layers, kind_of, names_of, pick, settings_of, undisturbed, unwrapped, weights_of
 from mnistviz.look.trace import MODEL_INPUT, Step, Trace, sizes, tensors
 
-Arguments = tuple[Any, ...]
+Arguments, Keywords = tuple[Any, ...], dict[str, Any]
 DROPOUTS = ("Dropout", "Dropout1d", "Dropout2d")
 BATCH = 128  # maps of so many digits stay in the cache
 
@@ -104,9 +104,7 @@ class _Recorder:
         self.stopped: _Call | None = None  # the innermost call that an error left
         self.copies: dict[int, _Copy] = {}
 
-    def before_model(
-        self, model: nn.Module, args: Arguments, kwargs: dict[str, Any]
-    ) -> tuple[Arguments, dict[str, Any]]:
+    def before_model(self, model: nn.Module, args: Arguments, kwargs: Keywords) -> tuple[Arguments, Keywords]:
         fix = "open a capture for each pass, or mv.watch(model), which sums up any number of them"
         refuse(self.trace.inputs is not None, "a trace holds one forward pass, and this would be the second", fix=fix)
         if self.gradients:  # of the input too, whoever made it
@@ -118,7 +116,7 @@ class _Recorder:
                 self.trace.notes.append(f"{not_finite:,} of {x.numel():,} input values are NaN or infinite")
         return args, kwargs
 
-    def before_layer(self, name: str, module: nn.Module, args: Arguments, kwargs: dict[str, Any]) -> None:
+    def before_layer(self, name: str, module: nn.Module, args: Arguments, kwargs: Keywords) -> None:
         if self.trace.complete:
             return
         given = (*args, *kwargs.values())
