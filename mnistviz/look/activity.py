@@ -183,8 +183,7 @@ class Activity:
 def watch(model: nn.Module, layers: Layers = None, bins: Bins | None = None) -> Iterator[Activity]:
     """`with watch(model) as activity: predict(model, digits)`; then `activity["relu1"].silent_units`.
 
-    Sums up every pass made inside, however many; the model runs in whatever mode it is. A histogram is
-    kept if `bins` are given.
+    Sums up every pass made inside, in whatever mode the model is; with `bins` it keeps a histogram too.
 
     >>> with mv.watch(model, "relu*", mv.activity.Bins(0, 4, 8)) as activity:
     ...     probabilities = mv.predict(model, test[:100])

@@ -62,9 +62,8 @@ def tile_maps(
 ) -> tuple[int, int]:
     """Draw maps (K, H, W) in rows of `columns`, labels above; a constant map is flat and says so.
 
-    Labels have `room`, as a share of a map's height; small maps need more. With a scale of scope "map" each map
-    is coloured by its own range, which its label then states. Returns how far one lies from the next, downwards
-    and across.
+    Labels have `room`, as a share of a map's height. With a scale of scope "map" each is coloured by its own range,
+    which its label then states. Returns how far one lies from the next, downwards and across.
     """
     maps = array(maps)
     count, height, width = maps.shape
