@@ -2,7 +2,7 @@
 
 import io
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 
@@ -27,6 +27,17 @@ def refused(call: Callable[[], object], *words: str) -> None:
         call()
     missing = [word for word in words if word not in str(caught.value)]
     assert not missing, f"{missing} not in:\n{caught.value}"
+
+
+def refusals(cases: Mapping[str, tuple], *fixtures: str) -> Callable[..., None]:
+    """A test for each case: a call, which is given these fixtures, and the words of its error."""
+
+    @pytest.mark.parametrize("case", cases.values(), ids=cases)
+    def each(case: tuple, request: pytest.FixtureRequest) -> None:
+        call, *words = case
+        refused(lambda: call(*map(request.getfixturevalue, fixtures)), *words)
+
+    return each
 
 
 def caption_of(picture: Picture) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from hypothesis import assume
@@ -59,9 +60,6 @@ def record(model: nn.Module, *inputs: Any, **options: Any) -> Trace:
 
 def images(n: int = 2, channels: int = 1) -> Tensor:
     return torch.randn(n, channels, 8, 8)
-
-
-# ── models ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Small(nn.Module):
@@ -371,9 +369,6 @@ class Backend:
         return run
 
 
-# ── was it disturbed? ─────────────────────────────────────────────────────────────────────────────────────
-
-
 class Same:
     """Equal only to another `Same` of this very object, which it keeps alive."""
 
@@ -449,9 +444,6 @@ def assert_equal(result: Any, expected: Any) -> None:
             assert a == b
 
 
-# ── passes without hooks, and anything hypothesis may draw ────────────────────────────────────────────────
-
-
 @torch.no_grad()
 def layer_by_layer(model: nn.Module, x: Tensor, edit: Callable[[str, Tensor], Tensor] = lambda name, t: t) -> dict:
     """What comes out of each child in turn, `edit` applied: a pass of a flat model without any hook."""
@@ -472,6 +464,28 @@ def silencing(layer: str, channels: int | list[int]) -> Callable[[str, Tensor], 
         return t * mask.view(-1, *[1] * (t.ndim - 2))
 
     return edit
+
+
+@torch.no_grad()
+def flow_by_hand(layer: nn.Module, x: Tensor, delta: Tensor | None = None) -> np.ndarray:
+    """What each channel (of a linear layer, each feature) gave each output, one at a time; times δ, if that is given."""
+    weight, out = layer.weight.double(), layer(x)
+    delta = (torch.ones_like(out) if delta is None else delta)[0].double()
+    if isinstance(layer, nn.Linear):
+        return (weight * x[0].double() * delta[:, None]).numpy()
+    border, total = layer._reversed_padding_repeated_twice, torch.zeros(len(weight), x.shape[1]).double()
+    seen = F.pad(x.double(), border, mode=layer.padding_mode.replace("zeros", "constant"))  # as its own forward pads
+    for channel in range(x.shape[1]):
+        group, i = divmod(channel, weight.shape[1])
+        outputs = slice(group * len(weight) // layer.groups, (group + 1) * len(weight) // layer.groups)
+        alone, kernels = seen[:, channel : channel + 1], weight[outputs, i : i + 1]
+        products = F.conv2d(alone, kernels, None, layer.stride, 0, layer.dilation)[0] * delta[outputs]
+        total[outputs, channel] = products.sum((1, 2))
+    return total.numpy()
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def pairs(low: int, high: int) -> st.SearchStrategy[tuple[int, int]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import refused
+from helpers import refusals, refused
 from oracle import Fresh, Watch, half_step, lies, lies_of, reads
 from PIL import Image
 from torch import Tensor, nn
@@ -243,11 +243,7 @@ BAD = {
     "an unknown model in a demo": (lambda: mv.animate.film("forward_propagation_demo", "depp"), "depp"),
     "an unknown model to train": (lambda: mv.animate.film("training_replay", "depp"), "depp"),
 }
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_what_cannot_be_made_is_told(case: str) -> None:
-    refused(*BAD[case])
+test_what_cannot_be_made_is_told = refusals(BAD)
 
 
 # ——— a training for a film ———

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import refused
+from helpers import refusals
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -169,7 +169,7 @@ def test_every_moment_is_its_checkpoint_run_again_and_the_model_is_untouched(see
             torch.testing.assert_close(moment.trace[name].output, expected)
 
 
-@pytest.mark.parametrize("count", [1, BATCH + 1, 2 * BATCH + 41])
+@pytest.mark.parametrize("count", [1, 2 * BATCH + 41])
 def test_a_trace_joined_from_batches_is_that_of_one_whole_pass(count: int, seen, few: mv.Digits) -> None:
     lapse, model, _ = seen
     joined, whole = lapse.moments(model, few.pixels[:count])[-1].trace, record(model, few.pixels[:count])
@@ -222,8 +222,4 @@ BAD = {
     "no training yet": (lambda: mv.Timelapse([0]).moments(fresh(), torch.zeros(1)), "nothing was kept", "callbacks"),
     "of another network": (unlike, "checkpoints are of another network", "Sequential"),
 }
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_bad_calls_are_refused_with_what_is_allowed(name: str) -> None:
-    refused(*BAD[name])
+test_bad_calls_are_refused_with_what_is_allowed = refusals(BAD)

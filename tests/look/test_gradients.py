@@ -10,13 +10,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 import zoo
-from helpers import refused
+from helpers import refusals, refused
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils import prune
 from torch.utils._pytree import tree_leaves, tree_map_only
-from zoo import Case, Golden, Models, Small, assert_equal, convolutions, facts, make, pairs, seeded, unsettle
+from zoo import Case, Golden, Models, Small, assert_equal, convolutions, facts, make, noise, pairs, seeded, unsettle
 
 import mnistviz as mv
 from mnistviz.learn.data import DigitSet
@@ -41,18 +41,11 @@ def squares(out: object) -> Tensor:
     return sum(t.double().square().sum() for t in tree_leaves(out) if isinstance(t, Tensor) and t.requires_grad)
 
 
-def noise(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
 def places(shape: tuple[int, ...], count: int, seed: int = 0) -> list[tuple[int, ...]]:
     """So many indices into this shape, by dice; all, if there are no more."""
     size = int(np.prod(shape))
     chosen = np.random.default_rng(seed).choice(size, min(count, size), replace=False)
     return [tuple(map(int, np.unravel_index(at, shape))) for at in chosen]
-
-
-# ── the six architectures ─────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass
@@ -116,7 +109,7 @@ def check_way(way: Way, tolerance: float, count: int) -> None:
 
 def test_every_delta_and_the_ledger_of_every_weight_are_those_of_plain_autograd(way: Way, mnist: DigitSet) -> None:
     """In float32 too, where a batch norm over three digits takes nearly equal numbers from one another."""
-    check_way(way, EXACT, 40)
+    check_way(way, EXACT, 15)
     over_batch = any(step.training for step in way.trace.of_kind("BatchNorm2d").values())
     check_way(gone(copy.deepcopy(way.model).float(), mnist), 2e-4 if over_batch else 5e-6, 5)
 
@@ -168,9 +161,6 @@ def test_moving_a_weight_changes_the_loss_as_its_ledger_says(way: Way, request: 
         assert abs(total - (losses[0] - losses[1]) / 2e-6) <= 1e-7 * way.largest(key), (key, name, place)
 
 
-# ── any layer ─────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def check_layer(layer: nn.Module, x: Tensor) -> None:
     """What a layer hands back is autograd's; what it passes on is the other side of that; ledgers add up."""
     with seeded(5):
@@ -219,7 +209,7 @@ def layers(draw: st.DrawFn) -> tuple[nn.Module, Tensor]:
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(drawn=layers())
 def test_any_convolution_pooling_and_norm_hands_back_what_autograd_does(drawn: tuple[nn.Module, Tensor]) -> None:
     check_layer(*drawn)
@@ -240,9 +230,6 @@ def test_so_does_a_layer_of_every_other_kind() -> None:
     assert kinds | {"Conv2d", "MaxPool2d", "AvgPool2d", "AdaptiveAvgPool2d", "BatchNorm2d"} == set(chain_rule.BACK)
     for layer in OTHERS:
         check_layer(layer.double(), noise(2, 3, 4))
-
-
-# ── any model ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def exact(name: str) -> Case:
@@ -272,6 +259,7 @@ def test_going_back_through_any_model_claims_nothing_false_and_leaves_no_mark(na
     if as_is:  # what the pass itself does to its buffers stays
         assert_equal(list(case.model.buffers()), list(twin.model.buffers()))
         del before["buffers"], after["buffers"]
+        assert [step.training for step in trace.steps] == [before["modes"][step.name] for step in trace.steps]
     assert after == before
     assert_equal(output, expected)
 
@@ -423,11 +411,7 @@ BAD = {
         "4, 4",
     ),
 }
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_what_cannot_be_gone_back_through_is_told(name: str) -> None:
-    refused(*BAD[name])
+test_what_cannot_be_gone_back_through_is_told = refusals(BAD)
 
 
 def test_a_part_that_ran_without_gradients_is_left_out() -> None:
