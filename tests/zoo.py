@@ -468,7 +468,7 @@ def silencing(layer: str, channels: int | list[int]) -> Callable[[str, Tensor], 
 
 @torch.no_grad()
 def flow_by_hand(layer: nn.Module, x: Tensor, delta: Tensor | None = None) -> np.ndarray:
-    """What each channel (of a linear layer, each feature) gave each output, one at a time; times δ, if that is given."""
+    """What each channel (of a linear layer, each feature) gave each output, one at a time; times δ, if it is given."""
     weight, out = layer.weight.double(), layer(x)
     delta = (torch.ones_like(out) if delta is None else delta)[0].double()
     if isinstance(layer, nn.Linear):
