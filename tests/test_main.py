@@ -391,9 +391,6 @@ def test_python_m_mnistviz_runs_and_returns_the_status(monkeypatch: pytest.Monke
     assert "did you mean 'deep'" in capsys.readouterr().err
 
 
-# ——— animate ———
-
-
 def test_the_command_line_knows_the_names_without_loading_the_library() -> None:
     assert tuple(mv.models.MODELS) == MODELS
     assert set(mv.recipes.TABLES) == set(RECIPES)

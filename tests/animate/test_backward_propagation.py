@@ -44,9 +44,6 @@ def own() -> nn.Sequential:
         return nn.Sequential(*parts, nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(324, 10)).eval()
 
 
-# ——— the oracle ———
-
-
 @pytest.mark.parametrize("name", ["simple", "light", "deep", "compact", "pooled"])
 def test_every_claim_is_what_a_fresh_pass_back_and_a_real_step_give(
     name: str, real: Models, unsure: Tensor, watch: Watch
@@ -84,9 +81,6 @@ def test_another_delta_gradient_label_or_step_is_found(real: Models, unsure: Ten
     forged[1].gradients["conv1.weight"] *= 1.1
     for wrong in (*forged, Returned(real["light"], unsure, 3, RATE), Returned(real["light"], unsure, 7, 2 * RATE)):
         assert lies(last, wrong, watch)
-
-
-# ——— what is to be seen ———
 
 
 def test_columns_turn_into_delta_from_right_to_left(real: Models, unsure: Tensor) -> None:
@@ -132,9 +126,6 @@ def test_the_label_is_boxed_and_the_steepest_weight_written_out(real: Models, un
     ((place, slope),) = ((source[2:], c.values) for source, c in numbers.items() if source[0] == "gradient")
     assert abs(slope) == np.abs(Returned(real["compact"], unsure, 5, RATE).gradients["conv1.weight"]).max()
     assert {("weight", "conv1", *place), ("after", "weight", "conv1", *place)} <= set(numbers)
-
-
-# ——— from a label to the film ———
 
 
 def test_the_label_is_that_asked_for_or_the_digits_or_the_networks(

@@ -36,9 +36,6 @@ def ramp_of(scale: Scale | None) -> tuple[np.ndarray, float, float]:
     return (GREYS, 0.0, 1.0) if scale is None else (RAMPS[scale.signed], scale.low, scale.high)
 
 
-# ── the table and its ramps ──────────────────────────────────────────────────────────────────────────────
-
-
 def test_every_colour_is_there_once_and_used_and_transparency_is_none_of_them() -> None:
     assert PALETTE.shape == (256, 3)
     assert PALETTE.dtype == np.uint8
@@ -67,9 +64,6 @@ def test_an_ink_goes_straight_from_paper_to_its_colour() -> None:
         assert INKS[name][0] == PAPER
         assert np.abs(colours - np.linspace(colours[0], colours[-1], len(colours))).max() <= 0.51, name
     assert len({int(INKS[f"class {d}"][-1]) for d in range(10)}) == 10
-
-
-# ── numbers to colours and back ───────────────────────────────────────────────────────────────────────────
 
 
 @settings(deadline=None)

@@ -39,9 +39,6 @@ def assert_same(film: Film, other: Film) -> None:
         assert (one.ms, one.of, [c.source for c in one.claims]) == (two.ms, two.of, [c.source for c in two.claims])
 
 
-# ——— the oracle ———
-
-
 @every_scene
 def test_every_claim_of_a_frame_that_fits_a_slide_is_what_a_fresh_pass_computes(
     scene: str, passes: Passes, traces: dict[str, Trace], watch: Watch
@@ -93,9 +90,6 @@ def test_the_check_of_words_and_colours_knows_right_from_wrong() -> None:
         np.testing.assert_allclose(np.diff(palette.values(ramp, scale)), 2 * half_step(scale))
 
 
-# ——— films and files ———
-
-
 @every_scene
 def test_a_film_is_the_same_each_time_and_one_frame_per_movement_is_enough(
     scene: str, real: dict[str, nn.Sequential], seven: Tensor, tmp_path: Path
@@ -140,9 +134,6 @@ def test_alt_texts_tell_the_answer_and_the_sizes(passes: Passes) -> None:
     pool = fresh.out["pool1"][0].double()
     assert f"channel {int(pool.std((1, 2)).argmax())} " in alt["max_pooling"]
     assert alt["max_pooling"].endswith(f"{pool.shape[1]}×{pool.shape[2]}.")
-
-
-# ——— from the name of a scene to its film ———
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -244,9 +235,6 @@ BAD = {
     "an unknown model to train": (lambda: mv.animate.film("training_replay", "depp"), "depp"),
 }
 test_what_cannot_be_made_is_told = refusals(BAD)
-
-
-# ——— a training for a film ———
 
 
 def same(weights: dict[str, Tensor], others: dict[str, Tensor]) -> bool:

@@ -2,7 +2,6 @@
 
 import errno
 import json
-import multiprocessing
 import os
 import random
 import signal
@@ -15,22 +14,11 @@ import pandas as pd
 import pytest
 import torch
 from helpers import refused
-from tasks import study_here
+from tasks import PROCESSES, study_here
 
 import mnistviz as mv
 from mnistviz.learn import claims, study
 from mnistviz.learn.data import DigitSet
-
-PROCESSES = multiprocessing.get_context("forkserver")
-PRELOAD = [
-    "mnistviz.learn.study",
-    "torch._dynamo",
-    "sklearn.model_selection",
-    "matplotlib.pyplot",
-    "hypothesis",
-    "pytest",
-]
-PROCESSES.set_forkserver_preload(PRELOAD)
 
 SMALL = """
 models = ["compact"]
@@ -70,9 +58,6 @@ def only(file: Path, **changes: object) -> tuple[study.Config, Path]:
 def left_in(folder: Path) -> set[str]:
     """What is neither a result nor weights."""
     return {path.name for path in folder.iterdir() if path.suffix != ".json" and path.name != "weights"}
-
-
-# ── the file ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_the_published_study_is_the_published_table(repository: Path) -> None:
@@ -156,9 +141,6 @@ def test_a_wrong_file_is_refused_before_anything_runs(case: tuple, tmp_path: Pat
     assert set(tmp_path.iterdir()) == before
 
 
-# ── a run ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def test_a_run_is_a_training_and_one_judgement(digits: DigitSet, file: Path) -> None:
     config = only(file)[0]
     train, val = digits.train.split(0.2, seed=42)
@@ -227,19 +209,13 @@ def test_kaggles_own_digits_are_judged_by_validation_alone(file: Path, digits: D
     assert study.summary(table)["test"].tolist() == [""]
 
 
-# ── stopped, killed, at the same time ─────────────────────────────────────────────────────────────────────
-
-
 def arrays(few: mv.Digits) -> tuple[np.ndarray, np.ndarray]:
     return few.images.numpy(), few.labels.numpy()
 
 
 def test_twenty_random_kills_cost_no_epoch_and_change_no_number(digits, few, file: Path, tmp_path: Path) -> None:
-    file.write_text(
-        SMALL.replace("[0, 1]", "[0, 1, 2, 3]")
-        .replace("epochs = 2, batch = 60", "epochs = 4, batch = 20")
-        .replace("300", "100")
-    )
+    longer = SMALL.replace("epochs = 2, batch = 60", "epochs = 4, batch = 20")
+    file.write_text(longer.replace("[0, 1]", "[0, 1, 2, 3]").replace("300", "100"))
     log, folder, moments = tmp_path / "epochs", tmp_path / "killed", random.Random(0)
     for _ in range(20):
         at = moments.randint(1, 40)
@@ -333,9 +309,6 @@ def test_who_was_outbid_stops_and_spoils_nothing(digits, file: Path, monkeypatch
     kept = (folder / f"{config.name}.json").read_text()
     assert json.loads(kept)["test_final"] == study.run(config)["test_final"]
     assert len(steps) == 10 + 2  # the second one did steps of the second epoch alone; two were done twice
-
-
-# ── what goes wrong ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_run_that_fails_is_kept_with_its_error_and_stops_no_other(digits, file: Path, monkeypatch, capsys) -> None:
