@@ -1,6 +1,7 @@
 """What several test files do: ask for a clear error, read a picture's words."""
 
 import io
+import math
 import random
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -40,6 +41,13 @@ def refusals(cases: Mapping[str, tuple], *fixtures: str) -> Callable[..., None]:
         refused(lambda: call(*map(request.getfixturevalue, fixtures)), *words)
 
     return each
+
+
+def wilson(right: int, count: int) -> tuple[float, float]:
+    """The ends of the 95 % interval of a share, by hand."""
+    p, z = right / count, 1.959963984540054
+    middle, half = p + z * z / (2 * count), z * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
+    return max(0.0, (middle - half) / (1 + z * z / count)), min(1.0, (middle + half) / (1 + z * z / count))
 
 
 def caption_of(picture: Picture) -> str:

@@ -22,11 +22,6 @@ RATE = 0.01
 Models = dict[str, nn.Sequential]
 
 
-@pytest.fixture(autouse=True)
-def loaded_once(mnist: DigitSet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scenes, "load_digits", {"mnist": mnist}.__getitem__)
-
-
 @pytest.fixture(scope="session")
 def unsure(mnist: DigitSet) -> Tensor:
     return mnist.test[scenes.UNSURE].pixels

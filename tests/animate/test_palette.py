@@ -2,8 +2,7 @@
 
 import math
 import runpy
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import matplotlib.style
 import numpy as np
@@ -22,13 +21,7 @@ SIGNED_SCALES = st.builds(lambda high: Scale(-high, high, "layer"), SIZES)
 SCALES = st.none() | SIGNED_SCALES | st.builds(lambda high: Scale(0.0, high, "layer"), SIZES)
 SHARES = hnp.arrays(np.float64, hnp.array_shapes(min_side=0, max_dims=3, max_side=5), elements=st.floats(0, 1))
 
-
-@pytest.fixture(autouse=True)
-def strict() -> Iterator[None]:
-    """No division by zero, no overflow and no warning goes unseen in this file."""
-    with warnings.catch_warnings(), np.errstate(divide="raise", invalid="raise", over="raise"):
-        warnings.simplefilter("error")
-        yield
+pytestmark = pytest.mark.usefixtures("strict")
 
 
 def ramp_of(scale: Scale | None) -> tuple[np.ndarray, float, float]:

@@ -1,7 +1,7 @@
 """Scenes: what every frame says is what a fresh forward pass, run without any recording, computes again."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -134,14 +134,6 @@ def test_alt_texts_tell_the_answer_and_the_sizes(passes: Passes) -> None:
     pool = fresh.out["pool1"][0].double()
     assert f"channel {int(pool.std((1, 2)).argmax())} " in alt["max_pooling"]
     assert alt["max_pooling"].endswith(f"{pool.shape[1]}×{pool.shape[2]}.")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def loaded_once(mnist: DigitSet) -> Iterator[None]:
-    """The digits of the session instead of the files, every time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scenes, "load_digits", {"mnist": mnist}.__getitem__)
-        yield
 
 
 Training = tuple[nn.Module, mv.Timelapse]

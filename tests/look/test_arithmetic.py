@@ -9,9 +9,8 @@ import torch
 import torch.nn.functional as F
 from helpers import refusals
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor, nn
-from zoo import Golden, Passes, convolutions, make, noise, pairs, record, seeded, whole_numbers
+from zoo import Golden, Passes, convolutions, layers, make, noise, record, seeded, whole_numbers
 
 import mnistviz as mv
 from mnistviz.look.trace import Step, Trace
@@ -116,24 +115,9 @@ def check_formula(trace: Trace, layer: str) -> None:
         assert tuple(map(worked_out, texts)) == formula.shape[1:]
 
 
-@st.composite
-def windows(draw: st.DrawFn) -> tuple[nn.Module, Tensor]:
-    """Any convolution or pooling, and a map at least as large as its window."""
-    if draw(st.booleans()):
-        return draw(convolutions())
-    kernel, stride, dilation = draw(pairs(1, 5)), draw(pairs(1, 4)), draw(pairs(1, 3))
-    padding, ceil = draw(pairs(0, min(kernel) // 2)), draw(st.booleans())
-    if draw(st.booleans()):
-        pool: nn.Module = nn.MaxPool2d(kernel, stride, padding, dilation, ceil_mode=ceil)
-    else:
-        pool, dilation = nn.AvgPool2d(kernel, stride, padding, ceil), (1, 1)
-    reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
-    return pool, torch.zeros(1, 2, *(n + draw(st.integers(0, 7)) for n in reach))
-
-
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 @settings(max_examples=100, deadline=None)
-@given(drawn=windows())
+@given(drawn=layers())
 def test_the_formula_of_any_window_gives_the_true_size_and_count(drawn: tuple[nn.Module, Tensor]) -> None:
     layer, x = drawn
     check_formula(record(nn.Sequential(layer), x), "0")

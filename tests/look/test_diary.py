@@ -79,17 +79,6 @@ def test_a_watched_training_ends_in_the_same_bits(change: dict[str, float], few:
     assert (len(diary.ratios), len(lapse.checkpoints)) == (5 * 4, STEPS + 1)
 
 
-def test_a_page_leaves_the_model_as_it_is(few: mv.Digits) -> None:
-    model, diary = unsettle(mv.models.deep()), mv.Diary(few[:130].pixels, ["relu1", "drop1"])
-    before = facts(model)
-    diary.page(SimpleNamespace(model=model))
-    assert facts(model) == before
-    assert diary.pages[0]["drop1"].inputs == 130
-    assert diary.pages[0]["drop1"].zeros < 0.9  # in evaluation mode, without dropout
-    expected = record(model, few[:130].pixels)["relu1"].output
-    assert diary.pages[0]["relu1"].mean == pytest.approx(float(expected.double().mean()), rel=1e-5)
-
-
 @pytest.mark.parametrize("every", [1, 5])
 def test_ratios_are_lengths_over_the_length_of_the_weights(every: int, few: mv.Digits) -> None:
     """Plain gradient descent: an update is the gradient times the rate."""

@@ -11,12 +11,11 @@ import torch
 import torch.nn.functional as F
 import zoo
 from helpers import refusals, refused
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings
 from torch import Tensor, nn
 from torch.nn.utils import prune
 from torch.utils._pytree import tree_leaves, tree_map_only
-from zoo import Case, Golden, Models, Small, assert_equal, convolutions, facts, make, noise, pairs, seeded, unsettle
+from zoo import Case, Golden, Models, Small, assert_equal, facts, layers, make, noise, seeded, unsettle
 
 import mnistviz as mv
 from mnistviz.learn.data import DigitSet
@@ -178,34 +177,6 @@ def check_layer(layer: nn.Module, x: Tensor) -> None:
         for place in places(gradient.shape, 12):
             ledger = mv.backward_ledger(trace, "0", **{name: place})
             assert ledger.total == pytest.approx(float(gradient[place]), rel=1e-9, abs=1e-9)
-
-
-@st.composite
-def layers(draw: st.DrawFn) -> tuple[nn.Module, Tensor]:
-    """Any convolution, pooling or batch norm, and two maps for it, half the time with many equal numbers."""
-    kind = draw(st.sampled_from(["conv", "max", "average", "adaptive", "norm"]))
-    ceil, flag, last, equal = draw(st.tuples(*[st.booleans()] * 4))
-    if kind == "conv":
-        conv, x = draw(convolutions())
-        return conv, torch.cat([x, -x.flip(3)])
-    kernel, stride, size, dilation = draw(pairs(1, 4)), draw(pairs(1, 3)), draw(pairs(2, 8)), draw(pairs(1, 2))
-    padding, sides = tuple(draw(st.integers(0, k // 2)) for k in kernel), st.none() | st.integers(1, 5)
-    # smaller maps do not hold a window, or a dilated one jumps over them
-    assume(all(n > (k - 1) * d - p for n, k, d, p in zip(size, kernel, dilation, padding, strict=True)))
-    match kind:
-        case "max":
-            layer: nn.Module = nn.MaxPool2d(kernel, stride, padding, dilation, ceil_mode=ceil)
-        case "average":
-            layer = nn.AvgPool2d(kernel, stride, padding, ceil, flag, draw(st.sampled_from([None, 3, 7])))
-        case "adaptive":
-            layer = nn.AdaptiveAvgPool2d((draw(sides), draw(sides)))
-        case _:
-            layer = nn.BatchNorm2d(3, 0.1, affine=flag, track_running_stats=ceil, dtype=torch.float64)
-            layer.train(draw(st.booleans()))
-            for i, tensor in enumerate([*layer.parameters(), *layer.buffers()][:4]):
-                tensor.data = noise(3, seed=i + 2).abs() + 0.5
-    x = noise(2, 3, *size)
-    return layer, (x.round() if equal else x).to(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")

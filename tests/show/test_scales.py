@@ -1,8 +1,6 @@
 """A colour is a promise: equal numbers look equal, zero is known, nothing is hidden, and every tile is its map."""
 
 import math
-import warnings
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -31,13 +29,7 @@ COLOUR_VISION = {
     "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
 }
 
-
-@pytest.fixture(autouse=True)
-def strict() -> Iterator[None]:
-    """No division by zero, no overflow and no warning goes unseen in this file."""
-    with warnings.catch_warnings(), np.errstate(divide="raise", invalid="raise", over="raise"):
-        warnings.simplefilter("error")
-        yield
+pytestmark = pytest.mark.usefixtures("strict")
 
 
 def lab(rgb: np.ndarray, vision: str = "full") -> np.ndarray:
