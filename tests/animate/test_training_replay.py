@@ -103,11 +103,8 @@ def test_answers_are_marked_by_sign_and_colour_and_the_true_digit_is_boxed(
     answers = [int(trace.output.argmax()) for trace in traces]
     labels = [answers[0], (answers[1] + 1) % 10, None, answers[3]]
     texts = texts_of(mv.animate.forward_propagation_demo(traces, labels, frames=1), monkeypatch)
-    assert [text for text in texts if re.fullmatch(r"\d [✓✗]", text[0])] == [
-        (f"{answers[0]} ✓", "green"),
-        (f"{answers[1]} ✗", "red"),
-        (f"{answers[3]} ✓", "green"),
-    ]
+    marked = [(f"{answers[0]} ✓", "green"), (f"{answers[1]} ✗", "red"), (f"{answers[3]} ✓", "green")]
+    assert [text for text in texts if re.fullmatch(r"\d [✓✗]", text[0])] == marked
     assert (f"answer: {answers[1]}", "red") in texts
     assert (f"answer: {answers[2]}", "ink") in texts
     without = texts_of(mv.animate.forward_propagation_demo(traces, frames=1), monkeypatch)

@@ -29,18 +29,11 @@ def call_then_raise(call: Callable[[], object], error: Exception) -> None:
     raise error
 
 
-@pytest.mark.parametrize(
-    ("name", "where"),
-    [
-        ("reused_relu", "fc2"),
-        ("inplace_functions", "conv2"),
-        ("tuple_output", "angle"),
-        ("batch_norm", "3"),
-        ("scripted_part", "2"),
-        ("module_list", "by_name.last"),
-        ("lstm", ""),
-    ],
-)
+WHERE = {"reused_relu": "fc2", "inplace_functions": "conv2", "tuple_output": "angle", "batch_norm": "3"}
+WHERE |= {"scripted_part": "2", "module_list": "by_name.last", "lstm": ""}
+
+
+@pytest.mark.parametrize(("name", "where"), WHERE.items(), ids=WHERE)
 def test_a_layer_that_raises_leaves_everything_as_before_and_is_named(name: str, where: str) -> None:
     for grad in GRAD_MODES.values():
         case, error = make(name), SabotageError("half-way")

@@ -224,6 +224,10 @@ def after(layer: nn.Module, *place: int, size: tuple[int, ...] = (1, 4, 4)) -> o
     return mv.receptive_field(record(nn.Sequential(layer), torch.rand(1, *size)), "0", *place)
 
 
+def reached(model: nn.Module, x: Tensor, layer: str = "") -> Tensor:
+    return mv.projective_field(record(model, x), 1, 2, layer)
+
+
 PLACES = ("no such unit in 'conv2'", "y 0 to 10, x 0 to 10; counted from 0")
 UNNAMED = ("does not name one unit of 'conv2'", "give channel, y and x")
 BAD = {
@@ -240,17 +244,8 @@ BAD = {
     "a flat layer with a place": (lambda: simple("fc1", 3, 99), "'fc1'"),
     "a pixel too low": (lambda: mv.projective_field(blank(), 28, 0, "fc1"), "no such pixel", "(28, 0)", "rows 0 to 27"),
     "a pixel left of all": (lambda: mv.projective_field(blank(), 0, -1, "fc1"), "no such pixel", "columns 0 to 27"),
-    "what a pixel reaches through a function": (
-        lambda: mv.projective_field(record(Residual(), images()), 1, 2, "conv2"),
-        *("way back ends at 'conv2'", "as modules"),
-    ),
-    "what it reaches through a group norm": (
-        lambda: mv.projective_field(record(nn.GroupNorm(1, 1), images()), 1, 2, ""),
-        *("where a GroupNorm leads is not known", "Conv2d, MaxPool2d"),
-    ),
-    "no rows to begin with": (
-        lambda: mv.projective_field(record(nn.Linear(4, 2), torch.rand(1, 4)), 1, 2, ""),
-        "input has no rows and columns",
-    ),
+    "reached through a function": (lambda: reached(Residual(), images(), "conv2"), "ends at 'conv2'", "as modules"),
+    "reached through a group norm": (lambda: reached(nn.GroupNorm(1, 1), images()), "a GroupNorm leads is not known"),
+    "no rows to begin with": (lambda: reached(nn.Linear(4, 2), torch.rand(1, 4)), "input has no rows and columns"),
 }
 test_what_has_no_field_is_told = refusals(BAD)

@@ -349,11 +349,7 @@ BAD = {
     "no gradients recorded": (lambda: mv.backward(small(gradients=False), labels=[1, 2]), "gradients=True"),
     "without gradients": (lambda: mv.backward(small(torch.no_grad), labels=[1, 2]), *NOTHING),
     "in inference mode": (lambda: mv.backward(small(torch.inference_mode), labels=[1, 2]), *NOTHING),
-    "whole numbers": (
-        lambda: there_and_back(nn.Embedding(2, 3), SQUARES, loss=squares),
-        "flows to whole numbers",
-        "int64",
-    ),
+    "whole numbers": (lambda: there_and_back(nn.Embedding(2, 3), SQUARES, loss=squares), "to whole numbers", "int64"),
     "neither loss nor labels": (back(), "a loss, or the labels", "labels=[7]"),
     "both": (back(torch.sum, labels=[1, 2]), "a loss, or the labels"),
     "labels in the place of a loss": (lambda: mv.backward(small(), [1, 2]), "a loss, or the labels"),
@@ -375,12 +371,7 @@ BAD = {
     "no such unit": (ask("relu1", unit=(4, 0, 0)), "no such unit in 'relu1'", "channel 0 to 3"),
     "no such digit": (ask("relu1", unit=(2, 0, 0), digit=2), "no such digit", "0 to 1"),
     "a digit in a unit": (ask("relu1", unit=(1, 2, 0, 0)), "a unit is channel, y, x", "(1, 2, 0, 0)", "digit=0"),
-    "maps of two sizes": (
-        ask("0:0", TWICE, zoo.images(), weight=(0, 0, 1, 1)),
-        "maps of several sizes",
-        "8, 8",
-        "4, 4",
-    ),
+    "maps of two sizes": (ask("0:0", TWICE, zoo.images(), weight=(0, 0, 1, 1)), "of several sizes", "8, 8", "4, 4"),
 }
 test_what_cannot_be_gone_back_through_is_told = refusals(BAD)
 

@@ -271,11 +271,7 @@ BAD = {
     "a scripted part": (lambda: mv.winning_path(of("scripted_part")), "no path is known through a ScriptModule"),
     "flow of a ReLU": (lambda: mv.flow(simple(), "relu1"), "'relu1' is a ReLU", "no weights mix", MIXES),
     "flow of a batch": (lambda: mv.flow(simple(2), "conv1"), "one digit", "2 inputs"),
-    "flow back before it": (
-        lambda: mv.flow(simple(), "fc1", back=True),
-        "nobody has gone back through this trace",
-        "labels=[7]",
-    ),
+    "flow back before it": (lambda: mv.flow(simple(), "fc1", back=True), "nobody has gone back", "labels=[7]"),
     "flow of many rows": (lambda: mv.flow(alone(nn.Linear(4, 3), 3, 4), "0"), "more than one row"),
 }
 test_what_has_no_path_is_told = refusals(BAD)

@@ -136,10 +136,8 @@ def test_traces_and_steps_print_as_they_always_did(reused: Trace, golden: Golden
     trace = record(whole_numbers(), torch.arange(2 * 784).view(2, 1, 28, 28) % 4.0)
     golden("a pass of two inputs", trace)
     golden("a step", trace["0"])
-    golden(
-        "a model that is one layer with two outputs",
-        record(nn.MaxPool2d(2, return_indices=True), torch.ones(1, 1, 4, 4)),
-    )
+    two = record(nn.MaxPool2d(2, return_indices=True), torch.ones(1, 1, 4, 4))
+    golden("a model that is one layer with two outputs", two)
     golden("a second call", reused["relu:1"])
     golden("nothing recorded", never_called())
     golden("a pass that stopped", stopped())

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from strokes import DRAWINGS
 from torch import nn
 
 import mnistviz as mv
@@ -13,8 +14,6 @@ from mnistviz import project
 from mnistviz.learn.data import DigitSet
 from mnistviz.learn.handwriting import UNREAD, how_sure
 from mnistviz.page import drawing
-
-DRAWINGS = json.loads(Path(__file__).with_name("drawings.json").read_text(encoding="utf-8"))
 
 
 def read(folder: Path, drawings: list[list]) -> mv.Digits:

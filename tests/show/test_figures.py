@@ -192,16 +192,11 @@ BAD: dict[str, tuple[Any, ...]] = {
     "δ of another head": (
         lambda r: fig.gradient_maps(from_one_head(), "angle"),
         "not depend on 'angle'",
-        "this layer feeds",
+        "layer feeds",
     ),
     "δ of no layer": (lambda r: fig.gradient_maps(r.gone_back, "6"), "unknown layer", "0, 1, 2, 3, 4, 5"),
     "δ of digit 3": (lambda r: fig.gradient_maps(r.gone_back, "0", digit=3), "no such digit", "3", "0 to 2"),
     "δ of channel 4": (lambda r: fig.gradient_maps(r.gone_back, "0", [4]), "no such channel in '0'", "0 to 3"),
-    "a ledger of digit 3": (
-        lambda r: fig.gradient_ledger(mv.backward_ledger(r.gone_back, "0", bias=1), digit=3),
-        "no such digit",
-        "0 to 2",
-    ),
     "sizes of nothing": (lambda r: fig.gradient_sizes({}), "no traces to compare", 'gradient_sizes({"deep": trace})'),
     "sizes of no traces": (lambda r: fig.gradient_sizes({"a": []}), "no gradients in 'a'", "layers with weights"),
     "sizes of a pass": (lambda r: fig.gradient_sizes({"a": [r.exact]}), "nobody has gone back", "backward(trace"),
