@@ -218,13 +218,11 @@ def test_a_plane_of_many_digits_has_yours_as_one_more_without_a_label(
 
 BAD = {
     "a digit that is none": (lambda: scenes.example(10), "no such digit", "10", "0 to 9"),
-    "a digit below zero": (lambda: scenes.example(-1), "no such digit", "-1"),
     "an unknown scene": (lambda: mv.animate.film("convolutions"), "unknown scene", "did you mean 'convolution'"),
     "no scene": (lambda: mv.animate.film(""), "unknown scene", *scenes.SCENES),
     "no frames": (lambda: mv.animate.film("convolution", "light", frames=0), "frames for a movement", "1 or more"),
     "an unknown model": (lambda: mv.animate.film("convolution", "depp"), "depp"),
     "an unknown model in a demo": (lambda: mv.animate.film("forward_propagation_demo", "depp"), "depp"),
-    "an unknown model to train": (lambda: mv.animate.film("training_replay", "depp"), "depp"),
 }
 test_what_cannot_be_made_is_told = refusals(BAD)
 
