@@ -50,7 +50,7 @@ def test_hardly_a_digit_is_refused_and_what_holds_too_little_or_too_much_ink_is(
     assert said.count("sure") >= 1800
     nine = np.linspace(0.05, 0.95, 9).tolist()
     grid = [[[at, 0.05], [at, 0.95]] for at in nine] + [[[0.05, at], [0.95, at]] for at in nine]
-    filled = [[[0.15 if i % 2 else 0.85, 0.15 + 0.03 * i] for i in range(24)]]
+    filled = [[[0.15, 0.15 + 0.03 * i], [0.85, 0.15 + 0.03 * i]] for i in range(24)]
     strange = {"a dot": [[[0.5, 0.5]]], "two dots": [[[0.3, 0.3]], [[0.7, 0.7]]], "a grid": grid, "all black": filled}
     digits = read(tmp_path, [*strange.values()])
     for name, pixels, probabilities in zip(strange, digits.pixels, mv.predict(model, digits), strict=True):
