@@ -133,7 +133,8 @@ def worksheet(options: Options) -> None:
 
     given = {name: getattr(options, name) for name in ("pupils", "seed", "paper")}
     title = mv.checkpoint.find(options.model).parent.name
-    path = worksheets(mv.load_model(options.model), options.out, title=title, **given)
+    out = options.out or project.root() / "visualizations" / "_mine" / f"{title}_worksheets.pdf"
+    path = worksheets(mv.load_model(options.model), out, title=title, **given)
     print(f"{project.shown(path)}: {options.pupils} sheets, and after them the answers")
 
 

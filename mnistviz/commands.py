@@ -111,9 +111,7 @@ def parser(runs: Mapping[str, Callable[[Options], None]]) -> Parser:
     sub = command("worksheet", about, f"{example} --out worksheets.pdf")
     sub.add_argument("--model", default=project.DEFAULT, help=MODEL)
     sub.add_argument("--pupils", type=int, default=30, help="1 to 200, each with other numbers (default: 30)")
-    sub.add_argument(
-        "--out", type=Path, required=True, help="the file, a .pdf: a page for each pupil, then the answers"
-    )
+    sub.add_argument("--out", type=Path, help="the file, a .pdf (default: visualizations/_mine/MODEL_worksheets.pdf)")
     sub.add_argument("--seed", type=int, default=0, help="another one draws other numbers (default: 0)")
     sub.add_argument("--paper", choices=("a4", "letter"), default="a4", help="default: a4")
 

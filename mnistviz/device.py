@@ -20,15 +20,14 @@ T = TypeVar("T")
 def pick_device(name: str | torch.device | None = None) -> torch.device:
     """`pick_device()` is cuda, else mps, else cpu; `pick_device("cpu")` insists."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name is None:
-        return torch.device(next(kind for kind, available in there.items() if available))
+    kinds = [kind for kind, available in there.items() if available]
     with suppress(RuntimeError):  # raised for a name that torch does not know
-        device = torch.device(name)
+        device = torch.device(kinds[0] if name is None else name)
         beyond = device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
-        if there.get(device.type, False) and not beyond:
+        if device.type in kinds and not beyond:
             return device
-    allowed, fix = [kind for kind, available in there.items() if available], "leave the device out: the best is chosen"
-    raise MnistvizError("this device is not available here", given=str(name), allowed=allowed, fix=fix)
+    fix = "leave the device out: the best is chosen"
+    raise MnistvizError("this device is not available here", given=str(name), allowed=kinds, fix=fix)
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -65,17 +64,12 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 def pick_precision(name: str, device: torch.device) -> Precision:
     """`pick_precision("auto", cpu)`: bfloat16 where the hardware multiplies it natively, else float32."""
     refuse(name not in PRECISIONS, "unknown precision", given=name, allowed=PRECISIONS)
-    on_cpu, on_cuda = device.type == "cpu", device.type == "cuda"
-    native = (on_cpu and _cpu_has_bf16()) or (on_cuda and torch.cuda.is_bf16_supported(including_emulation=False))
-    bfloat16 = name == "bfloat16" or (name == "auto" and native)
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch tells none
+    on_cpu = device.type == "cpu" and capabilities.get("avx512_bf16")  # elsewhere emulated, and slower than float32
+    on_cuda = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    bfloat16 = name == "bfloat16" or (name == "auto" and (on_cpu or on_cuda))
     memory_format = torch.contiguous_format if device.type == "mps" else torch.channels_last
     return Precision(torch.bfloat16 if bfloat16 else None, memory_format)
-
-
-def _cpu_has_bf16() -> bool:
-    """Elsewhere bfloat16 is emulated, and slower than float32. An older torch cannot tell: then no."""
-    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("avx512_bf16"))
 
 
 class World(NamedTuple):

@@ -16,15 +16,10 @@ class MnistvizError(ValueError):
     def __init__(
         self, what: str, *, given: object = None, allowed: str | Iterable[object] | None = None, fix: str | None = None
     ) -> None:
-        lines = [what]
-        if given is not None:
-            lines.append(f"  given:   {given!r}" if isinstance(given, str) else f"  given:   {given}")
-        if allowed is not None:
-            text = allowed if isinstance(allowed, str) else ", ".join(map(str, allowed))
-            lines.append(f"  allowed: {text}")
-        if fix:
-            lines.append(f"  fix:     {fix}")
-        super().__init__("\n".join(lines))
+        text = allowed if isinstance(allowed, str | None) else ", ".join(map(str, allowed))
+        parts = {"given": repr(given) if isinstance(given, str) else given, "allowed": text, "fix": fix or None}
+        lines = [f"  {name + ':':<9}{part}" for name, part in parts.items() if part is not None]
+        super().__init__("\n".join([what, *lines]))
 
 
 def refuse(condition: object, what: str, **details: Any) -> None:
@@ -51,8 +46,7 @@ def check(kind: str, record: object, names: str, fine: Callable[[Any], bool], al
 
 def some(things: Sized, what: str, fix: str | None = None) -> None:
     """`some(layers, "layers to show")` raises "there are no layers to show" if that is so."""
-    if not len(things):
-        raise MnistvizError(f"there are no {what}", fix=fix)
+    refuse(not len(things), f"there are no {what}", fix=fix)
 
 
 def one_of(kind: str, numbers: int | Iterable[int], count: int) -> None:

@@ -25,7 +25,13 @@ class Log:
 
     def live(self, text: str) -> None:
         if self._jupyter:
-            self._update(text)
+            from IPython.display import display
+
+            bundle = {"text/plain": "\n".join([*self.lines, text] if text else self.lines)}
+            if self._handle is None:
+                self._handle = display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+            else:
+                self._handle.update(bundle, raw=True)
         elif self._terminal and sys.stderr.isatty():
             sys.stderr.write(f"\r\033[K{text}")  # back to the start, and clear what stood there
             sys.stderr.flush()
@@ -33,15 +39,6 @@ class Log:
     def close(self) -> None:
         """Take the live line away."""
         self.live("")
-
-    def _update(self, live: str) -> None:
-        from IPython.display import display
-
-        bundle = {"text/plain": "\n".join([*self.lines, live] if live else self.lines)}
-        if self._handle is None:
-            self._handle = display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call]
-        else:
-            self._handle.update(bundle, raw=True)
 
 
 def _in_jupyter() -> bool:

@@ -50,7 +50,6 @@ class Run(Profile):
         precision = pick_precision("auto", self.device)
         kaggle = all((project.data_folder() / name).exists() for name in ("train.csv", "test.csv"))
         embedded = any(project.data_folder().glob("*-ubyte.gz"))
-        folders = [project.shown(f) for f in (self.models, self.visualizations, self.animations)]
         rows = {
             "profile": f"{self.name} ({VARIABLE}=quick|full chooses)",
             "seed": str(self.seed),
@@ -58,7 +57,7 @@ class Run(Profile):
             "versions": f"python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}",
             "data": f"MNIST {'embedded' if embedded else 'to be downloaded'}, "
             f"Kaggle {'your train.csv and test.csv' if kaggle else 'stand-in'}",
-            "writes to": ", ".join(folders),
+            "writes to": ", ".join(project.shown(getattr(self, name)) for name in FOLDERS),
         }
         return "\n".join(f"{name:<10}{text}" for name, text in rows.items())
 
@@ -77,8 +76,7 @@ def start(profile: str | None = None, seed: int = 0, device: str | None = None) 
     np.random.seed(seed)
     torch.manual_seed(seed)
     matplotlib.rcParams["figure.dpi"] = chosen.dpi
-    below = f"_{chosen.name}"
-    folders: dict[str, Any] = {name: project.root() / name / below for name in FOLDERS}
+    folders: dict[str, Any] = {name: project.root() / name / f"_{chosen.name}" for name in FOLDERS}
     if chosen.name == "full" and os.environ.get("MNISTVIZ_RELEASE"):
         folders |= {name: project.root() / name for name in FOLDERS[1:]}
     run = Run(**asdict(chosen), **folders, seed=seed, device=pick_device(device))

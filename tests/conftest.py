@@ -1,8 +1,10 @@
 """What tests share: a project folder of their own, a handful of real digits, a model and its pass, golden texts."""
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -59,6 +61,13 @@ def project_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "digit-recognizer").mkdir()
     monkeypatch.setenv("MNISTVIZ_ROOT", str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture
+def strict() -> Iterator[None]:
+    """No division by zero, no overflow and no warning goes unseen."""
+    with warnings.catch_warnings(action="error"), np.errstate(divide="raise", invalid="raise", over="raise"):
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

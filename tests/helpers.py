@@ -1,8 +1,10 @@
 """What several test files do: ask for a clear error, read a picture's words."""
 
 import io
+import math
+import random
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 
@@ -10,6 +12,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import torch
 from matplotlib.axes import Axes
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
@@ -27,6 +30,24 @@ def refused(call: Callable[[], object], *words: str) -> None:
         call()
     missing = [word for word in words if word not in str(caught.value)]
     assert not missing, f"{missing} not in:\n{caught.value}"
+
+
+def refusals(cases: Mapping[str, tuple], *fixtures: str) -> Callable[..., None]:
+    """A test for each case: a call, which is given these fixtures, and the words of its error."""
+
+    @pytest.mark.parametrize("case", cases.values(), ids=cases)
+    def each(case: tuple, request: pytest.FixtureRequest) -> None:
+        call, *words = case
+        refused(lambda: call(*map(request.getfixturevalue, fixtures)), *words)
+
+    return each
+
+
+def wilson(right: int, count: int) -> tuple[float, float]:
+    """The ends of the 95 % interval of a share, by hand."""
+    p, z = right / count, 1.959963984540054
+    middle, half = p + z * z / (2 * count), z * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
+    return max(0.0, (middle - half) / (1 + z * z / count)), min(1.0, (middle + half) / (1 + z * z / count))
 
 
 def caption_of(picture: Picture) -> str:
@@ -82,17 +103,23 @@ def words_drawn() -> Iterator[list[tuple[str, Bbox]]]:
         yield words
 
 
-def assert_fit_to_be_seen(draw: Callable[[], Picture]) -> Picture:
-    """Words inside the page and apart, square pixels, no warning, and the reader's settings untouched."""
-    settings, open_figures = dict(mpl.rcParams), plt.get_fignums()
+def chance() -> tuple[object, ...]:
+    """The state of everybody's generators: what leaves it alone is the same each time."""
+    return random.getstate(), np.random.get_state()[1].tobytes(), torch.get_rng_state().tolist()
+
+
+def assert_fit_to_be_seen(draw: Callable[[], Picture], again: bool = False) -> Picture:
+    """Words inside the page and apart, square pixels, no warning, and the reader's settings and dice untouched."""
+    before = dict(mpl.rcParams), plt.get_fignums(), chance()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", category=mpl.MatplotlibDeprecationWarning)  # seaborn's to mend
         picture = draw()
         with words_drawn() as words:
             png = picture._png()
-    assert (dict(mpl.rcParams), plt.get_fignums()) == (settings, open_figures)
+    assert (dict(mpl.rcParams), plt.get_fignums(), chance()) == before
     assert isinstance(picture, Picture)
+    assert not again or draw()._png() == png
     assert len(picture.alt) > 30
     assert Image.open(io.BytesIO(png)).text["Description"] == picture.alt
     assert all(image.get_interpolation() == "nearest" for axes in picture.axes for image in axes.images)

@@ -55,8 +55,16 @@ def with_light(project_root: Path) -> Path:
     return project_root
 
 
+TRAINED: dict[str, dict[str, bytes]] = {}  # the files of one training on each of the data
+
+
 def trained_on(data: str, folder: Path) -> Path:
-    assert run("train", "compact", "--epochs", "2", "--out", folder, "--device", "cpu", "--data", data) == 0
+    if data not in TRAINED:
+        assert run("train", "compact", "--epochs", "2", "--out", folder, "--device", "cpu", "--data", data) == 0
+        TRAINED[data] = {path.name: path.read_bytes() for path in folder.iterdir()}
+    folder.mkdir(exist_ok=True)
+    for name, content in TRAINED[data].items():
+        (folder / name).write_bytes(content)
     return folder / "best_mnist_model.pth"
 
 
@@ -390,9 +398,6 @@ def test_python_m_mnistviz_runs_and_returns_the_status(monkeypatch: pytest.Monke
         runpy.run_path(str(Path(mv.__file__).parent / "__main__.py"), run_name="__main__")
     assert exit_status.value.code == 1
     assert "did you mean 'deep'" in capsys.readouterr().err
-
-
-# ——— animate ———
 
 
 def test_the_command_line_knows_the_names_without_loading_the_library() -> None:

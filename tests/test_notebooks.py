@@ -8,6 +8,8 @@ import os
 import re
 import subprocess
 import sys
+from copy import deepcopy
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 
@@ -24,6 +26,7 @@ SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))
 ALL = LESSONS + SOLUTIONS
 
 
+@cache
 def read(path: Path) -> nbformat.NotebookNode:
     return nbformat.read(path, as_version=4)
 
@@ -164,7 +167,7 @@ def test_terms_are_linked_where_they_first_occur_and_are_in_the_glossary(path):
 
 @pytest.mark.parametrize("path", ALL, ids=lambda p: p.stem)
 def test_links_lead_somewhere_also_out_of_an_executed_copy(path):
-    copy = read(path)
+    copy = deepcopy(read(path))
     target = ROOT / "notebooks" / "_full" / path.relative_to(ROOT / "notebooks")
     relink(copy, path, target)
     copies = {ROOT / "notebooks" / "_full" / p.relative_to(ROOT / "notebooks") for p in ALL}

@@ -63,14 +63,19 @@ def test_a_terminal_ends_with_the_finished_lines_alone(steps: list[tuple[str, st
     assert log.lines == finished
 
 
-def test_a_file_holds_the_finished_lines_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    log = Log()
+def two_epochs(**options: bool) -> Log:
+    log = Log(**options)
     log.live("40 %")
     log.line("epoch 1")
     log.live("50 %")
     log.line("epoch 2")
     log.live("60 %")
     log.close()
+    return log
+
+
+def test_a_file_holds_the_finished_lines_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    two_epochs()
     assert capsys.readouterr() == ("epoch 1\nepoch 2\n", "")
 
 
@@ -78,12 +83,8 @@ def test_a_silent_log_prints_nothing_and_remembers(monkeypatch: pytest.MonkeyPat
     screen = Screen()
     monkeypatch.setattr(sys, "stdout", screen)
     monkeypatch.setattr(sys, "stderr", screen)
-    log = Log(shown=False)
-    log.live("40 %")
-    log.line("epoch 1")
-    log.close()
+    assert two_epochs(shown=False).lines == ["epoch 1", "epoch 2"]
     assert screen.rows == [""]
-    assert log.lines == ["epoch 1"]
 
 
 @pytest.fixture
@@ -105,21 +106,10 @@ def notebook(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 def test_a_notebook_has_one_output_that_is_updated(
     notebook: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    log = Log()
-    log.live("40 %")
-    log.line("epoch 1")
-    log.live("50 %")
-    log.line("epoch 2")
-    log.live("60 %")
-    log.close()
-    assert [message["text"] for message in notebook] == [
-        "40 %",
-        "epoch 1",
-        "epoch 1\n50 %",
-        "epoch 1\nepoch 2",
-        "epoch 1\nepoch 2\n60 %",
-        "epoch 1\nepoch 2",  # the last one is what a saved notebook holds
-    ]
+    two_epochs()
+    both = "epoch 1\nepoch 2"  # the last is what a saved notebook holds
+    texts = [message["text"] for message in notebook]
+    assert texts == ["40 %", "epoch 1", "epoch 1\n50 %", both, f"{both}\n60 %", both]
     assert [message["update"] for message in notebook] == [False, True, True, True, True, True]
     assert len({message["id"] for message in notebook}) == 1
     assert notebook[0]["id"]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers import refused
 
 import mnistviz as mv
 from mnistviz import project
@@ -25,15 +26,12 @@ def untouched(target: Path) -> bool:
     return target.read_bytes() == OLD and [path.name for path in target.parent.iterdir()] == [target.name]
 
 
-def test_a_written_file_is_whole_and_alone(target: Path) -> None:
-    project.write_bytes(target, NEW)
-    assert target.read_bytes() == NEW
-    assert list(target.parent.iterdir()) == [target]
-
-
-def test_folders_on_the_way_are_made(tmp_path: Path) -> None:
-    project.write_bytes(tmp_path / "a" / "b" / "file", NEW)
-    assert (tmp_path / "a" / "b" / "file").read_bytes() == NEW
+@pytest.mark.parametrize("name", ["file", "a/b/file"])
+def test_a_written_file_is_whole_and_alone_and_folders_on_the_way_are_made(name: str, tmp_path: Path) -> None:
+    for content in (OLD, NEW):
+        project.write_bytes(tmp_path / name, content)
+        assert (tmp_path / name).read_bytes() == content
+    assert list((tmp_path / name).parent.iterdir()) == [tmp_path / name]
 
 
 def test_the_target_appears_only_at_the_end(target: Path) -> None:
@@ -79,8 +77,7 @@ def test_a_full_disk_changes_nothing(target: Path, monkeypatch: pytest.MonkeyPat
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, call, full)
-    with pytest.raises(mv.MnistvizError, match="cannot write file: No space left on device"):
-        project.write_bytes(target, NEW)
+    refused(lambda: project.write_bytes(target, NEW), "cannot write file: No space left on device")
     assert untouched(target)
 
 
@@ -104,25 +101,18 @@ def read_only() -> Iterator[Path]:
 
 
 def test_a_read_only_folder_is_a_clear_error(read_only: Path) -> None:
-    with pytest.raises(mv.MnistvizError, match="cannot write file: Permission denied") as caught:
-        project.write_bytes(read_only / "file", NEW)
-    assert str(read_only) in str(caught.value)
-    with pytest.raises(mv.MnistvizError, match="cannot write file"):
-        project.write_bytes(read_only / "below" / "file", NEW)
+    refused(lambda: project.write_bytes(read_only / "file", NEW), "write file: Permission denied", str(read_only))
+    refused(lambda: project.write_bytes(read_only / "below" / "file", NEW), "cannot write file")
     assert untouched(read_only / "file")
 
 
-def test_a_folder_below_a_file_is_a_clear_error(target: Path) -> None:
-    with pytest.raises(mv.MnistvizError, match="cannot write inside"):
-        project.write_bytes(target / "inside", NEW)
+def test_a_folder_below_a_file_and_one_in_its_place_are_clear_errors(target: Path) -> None:
+    refused(lambda: project.write_bytes(target / "inside", NEW), "cannot write inside")
     assert untouched(target)
-
-
-def test_a_folder_in_the_place_of_the_file_is_a_clear_error(tmp_path: Path) -> None:
-    (tmp_path / "file").mkdir()
-    with pytest.raises(mv.MnistvizError, match="cannot write file"):
-        project.write_bytes(tmp_path / "file", NEW)
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    target.unlink()
+    target.mkdir()
+    refused(lambda: project.write_bytes(target, NEW), "cannot write file")
+    assert list(target.parent.iterdir()) == [target]
 
 
 def test_readers_see_one_whole_content_or_the_other(target: Path) -> None:
@@ -160,21 +150,14 @@ def test_the_variable_names_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_the_root_is_found_from_a_folder_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a file is called like the folder that marks it."""
     monkeypatch.delenv("MNISTVIZ_ROOT", raising=False)
     (tmp_path / "digit-recognizer").mkdir()
     inside = tmp_path / "notebooks" / "deeper"
     inside.mkdir(parents=True)
+    (inside / "digit-recognizer").write_text("not a folder")
     monkeypatch.chdir(inside)
-    assert project.root() == tmp_path
-    assert project.root(tmp_path) == tmp_path
-
-
-def test_a_file_named_like_the_marker_is_no_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MNISTVIZ_ROOT", raising=False)
-    (tmp_path / "digit-recognizer").mkdir()
-    (tmp_path / "inside").mkdir()
-    (tmp_path / "inside" / "digit-recognizer").write_text("not a folder")
-    assert project.root(tmp_path / "inside") == tmp_path
+    assert project.root() == project.root(tmp_path) == tmp_path
 
 
 def test_from_elsewhere_the_root_is_the_library_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

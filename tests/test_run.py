@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from helpers import refused
 
 import mnistviz as mv
 from mnistviz.run import PROFILES
@@ -31,14 +32,9 @@ def test_the_argument_beats_the_variable_beats_full(monkeypatch: pytest.MonkeyPa
     assert mv.start("full").name == "full"
     monkeypatch.setenv("MNISTVIZ_PROFILE", "")
     assert mv.start().name == "full"
-
-
-def test_an_unknown_profile_lists_the_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(mv.MnistvizError, match="allowed: quick, full"):
-        mv.start("fast")
+    refused(lambda: mv.start("fast"), "allowed: quick, full")
     monkeypatch.setenv("MNISTVIZ_PROFILE", "ful")
-    with pytest.raises(mv.MnistvizError, match="did you mean 'full'"):
-        mv.start()
+    refused(mv.start, "did you mean 'full'")
 
 
 def test_profiles_differ_in_sizes_only() -> None:
@@ -49,14 +45,16 @@ def test_profiles_differ_in_sizes_only() -> None:
     assert PROFILES["quick"].dpi < PROFILES["full"].dpi
     assert PROFILES["quick"].floor < PROFILES["full"].floor
     with pytest.raises(dataclasses.FrozenInstanceError):
-        PROFILES["quick"].epochs = 100  # type: ignore[misc]
+        PROFILES["quick"].epochs = 100
 
 
-def test_a_run_passes_its_profile_on() -> None:
-    for name, profile in PROFILES.items():
-        run = mv.start(name)
-        assert (run.images, run.epochs, run.floor) == (profile.images, profile.epochs, profile.floor)
-        assert matplotlib.rcParams["figure.dpi"] == profile.dpi
+@pytest.mark.parametrize("name", PROFILES)
+def test_a_run_passes_its_profile_on_and_writes_below_its_name(name: str, project_root: Path) -> None:
+    run, profile = mv.start(name), PROFILES[name]
+    folders = {kind: project_root / kind / f"_{name}" for kind in ("models", "visualizations", "animations")}
+    assert {kind: getattr(run, kind) for kind in folders} == folders
+    assert (run.images, run.epochs, run.floor) == (profile.images, profile.epochs, profile.floor)
+    assert matplotlib.rcParams["figure.dpi"] == profile.dpi
 
 
 def draws() -> tuple[float, float, float]:
@@ -71,14 +69,6 @@ def test_the_seed_fixes_every_generator() -> None:
     assert draws() == first
     mv.start(seed=4)
     assert all(a != b for a, b in zip(first, draws(), strict=True))
-
-
-@pytest.mark.parametrize("name", PROFILES)
-def test_a_run_writes_below_its_profile_s_name(project_root: Path, name: str) -> None:
-    run = mv.start(name)
-    assert run.models == project_root / "models" / f"_{name}"
-    assert run.visualizations == project_root / "visualizations" / f"_{name}"
-    assert run.animations == project_root / "animations" / f"_{name}"
 
 
 def test_only_a_full_release_writes_the_shipped_files(project_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,9 +98,8 @@ def test_start_says_what_a_run_depends_on(capsys: pytest.CaptureFixture[str]) ->
     assert rows["profile"].startswith("quick ")
     assert rows["seed"] == "12"
     assert rows["device"].startswith("cpu, ")
-    assert {platform.python_version(), torch.__version__, np.__version__} <= set(
-        rows["versions"].replace(",", "").split()
-    )
+    versions = set(rows["versions"].replace(",", "").split())
+    assert {platform.python_version(), torch.__version__, np.__version__} <= versions
     assert rows["writes to"] == "models/_quick, visualizations/_quick, animations/_quick"
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from hypothesis import assume
@@ -59,9 +60,6 @@ def record(model: nn.Module, *inputs: Any, **options: Any) -> Trace:
 
 def images(n: int = 2, channels: int = 1) -> Tensor:
     return torch.randn(n, channels, 8, 8)
-
-
-# ── models ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Small(nn.Module):
@@ -371,9 +369,6 @@ class Backend:
         return run
 
 
-# ── was it disturbed? ─────────────────────────────────────────────────────────────────────────────────────
-
-
 class Same:
     """Equal only to another `Same` of this very object, which it keeps alive."""
 
@@ -449,9 +444,6 @@ def assert_equal(result: Any, expected: Any) -> None:
             assert a == b
 
 
-# ── passes without hooks, and anything hypothesis may draw ────────────────────────────────────────────────
-
-
 @torch.no_grad()
 def layer_by_layer(model: nn.Module, x: Tensor, edit: Callable[[str, Tensor], Tensor] = lambda name, t: t) -> dict:
     """What comes out of each child in turn, `edit` applied: a pass of a flat model without any hook."""
@@ -472,6 +464,28 @@ def silencing(layer: str, channels: int | list[int]) -> Callable[[str, Tensor], 
         return t * mask.view(-1, *[1] * (t.ndim - 2))
 
     return edit
+
+
+@torch.no_grad()
+def flow_by_hand(layer: nn.Module, x: Tensor, delta: Tensor | None = None) -> np.ndarray:
+    """What each channel (of a linear layer, each feature) gave each output, one at a time; times δ, if it is given."""
+    weight, out = layer.weight.double(), layer(x)
+    delta = (torch.ones_like(out) if delta is None else delta)[0].double()
+    if isinstance(layer, nn.Linear):
+        return (weight * x[0].double() * delta[:, None]).numpy()
+    border, total = layer._reversed_padding_repeated_twice, torch.zeros(len(weight), x.shape[1]).double()
+    seen = F.pad(x.double(), border, mode=layer.padding_mode.replace("zeros", "constant"))  # as its own forward pads
+    for channel in range(x.shape[1]):
+        group, i = divmod(channel, weight.shape[1])
+        outputs = slice(group * len(weight) // layer.groups, (group + 1) * len(weight) // layer.groups)
+        alone, kernels = seen[:, channel : channel + 1], weight[outputs, i : i + 1]
+        products = F.conv2d(alone, kernels, None, layer.stride, 0, layer.dilation)[0] * delta[outputs]
+        total[outputs, channel] = products.sum((1, 2))
+    return total.numpy()
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def pairs(low: int, high: int) -> st.SearchStrategy[tuple[int, int]]:
@@ -496,3 +510,31 @@ def convolutions(draw: st.DrawFn) -> tuple[nn.Conv2d, Tensor]:
     with seeded(draw(st.integers(0, 99))):
         conv = nn.Conv2d(*ends, kernel, stride, padding, dilation, groups, bias, mode, dtype=torch.float64)
         return conv, torch.randn(1, ends[0], *size, dtype=torch.float64)
+
+
+@st.composite
+def layers(draw: st.DrawFn) -> tuple[nn.Module, Tensor]:
+    """Any convolution, pooling or batch norm, and two maps for it, half the time with many equal numbers."""
+    kind = draw(st.sampled_from(["conv", "max", "average", "adaptive", "norm"]))
+    ceil, flag, last, equal = draw(st.tuples(*[st.booleans()] * 4))
+    if kind == "conv":
+        conv, x = draw(convolutions())
+        return conv, torch.cat([x, -x.flip(3)])
+    kernel, stride, size, dilation = draw(pairs(1, 4)), draw(pairs(1, 3)), draw(pairs(2, 8)), draw(pairs(1, 2))
+    padding, sides = tuple(draw(st.integers(0, k // 2)) for k in kernel), st.none() | st.integers(1, 5)
+    # smaller maps do not hold a window, or a dilated one jumps over them
+    assume(all(n > (k - 1) * d - p for n, k, d, p in zip(size, kernel, dilation, padding, strict=True)))
+    match kind:
+        case "max":
+            layer: nn.Module = nn.MaxPool2d(kernel, stride, padding, dilation, ceil_mode=ceil)
+        case "average":
+            layer = nn.AvgPool2d(kernel, stride, padding, ceil, flag, draw(st.sampled_from([None, 3, 7])))
+        case "adaptive":
+            layer = nn.AdaptiveAvgPool2d((draw(sides), draw(sides)))
+        case _:
+            layer = nn.BatchNorm2d(3, 0.1, affine=flag, track_running_stats=ceil, dtype=torch.float64)
+            layer.train(draw(st.booleans()))
+            for i, tensor in enumerate([*layer.parameters(), *layer.buffers()][:4]):
+                tensor.data = noise(3, seed=i + 2).abs() + 0.5
+    x = noise(2, 3, *size)
+    return layer, (x.round() if equal else x).to(memory_format=torch.channels_last if last else torch.contiguous_format)

@@ -113,7 +113,7 @@ class _Stage(Stage):
     def _errors(self, canvas: Canvas, column: Column) -> None:
         """δ in the place of a column's values, and below it the ends of its scale."""
         delta = array(self.trace.delta if column is self.columns[0] else self.trace[column.key].delta)[0]
-        twin, scale = copy(column), _signed(delta)
+        twin, scale = copy(column), Scale.about_zero(delta)
         twin.values, twin.scale, twin.source = delta.reshape(column.values.shape), scale, ("delta", column.key)
         for k in column.shown:  # a thin edge: what is near 0 is as white as the paper
             x, y = column.corner(k)
@@ -126,7 +126,8 @@ class _Stage(Stage):
     def _strip(self, canvas: Canvas, kind: int, written: bool = False) -> None:
         """Kernels (0), their gradients (1), or the kernels after the step (2), and one weight of them in figures."""
         x, y, parts, source = PLACES[kind], STRIP + 26, self.parts[kind], self.sources[kind]
-        (outputs, inputs, high, wide), scale = parts.shape, _signed(parts if kind == 1 else np.stack(self.parts[::2]))
+        (outputs, inputs, high, wide), weights = parts.shape, np.stack(self.parts[::2])
+        scale = Scale.about_zero(parts if kind == 1 else weights)
         zoom, sort = max(1, SIDE // max(high, wide)), "kernels" if high * wide > 1 else "weights"
         maps, claimed = [parts[at] for at in self.kernels], [(*source, *at) for at in self.kernels]
         canvas.fill(x, y, TRAY, SIDE)
@@ -147,9 +148,3 @@ class _Stage(Stage):
 
 def _digits(value: float, count: int = 4) -> str:
     return f"{value:.{count}g}".replace("-", "−")
-
-
-def _signed(values: np.ndarray) -> Scale:
-    """Symmetric about 0 also where nothing is negative: δ and weights have signs."""
-    largest = float(np.abs(values).max()) or 1.0
-    return Scale(-largest, largest, "layer")

@@ -24,9 +24,7 @@ def convolution(trace: Trace, layer: str = "conv1", channel: int | None = None, 
     weights is shown, and what the others add is one more number.
     """
     trace.one_digit()
-    step = trace[layer]
-    others = trace.of_kind("Conv2d") or "none here"
-    refuse(step.kind != "Conv2d", f"{layer!r} is a {step.kind} and slides no kernel", allowed=others)
+    step = trace.step_of_kind(layer, ("Conv2d",), " and slides no kernel", "none here")
     sides = step.weights["weight"].shape[2:]
     problem = f"the kernels of {layer!r} are too large to be written out"
     refuse(max(sides) > 5, problem, given=times(sides), allowed="up to 5×5")
@@ -63,7 +61,8 @@ class _Stage:
             if y == slow:
                 stops, ms = {*range(0, columns, max(1, 8 // moves)), peak, columns - 1}, 240
             for x in sorted(stops):
-                self._fill(canvas, y, x)
+                made, source = self.after[None, y : y + 1, : x + 1], ("part", self.layer, 0, self.channel, y, 0)
+                canvas.maps(self.right, TOP + y * self.zoom, made, self.scale, self.zoom, [source])
                 yield self._position(canvas, y, x, 1500 if (y, x) == (slow, peak) else ms)
         yield self._position(canvas, slow, peak, 1500)
 
@@ -90,13 +89,6 @@ class _Stage:
         canvas.scale(right, below, self.scale, 150)
         footer(canvas, "Orange is above zero, blue below. Every number is from one recorded forward pass.")
         return canvas
-
-    def _fill(self, canvas: Canvas, y: int, x: int) -> None:
-        """The output as far as it is made: all rows above y, and row y up to x."""
-        for first, part in ((0, self.after[:y]), (y, self.after[y : y + 1, : x + 1])):
-            if part.size:
-                source = ("part", self.layer, 0, self.channel, first, 0)
-                canvas.maps(self.right, TOP + first * self.zoom, part[None], self.scale, self.zoom, [source])
 
     def _position(self, canvas: Canvas, y: int, x: int, ms: int) -> Frame:
         """The box on the input, the numbers, the pixel they make."""

@@ -79,8 +79,12 @@ class Film:
         kind = choose("kind of film", path.suffix.lower(), FORMATS)
         _check_time(hold, "the hold of the last frame")
         with closing(Log(progress)) as log:
-            frames = list(Film(lambda: self._watched(path.name, log), self.alt, self.poster))
-            held = [*frames[:-1], replace(frames[-1], ms=max(frames[-1].ms, hold))]
+            started, frames = time.perf_counter(), []
+            for frame in Film(self._draw, self.alt):  # without its poster
+                frames.append(frame)
+                log.live(f"{path.name}: {len(frames)} frames, {time.perf_counter() - started:.0f} s")
+            opening = [replace(frames[-1], ms=self.poster)] if self.poster else []
+            held = [*opening, *frames[:-1], replace(frames[-1], ms=max(frames[-1].ms, hold))]
             runs = [list(run) for _, run in groupby(held, lambda frame: frame.pixels.tobytes())]
             stored = [replace(run[0], ms=sum(frame.ms for frame in run)) for run in runs]  # repeats are stored as one
             for frame in stored:
@@ -88,12 +92,11 @@ class Film:
             content = _mp4(stored) if kind == "MP4" else _through_pillow(stored, kind, plays, self.alt)
         if budget is not None and len(content) > budget:
             problem, given = f"{path.name} is too large, and was not written", f"{len(content):,} bytes"
-            fix = f"draw fewer than {len(frames)} frames (frames=2), or allow more (budget=…, or None)"
+            fix = f"draw fewer than {len(held)} frames (frames=2), or allow more (budget=…, or None)"
             raise MnistvizError(problem, given=given, allowed=f"{budget:,} bytes", fix=fix)
         _read_back(content, path, [frame.ms for frame in stored])
         if sheet:  # first: if it cannot be written, nothing was
-            still = Film(lambda: frames[1:] if self.poster else frames, self.alt).sheet()
-            project.write_bytes(path.with_name(f"{path.stem}_sheet.png"), still)
+            project.write_bytes(path.with_name(f"{path.stem}_sheet.png"), Film(lambda: frames, self.alt).sheet())
         project.write_bytes(path, content)
         self._saved = kind, content, frames[-1].pixels
         return path
@@ -112,7 +115,7 @@ class Film:
 
     def sheet(self, count: int = 9, columns: int = 3) -> bytes:
         """A PNG of `count` frames that stand long, in their order, at half size: the film on paper."""
-        frames = list(Film(self._draw, self.alt))  # without its poster
+        frames = list(Film(self._draw, self.alt))
         chosen = keyframes([frame.ms for frame in frames], count)
         pictures = [np.asarray(_picture(frames[i].pixels).convert("RGB").reduce(2)) for i in chosen]
         rows = [pictures[i : i + columns] for i in range(0, len(pictures), columns)]
@@ -122,13 +125,6 @@ class Film:
     def slider(self, start: int = -1) -> "Slider":
         """In a notebook: step through the frames by hand; what stays stored is one of them, as a plain picture."""
         return Slider([frame.pixels for frame in self], self.alt, start)
-
-    def _watched(self, name: str, log: Log) -> Iterator[Frame]:
-        """The frames, with a live line while they are drawn."""
-        started = time.perf_counter()
-        for count, frame in enumerate(self._draw(), 1):
-            log.live(f"{name}: {count} frames, {time.perf_counter() - started:.0f} s")
-            yield frame
 
 
 class Slider:

@@ -70,8 +70,7 @@ def _digit(canvas: Canvas, trace: Trace, key: str = "") -> None:
         field = receptive_field(trace, key, *(n // 2 for n in trace[key].result.shape[2:]))
     except MnistvizError:  # a network with parts that are no modules
         return
-    x, y = EDGE + field.left * zoom, top + field.top * zoom
-    canvas.box(x, y, field.width * zoom, field.height * zoom, thick=2)
+    canvas.box(EDGE + field.left * zoom, top + field.top * zoom, field.width * zoom, field.height * zoom, thick=2)
     canvas.text(EDGE, TOP + 196, "one value here sees", 15, "faint")
     canvas.text(EDGE, TOP + 216, f"{times((field.height, field.width))} of its pixels", 15, "faint")
 

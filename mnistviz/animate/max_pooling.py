@@ -34,8 +34,7 @@ def max_pooling(trace: Trace, layer: str | None = None, channel: int | None = No
     one_of(f"channel in {layer!r}", shown, len(out))
     windows = f"Windows slide over channel {shown} of {sizes(step.inputs)}"
     alt = f"{windows}; of each, the largest value goes into a map of {times(out.shape[1:])}."
-    stage = _Stage(trace, layer, shown)
-    return Film(lambda: stage.frames(frames), alt, poster=400)
+    return Film(lambda: _Stage(trace, layer, shown).frames(frames), alt, poster=400)
 
 
 class _Stage:

@@ -57,10 +57,6 @@ PGD = Attack(0.3, steps=40, step=0.01, random_start=True)
 def attacked(model: nn.Module, digits: Digits, attack: Attack, seed: int = 0, batch: int = 128) -> Tensor:
     """`x = attacked(model, digits, PGD)`: the pictures of all digits after the attack, (N, 1, 28, 28)."""
     some(digits, "digits to attack")
-    device, labels = device_of(model), digits.known_labels()
+    device, batches = device_of(model), digits.batches(batch)
     generator = torch.Generator(device).manual_seed(seed)
-    parts = [
-        attack(model, digits[i : i + batch].pixels.to(device), labels[i : i + batch].to(device), generator)
-        for i in range(0, len(digits), batch)
-    ]
-    return torch.cat(parts).cpu()
+    return torch.cat([attack(model, x.to(device), y.to(device), generator) for x, y in batches]).cpu()

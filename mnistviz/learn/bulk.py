@@ -93,19 +93,16 @@ def attempt(job: Job) -> Job:
     except MnistvizError as error:
         return job._replace(error=str(error))
     except OSError as error:  # no such file, no room, not allowed
-        what = f"{error.strerror or error}: {error.filename or out}"
-        return job._replace(
-            error=f"{project.shown(job.source)} is not answered: {what}; mend that, or choose another folder `out`"
-        )
+        what = f"{project.shown(job.source)} is not answered: {error.strerror or error}: {error.filename or out}"
+        return job._replace(error=f"{what}; mend that, or choose another folder `out`")
 
 
 def _answer(job: Job, source: Path, out: Path, work: Path) -> Job:
     """Rows are added to a file; a note says how far it is whole. After a kill it is cut off there, and goes on."""
     card, part, note = out.with_suffix(".json"), work / "answers.csv", work / "note.json"
     about = _about(job)
-    size = {path: path.stat().st_size if path.exists() else 0 for path in (part, out)}
-    state, done = _kept(note, about, size[part]), _kept(card, about, size[out])
-    if done and size[out] == done["bytes"]:
+    state, done = _kept(note, about, part), _kept(card, about, out)
+    if done and out.stat().st_size == done["bytes"]:
         return job._replace(**{name: done[name] for name in ("digits", "right", "unread")})
     model, log, start = load_model(job.model, pick_device(job.device)), Log(job.live), time.perf_counter()
     pieces = (_from_folder if source.is_dir() else _from_csv)(source, state.get("digits", 0))
@@ -146,12 +143,10 @@ Piece = tuple[Sequence[object], Digits, Sequence[str]]  # names, digits, and why
 
 
 def _from_csv(path: Path, done: int) -> Iterator[Piece]:
-    count = 0
-    for images, labels in stream_csv(path, ROWS):
-        if count >= done:
+    for piece, (images, labels) in enumerate(stream_csv(path, ROWS)):
+        if (before := piece * ROWS) >= done:
             known = None if labels is None else torch.from_numpy(labels)
-            yield range(count + 1, count + len(images) + 1), Digits(torch.from_numpy(images), known, path.name), ()
-        count += len(images)
+            yield range(before + 1, before + len(images) + 1), Digits(torch.from_numpy(images), known, path.name), ()
 
 
 def _from_folder(folder: Path, done: int) -> Iterator[Piece]:
@@ -195,9 +190,9 @@ def _about(job: Job) -> dict[str, str]:
     return {"input": source.name, "fingerprint": digest.hexdigest(), "model": model}
 
 
-def _kept(path: Path, about: dict[str, str], size: int) -> dict[str, Any]:
+def _kept(path: Path, about: dict[str, str], answers: Path) -> dict[str, Any]:
     """A note or card, if it is about this, and its file is there to the length it says."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         kept: dict[str, Any] = json.loads(path.read_bytes())
-        return kept if kept["about"] == about and kept["bytes"] <= size else {}
+        return kept if kept["about"] == about and kept["bytes"] <= answers.stat().st_size else {}
     return {}

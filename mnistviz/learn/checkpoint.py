@@ -54,7 +54,6 @@ def load_model(name: str | Path, device: str | torch.device = "cpu") -> nn.Seque
     """`load_model("deep")` is the reference under `models/deep/`, or any other folder there; a path loads that file.
 
     A card keeps the layers of an `nn.Sequential` of your own, so `load_model("_full/mine")` builds it again.
-
     The model comes in evaluation mode. Only tensors are read: a file with anything else is refused.
 
     >>> mv.load_model("light").conv1
@@ -168,10 +167,8 @@ class Store:
 
     def finish(self) -> None:
         """The last weights and the best, once more, and no way on: this training is complete."""
-        history = self.fit.history
-        save_model(self.folder / BEST, history.best, self._card(history.best_epoch))
-        save_model(self.folder / FINAL, weights(self.fit.trained), self._card(len(history.rows)))
-        history.save(self.folder / HISTORY)
+        self.save(improved=True)
+        save_model(self.folder / FINAL, weights(self.fit.trained), self._card(len(self.fit.history.rows)))
         (self.folder / RESUME).unlink(missing_ok=True)
 
     @cached_property
@@ -235,9 +232,8 @@ def _from_bytes(content: bytes, path: Path) -> Any:
             raise zipfile.BadZipFile(f"{bad} does not match its checksum")
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can make the reader raise anything
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        what = f"{project.shown(path)} is not a file of tensors: refused"
-        given = f"{len(content):,} bytes; {reason[:120]}"
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+        what, given = f"{project.shown(path)} is not a file of tensors: refused", f"{len(content):,} bytes; {reason}"
         allowed = "a state dict saved by torch, whole, with no code in it"
         fix = "get the file again from where it came, or train again"
         raise MnistvizError(what, given=given, allowed=allowed, fix=fix) from error

@@ -27,21 +27,20 @@ def claimed(folder: Path, name: str) -> Iterator[Path | None]:
     """
     taken = _claims(folder, name)
     claim = folder / f"{name}.claim.{int(taken[-1].suffix[1:]) + 1 if taken else 1}"
+    free = False
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        free = not busy(folder, name)
-        if free:
+        if not busy(folder, name):
             with open(claim, "x") as file:
                 file.write(_mine())
+            free = True
     except OSError as error:
-        free = False
         if not isinstance(error, FileExistsError) or not folder.is_dir():
             with suppress(OSError):
                 claim.unlink()
             fix = "choose a folder you may write to, with room on its disk; results that are there stay"
-            raise MnistvizError(
-                f"cannot claim a run: {error.strerror}", given=project.shown(folder), fix=fix
-            ) from error
+            what = f"cannot claim a run: {error.strerror}"
+            raise MnistvizError(what, given=project.shown(folder), fix=fix) from error
     try:
         yield claim if free else None
     finally:

@@ -13,8 +13,6 @@ from mnistviz.learn.augment import squares
 from mnistviz.learn.data import Digits
 from mnistviz.learn.evaluate import measure
 
-# ── corruptions: strength 0 is the identity, 5 the most; made for this project, and not the set called MNIST-C ──
-
 
 def corrupt(digits: Digits, kind: str, strength: int, seed: int = 0) -> Digits:
     """`corrupt(test, "blur", 3)`: the same digits, worse; an own draw for each, from the seed."""
@@ -77,6 +75,7 @@ def _cover(x: Tensor, s: int, g: torch.Generator) -> Tensor:
     return x.masked_fill(squares(x, top, left, side), 0.0)
 
 
+# strength 0 is the identity, 5 the most; made for this project, and not the set called MNIST-C
 CORRUPTIONS: dict[str, Callable[[Tensor, int, torch.Generator], Tensor]] = {
     "shift": _shift,
     "rotation": _rotate,

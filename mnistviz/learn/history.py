@@ -19,6 +19,8 @@ from mnistviz.progress import Log
 
 Callback = Callable[["Fit"], None]
 Callbacks = Mapping[str, Callback | Iterable[Callback]]  # by event: start, step, epoch, end
+PARTS = ("model", "optimiser", "schedule", "averaged")  # of a training: what has a state
+KEPT = ("rows", "best", "best_epoch", "best_value")  # of its history
 
 
 @dataclass(eq=False)
@@ -90,24 +92,15 @@ class Fit:
 
     def state_dict(self) -> dict[str, Any]:
         """All that a killed training needs to go on from its last whole epoch."""
-        history = self.history
-        return {
-            "model": self.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "schedule": None if self.schedule is None else self.schedule.state_dict(),
-            "averaged": None if self.averaged is None else self.averaged.state_dict(),
-            "rows": history.rows,
-            "best": history.best,
-            "best_epoch": history.best_epoch,
-            "best_value": history.best_value,
-        }
+        parts = {name: getattr(self, name) for name in PARTS}
+        states = {name: None if part is None else part.state_dict() for name, part in parts.items()}
+        return states | {name: getattr(self.history, name) for name in KEPT}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        for name in ("model", "optimiser", "schedule", "averaged"):
-            part = getattr(self, name)
-            if part is not None:
+        for name in PARTS:
+            if (part := getattr(self, name)) is not None:
                 part.load_state_dict(state[name])
-        for name in ("rows", "best", "best_epoch", "best_value"):
+        for name in KEPT:
             setattr(self.history, name, state[name])
 
     def live_line(self, seen: int, total: int, seconds: float) -> str:

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
-from itertools import zip_longest
+from itertools import chain, repeat, zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -25,27 +25,21 @@ def read_csv(path: str | Path, *, labelled: bool) -> tuple[np.ndarray, np.ndarra
 
 
 def stream_csv(
-    path: str | Path, size: int = 16_000, *, labelled: bool | None = None
+    path: str | Path, size: int = 4096, *, labelled: bool | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     """`for images, labels in stream_csv("digits.csv")`: checked likewise, `size` digits at a time, however many.
 
     Labels are None where the file has none; `labelled=None` takes either kind.
     """
     path = Path(path)
-    held: list[np.ndarray] = []
-    for values in _batches(path, _header(path, labelled)):
-        held.append(values)
-        while sum(map(len, held)) >= size:
-            whole = np.concatenate(held)
-            yield _digits(whole[:size])
-            held = [whole[size:].copy()]
-    if sum(map(len, held)):
-        yield _digits(np.concatenate(held))
-
-
-def _digits(values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    pixels = np.ascontiguousarray(values[:, -784:]).reshape(-1, 28, 28)
-    return pixels, values[:, 0].astype(np.int64) if values.shape[1] > 784 else None
+    columns = _header(path, labelled)
+    rest = np.empty((0, len(columns)), np.uint8)
+    for values, least in chain(zip(_batches(path, columns), repeat(size)), [(rest, 1)]):  # at the end what is left
+        rest = np.concatenate([rest, values])
+        while len(rest) >= least:
+            rows, rest = rest[:size], rest[size:]
+            pixels = np.ascontiguousarray(rows[:, -784:]).reshape(-1, 28, 28)
+            yield pixels, rows[:, 0].astype(np.int64) if "label" in columns else None
 
 
 def _batches(path: Path, columns: list[str]) -> Iterator[np.ndarray]:
@@ -54,6 +48,7 @@ def _batches(path: Path, columns: list[str]) -> Iterator[np.ndarray]:
     from pyarrow import csv
 
     name, rows = project.shown(path), 0
+    most = np.array([9 if column == "label" else 255 for column in columns], np.int16)
     # it reads 32 blocks ahead; with several threads an error would not know its row
     reading = csv.ReadOptions(use_threads=False, column_names=columns, skip_rows=1, block_size=1 << 20)
     converting = csv.ConvertOptions(column_types={column: pa.int16() for column in columns})
@@ -65,8 +60,12 @@ def _batches(path: Path, columns: list[str]) -> Iterator[np.ndarray]:
                 column = next(column for column in columns if batch[column].null_count)
                 given = f"row {rows + batch[column].to_pylist().index(None) + 1}, column {column}"
                 raise MnistvizError(f"{name} has an empty value", given=given, allowed="a whole number") from None
-            _check_range(path, "label", values[:, :-784], 9, rows)
-            _check_range(path, "pixel", values[:, -784:], 255, rows)
+            outside = (values < 0) | (values > most)
+            if outside.any():
+                row, at = np.argwhere(outside)[0]
+                given = f"{values[row, at]} in row {rows + row + 1}, {columns[at]}"
+                kind = columns[at].rstrip("0123456789")
+                raise MnistvizError(f"{name} has a {kind} out of range", given=given, allowed=f"0 to {most[at]}")
             yield values.astype(np.uint8)
             rows += len(values)
     except pa.ArrowInvalid as error:
@@ -99,14 +98,6 @@ def _header(path: Path, labelled: bool | None) -> list[str]:
     given = "; ".join(part for part in parts if part) or "the right names in another order"
     allowed = f"{columns[0]}, {columns[1]} … pixel783 ({len(columns)} columns)"
     raise MnistvizError(f"{project.shown(path)} does not have Kaggle's columns", given=given, allowed=allowed, fix=fix)
-
-
-def _check_range(path: Path, kind: str, values: np.ndarray, top: int, before: int) -> None:
-    outside = (values < 0) | (values > top)
-    if outside.any():
-        row, column = np.argwhere(outside)[0]
-        given = f"{values[row, column]} in row {before + row + 1}" + (f", pixel{column}" if kind == "pixel" else "")
-        raise MnistvizError(f"{project.shown(path)} has a {kind} out of range", given=given, allowed=f"0 to {top}")
 
 
 def _few(names: list[str]) -> str:
@@ -147,8 +138,6 @@ def validate_submission(path: str | os.PathLike[str], predictions: np.ndarray) -
     """Read a submission back as Kaggle would and compare it with the predictions, line by line."""
     lines = Path(path).read_text().split("\n")
     expected = ["ImageId,Label", *(f"{i},{label}" for i, label in enumerate(predictions, 1)), ""]
-    if lines != expected:
-        pairs = zip_longest(lines, expected, fillvalue="(the end of the file)")
-        number, line, right = next((i, a, b) for i, (a, b) in enumerate(pairs, start=1) if a != b)
-        given, what = f"line {number}: {line!r}", f"{Path(path).name} does not hold these predictions"
-        raise MnistvizError(what, given=given, allowed=repr(right))
+    what = f"{Path(path).name} does not hold these predictions"
+    for number, (line, right) in enumerate(zip_longest(lines, expected, fillvalue="(the end of the file)"), 1):
+        refuse(line != right, what, given=f"line {number}: {line!r}", allowed=repr(right))

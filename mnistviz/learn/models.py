@@ -40,26 +40,26 @@ def _sequential(*layers: tuple[str, nn.Module]) -> nn.Sequential:
     return nn.Sequential(OrderedDict(layers)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _block(i: int, c_in: int, c_out: int, pool: int = 0) -> list[tuple[str, nn.Module]]:
-    """A padded 3×3 convolution, batch norm and ReLU; with the number of a pool, that pool and its dropout too."""
-    convolution, norm = nn.Conv2d(c_in, c_out, 3, padding=1), nn.BatchNorm2d(c_out)
-    layers = [(f"conv{i}", convolution), (f"bn{i}", norm), (f"relu{i}", nn.ReLU())]
-    return [*layers, (f"pool{pool}", nn.MaxPool2d(2)), (f"drop{pool}", nn.Dropout(0.25))] if pool else layers
+def _block(names: str, weighted: nn.Conv2d | nn.Linear) -> list[tuple[str, nn.Module]]:
+    """`_block("conv1 bn1 relu1 pool1", nn.Conv2d(1, 32, 3))`: a weighted layer and what follows it, each by its name.
+
+    Dropout silences a quarter of the values behind a convolution, and half of those behind a linear layer.
+    """
+    first, *others = names.split()
+    norm, share = (nn.BatchNorm2d, 0.25) if isinstance(weighted, nn.Conv2d) else (nn.BatchNorm1d, 0.5)
+    outputs = len(weighted.weight)
+    after = {"bn": norm(outputs), "relu": nn.ReLU(), "pool": nn.MaxPool2d(2), "drop": nn.Dropout(share)}
+    return [(first, weighted), *((name, after[name[:-1]]) for name in others)]
 
 
 def simple() -> nn.Sequential:
     """System A: two unpadded 3×3 convolutions, two pools, two linear layers. 225,034 parameters."""
     return _sequential(
         ("normalise", Normalise()),
-        ("conv1", nn.Conv2d(1, 32, 3)),  # 28 → 26
-        ("relu1", nn.ReLU()),
-        ("pool1", nn.MaxPool2d(2)),  # 26 → 13
-        ("conv2", nn.Conv2d(32, 64, 3)),  # 13 → 11
-        ("relu2", nn.ReLU()),
-        ("pool2", nn.MaxPool2d(2)),  # 11 → 5
+        *_block("conv1 relu1 pool1", nn.Conv2d(1, 32, 3)),  # 28 → 26 → 13
+        *_block("conv2 relu2 pool2", nn.Conv2d(32, 64, 3)),  # 13 → 11 → 5
         ("flatten", nn.Flatten()),  # 64 × 5 × 5 = 1600
-        ("fc1", nn.Linear(1600, 128)),
-        ("relu3", nn.ReLU()),
+        *_block("fc1 relu3", nn.Linear(1600, 128)),
         ("fc2", nn.Linear(128, 10)),
     )
 
@@ -68,18 +68,12 @@ def light() -> nn.Sequential:
     """System B: 3×3 convolutions mixed by 1×1 convolutions, log-probabilities out. 24,210 parameters."""
     return _sequential(
         ("normalise", Normalise()),
-        ("conv1", nn.Conv2d(1, 8, 3, padding=1)),
-        ("relu1", nn.ReLU()),
-        ("pool1", nn.MaxPool2d(2)),  # 28 → 14
-        ("conv2", nn.Conv2d(8, 16, 3, padding=1)),
-        ("relu2", nn.ReLU()),
-        ("pool2", nn.MaxPool2d(2)),  # 14 → 7
+        *_block("conv1 relu1 pool1", nn.Conv2d(1, 8, 3, padding=1)),  # 28 → 14
+        *_block("conv2 relu2 pool2", nn.Conv2d(8, 16, 3, padding=1)),  # 14 → 7
         ("mix1", nn.Conv2d(16, 8, 1)),
-        ("conv3", nn.Conv2d(8, 16, 3, padding=1)),
-        ("relu3", nn.ReLU()),
+        *_block("conv3 relu3", nn.Conv2d(8, 16, 3, padding=1)),
         ("mix2", nn.Conv2d(16, 16, 1)),
-        ("conv4", nn.Conv2d(16, 32, 3, padding=1)),
-        ("relu4", nn.ReLU()),
+        *_block("conv4 relu4", nn.Conv2d(16, 32, 3, padding=1)),
         ("mix3", nn.Conv2d(32, 32, 1)),
         ("flatten", nn.Flatten()),  # 32 × 7 × 7 = 1568
         ("fc1", nn.Linear(1568, 10)),
@@ -89,18 +83,14 @@ def light() -> nn.Sequential:
 
 def deep() -> nn.Sequential:
     """System C: five 3×3 convolutions with batch norm, pixels in [0, 1] as they are. 437,738 parameters."""
-
     return _sequential(
-        *_block(1, 1, 32),
-        *_block(2, 32, 32, pool=1),  # 28 → 14
-        *_block(3, 32, 64),
-        *_block(4, 64, 64, pool=2),  # 14 → 7
-        *_block(5, 64, 128, pool=3),  # 7 → 3
+        *_block("conv1 bn1 relu1", nn.Conv2d(1, 32, 3, padding=1)),
+        *_block("conv2 bn2 relu2 pool1 drop1", nn.Conv2d(32, 32, 3, padding=1)),  # 28 → 14
+        *_block("conv3 bn3 relu3", nn.Conv2d(32, 64, 3, padding=1)),
+        *_block("conv4 bn4 relu4 pool2 drop2", nn.Conv2d(64, 64, 3, padding=1)),  # 14 → 7
+        *_block("conv5 bn5 relu5 pool3 drop3", nn.Conv2d(64, 128, 3, padding=1)),  # 7 → 3
         ("flatten", nn.Flatten()),  # 128 × 3 × 3 = 1152
-        ("fc1", nn.Linear(1152, 256)),
-        ("bn6", nn.BatchNorm1d(256)),
-        ("relu6", nn.ReLU()),
-        ("drop4", nn.Dropout(0.5)),
+        *_block("fc1 bn6 relu6 drop4", nn.Linear(1152, 256)),
         ("fc2", nn.Linear(256, 10)),
     )
 
@@ -109,16 +99,11 @@ def compact() -> nn.Sequential:
     """System D: two 5×5 convolutions, pooled before the ReLU, with channel dropout. 21,840 parameters."""
     return _sequential(
         ("normalise", Normalise()),
-        ("conv1", nn.Conv2d(1, 10, 5)),  # 28 → 24
-        ("pool1", nn.MaxPool2d(2)),  # 24 → 12
-        ("relu1", nn.ReLU()),
-        ("conv2", nn.Conv2d(10, 20, 5)),  # 12 → 8
-        ("pool2", nn.MaxPool2d(2)),  # 8 → 4
-        ("relu2", nn.ReLU()),
+        *_block("conv1 pool1 relu1", nn.Conv2d(1, 10, 5)),  # 28 → 24 → 12
+        *_block("conv2 pool2 relu2", nn.Conv2d(10, 20, 5)),  # 12 → 8 → 4
         ("drop1", nn.Dropout2d(0.5)),
         ("flatten", nn.Flatten()),  # 20 × 4 × 4 = 320
-        ("fc1", nn.Linear(320, 50)),
-        ("relu3", nn.ReLU()),
+        *_block("fc1 relu3", nn.Linear(320, 50)),
         ("drop2", nn.Dropout(0.3)),
         ("fc2", nn.Linear(50, 10)),
     )
@@ -129,18 +114,14 @@ def pooled() -> nn.Sequential:
 
     Widths and dropout rates are open in the publication; chosen here: 32-64-128, 0.25 and 0.5.
     """
-
     return _sequential(
         ("normalise", Normalise()),
-        *_block(1, 1, 32, pool=1),  # 28 → 14
-        *_block(2, 32, 64, pool=2),  # 14 → 7
-        *_block(3, 64, 128, pool=3),  # 7 → 3
+        *_block("conv1 bn1 relu1 pool1 drop1", nn.Conv2d(1, 32, 3, padding=1)),  # 28 → 14
+        *_block("conv2 bn2 relu2 pool2 drop2", nn.Conv2d(32, 64, 3, padding=1)),  # 14 → 7
+        *_block("conv3 bn3 relu3 pool3 drop3", nn.Conv2d(64, 128, 3, padding=1)),  # 7 → 3
         ("average", nn.AdaptiveAvgPool2d(1)),  # 3 → 1
         ("flatten", nn.Flatten()),
-        ("fc1", nn.Linear(128, 512)),
-        ("bn4", nn.BatchNorm1d(512)),
-        ("relu4", nn.ReLU()),
-        ("drop4", nn.Dropout(0.5)),
+        *_block("fc1 bn4 relu4 drop4", nn.Linear(128, 512)),
         ("fc2", nn.Linear(512, 10)),
     )
 
@@ -149,15 +130,10 @@ def sprint() -> nn.Sequential:
     """Ours: small early maps and pooling before ReLU, made only to reach 99 % quickly. 108,874 parameters."""
     return _sequential(
         ("normalise", Normalise()),
-        ("conv1", nn.Conv2d(1, 16, 5)),  # 28 → 24
-        ("pool1", nn.MaxPool2d(2)),  # 24 → 12
-        ("relu1", nn.ReLU()),
-        ("conv2", nn.Conv2d(16, 32, 3)),  # 12 → 10
-        ("pool2", nn.MaxPool2d(2)),  # 10 → 5
-        ("relu2", nn.ReLU()),
+        *_block("conv1 pool1 relu1", nn.Conv2d(1, 16, 5)),  # 28 → 24 → 12
+        *_block("conv2 pool2 relu2", nn.Conv2d(16, 32, 3)),  # 12 → 10 → 5
         ("flatten", nn.Flatten()),  # 32 × 5 × 5 = 800
-        ("fc1", nn.Linear(800, 128)),
-        ("relu3", nn.ReLU()),
+        *_block("fc1 relu3", nn.Linear(800, 128)),
         ("fc2", nn.Linear(128, 10)),
     )
 
@@ -174,22 +150,17 @@ def small() -> nn.Sequential:
 
 def _frugal(first: int, middle: int, last: int) -> nn.Sequential:
     """Five convolutions without bias, and one kernel for each channel in place of a large linear layer."""
-    sizes = [
-        (1, first, 5, 2),
-        (first, middle, 3, 1),
-        (middle, middle, 3, 1),
-        (middle, middle, 3, 0),
-        (middle, last, 3, 0),
-    ]
-    layers: list[tuple[str, nn.Module]] = [("normalise", Normalise())]
-    for i, (c_in, c_out, size, padding) in enumerate(sizes, 1):
-        convolution = nn.Conv2d(c_in, c_out, size, padding=padding, bias=False)
-        layers += [(f"conv{i}", convolution), (f"bn{i}", nn.BatchNorm2d(c_out)), (f"relu{i}", nn.ReLU())]
-        if i in (1, 3):
-            layers.append((f"pool{1 + i // 2}", nn.MaxPool2d(2)))  # 28 → 14, 14 → 7
-    weigh = nn.Conv2d(last, last, 3, groups=last, bias=False)  # 3 → 1: each channel's nine places have their weights
-    layers += [("weigh", weigh), ("bn6", nn.BatchNorm2d(last)), ("flatten", nn.Flatten()), ("fc1", nn.Linear(last, 10))]
-    return _sequential(*layers)
+    return _sequential(
+        ("normalise", Normalise()),
+        *_block("conv1 bn1 relu1 pool1", nn.Conv2d(1, first, 5, padding=2, bias=False)),  # 28 → 14
+        *_block("conv2 bn2 relu2", nn.Conv2d(first, middle, 3, padding=1, bias=False)),
+        *_block("conv3 bn3 relu3 pool2", nn.Conv2d(middle, middle, 3, padding=1, bias=False)),  # 14 → 7
+        *_block("conv4 bn4 relu4", nn.Conv2d(middle, middle, 3, bias=False)),  # 7 → 5
+        *_block("conv5 bn5 relu5", nn.Conv2d(middle, last, 3, bias=False)),  # 5 → 3
+        *_block("weigh bn6", nn.Conv2d(last, last, 3, groups=last, bias=False)),  # 3 → 1: nine weights for each channel
+        ("flatten", nn.Flatten()),
+        ("fc1", nn.Linear(last, 10)),
+    )
 
 
 class Ensemble(nn.Module):
@@ -215,9 +186,8 @@ LAYERS: tuple[type[nn.Module], ...] = (  # of which a network of one's own can b
     *(Normalise, nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Dropout2d, nn.Flatten),
     *(nn.Linear, nn.BatchNorm1d, nn.Dropout, nn.ReLU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh, nn.Softmax, nn.LogSoftmax),
 )
-MODELS: dict[str, Callable[[], nn.Sequential]] = {
-    f.__name__: f for f in (simple, light, deep, compact, pooled, sprint, tiny, small)
-}
+PUBLISHED, OURS = (simple, light, deep, compact, pooled), (sprint, tiny, small)
+MODELS: dict[str, Callable[[], nn.Sequential]] = {make.__name__: make for make in PUBLISHED + OURS}
 
 
 def build(name: str, layers: Sequence[Sequence[Any]] | None = None) -> nn.Sequential:

@@ -113,43 +113,39 @@ def to_table(part: Any) -> dict[str, Any]:
 
 
 TABLES = tomllib.loads(Path(__file__).with_name("recipes.toml").read_text(encoding="utf-8"))
-PUBLISHED, TUNED, LONGER, ROBUST, HANDS, DISTILLED = (
-    {model: from_table(model, table) for model, table in TABLES[kind].items()}
-    for kind in ("published", "tuned", "longer", "robust", "hands", "distilled")
-)
+RECIPES = {kind: {name: from_table(name, table) for name, table in TABLES[kind].items()} for kind in TABLES}
+PUBLISHED, TUNED = RECIPES["published"], RECIPES["tuned"]
 
 
 def published(name: str, run: Run | None = None) -> Recipe:
     """`published("deep")`: the recipe of that system's README. With a run: its seed, and its cap on epochs."""
-    return _sized(choose("published recipe", name, PUBLISHED), run)
+    return _sized(choose("published recipe", name, RECIPES["published"]), run)
 
 
 def tuned(name: str, run: Run | None = None) -> Recipe:
     """`tuned("deep", run)`: our recipe for that architecture, chosen by validation accuracy."""
-    return _sized(choose("tuned recipe", name, TUNED), run)
+    return _sized(choose("tuned recipe", name, RECIPES["tuned"]), run)
 
 
 def longer(name: str, run: Run | None = None) -> Recipe:
     """`longer("light")`: for the small networks, more epochs than `tuned` has, and averaged weights."""
-    return _sized(choose("longer recipe", name, LONGER), run)
+    return _sized(choose("longer recipe", name, RECIPES["longer"]), run)
 
 
 def robust(name: str, run: Run | None = None) -> Recipe:
     """`robust("simple", run)`: training under attack; slower by the number of its steps."""
-    return _sized(choose("robust recipe", name, ROBUST), run)
+    return _sized(choose("robust recipe", name, RECIPES["robust"]), run)
 
 
 def hands(name: str, run: Run | None = None) -> Recipe:
     """`hands("simple")`: for digits that people draw or photograph; other pens, other slants, softer edges."""
-    return _sized(choose("recipe for hands", name, HANDS), run)
+    return _sized(choose("recipe for hands", name, RECIPES["hands"]), run)
 
 
 def distilled(name: str, run: Run | None = None) -> Recipe:
     """`distilled("light", run)`: the tuned one, taught by other networks' probabilities as well as by the labels."""
-    return _sized(choose("distilled recipe", name, DISTILLED), run)
+    return _sized(choose("distilled recipe", name, RECIPES["distilled"]), run)
 
 
 def _sized(recipe: Recipe, run: Run | None) -> Recipe:
-    if run is None:
-        return recipe
-    return recipe.but(seed=run.seed, epochs=min(recipe.epochs, run.epochs))
+    return recipe if run is None else recipe.but(seed=run.seed, epochs=min(recipe.epochs, run.epochs))

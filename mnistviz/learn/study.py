@@ -88,10 +88,10 @@ def take(task: tuple[Config, Path]) -> tuple[str, str]:
                 project.write_bytes(folder / "weights" / f"{name}{suffix}", content)
         except Exception as error:
             if isinstance(error.__cause__ or error, OSError) and not lost(claim):  # a full disk is not the run's fault
+                if isinstance(error, MnistvizError):
+                    raise
                 fix = "make room on the disk, and start the study again: it goes on where it was"
-                raise (
-                    error if isinstance(error, MnistvizError) else MnistvizError(f"{name}: {error}", fix=fix)
-                ) from error
+                raise MnistvizError(f"{name}: {error}", fix=fix) from error
             result = {"error": f"{type(error).__name__}: {error}"}
         finally:
             torch.set_num_threads(threads)
@@ -143,10 +143,9 @@ def study(
             log.live(f"{len(waiting)} runs are being done elsewhere")
             time.sleep(2)
     log.close()
-    for left in (
-        left for name in runs for left in folder.glob(f"*{name}.claim.*")
-    ):  # of who was killed at the very end
-        shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+    for name in runs:  # what those left who were killed at the very end
+        for left in (*folder.rglob(f".{name}.*"), *folder.glob(f"{name}.claim.*")):
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
     table = results(list(runs.values()), folder)
     with project.atomic(folder.parent / f"{folder.name}.csv") as part:
         table.to_csv(part, lineterminator="\n")

@@ -142,9 +142,7 @@ def _train_epoch(state: Fit, train: Digits) -> dict[str, float]:
             if recipe.attack is not None:
                 x = recipe.attack(model, x, y, generator if world.size == 1 else None)
             scores = state.forward(x.to(memory_format=state.precision.memory_format))
-        loss = _loss(state, scores.float(), x, y)
-        if weight != 1:
-            loss = weight * loss
+        loss = weight * _loss(state, scores.float(), x, y)
         state.loss = losses[step - 1] = loss.detach()
         if step % check_every == 0 or step == state.steps_per_epoch:
             _stop_if_not_finite(losses, state.epoch, step, check_every)

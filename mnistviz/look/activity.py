@@ -2,9 +2,10 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -62,8 +63,7 @@ class Totals:
         rows = x.permute(0, 2, 3, 1) if maps else x  # as maps lie in memory, channels last
         units = rows.reshape(len(x), -1)
         low, high = (extreme.view(rows.shape[1:] or (1,)) for extreme in (units.amin(0), units.amax(0)))
-        if maps:
-            low, high = low.permute(2, 0, 1), high.permute(2, 0, 1)
+        low, high = (extreme.permute(2, 0, 1) if maps else extreme for extreme in (low, high))
         self.low = low if self.low is None else torch.minimum(self.low, low)
         self.high = high if self.high is None else torch.maximum(self.high, high)
         self.inputs += len(x)
@@ -183,8 +183,7 @@ class Activity:
 def watch(model: nn.Module, layers: Layers = None, bins: Bins | None = None) -> Iterator[Activity]:
     """`with watch(model) as activity: predict(model, digits)`; then `activity["relu1"].silent_units`.
 
-    Sums up every pass made inside, however many; the model runs in whatever mode it is. A histogram is
-    kept if `bins` are given.
+    Sums up every pass made inside, in whatever mode the model is; with `bins` it keeps a histogram too.
 
     >>> with mv.watch(model, "relu*", mv.activity.Bins(0, 4, 8)) as activity:
     ...     probabilities = mv.predict(model, test[:100])
@@ -200,17 +199,14 @@ def watch(model: nn.Module, layers: Layers = None, bins: Bins | None = None) -> 
     activity = Activity(tuple(chosen), bins)
     calls: Counter[str] = Counter()
 
-    def listener(name: str) -> Callable[..., None]:
-        def hear(module: nn.Module, args: Any, output: Any) -> None:
-            activity.add(name, calls[name], kind_of(module), output)
-            calls[name] += 1
-
-        return hear
+    def hear(name: str, module: nn.Module, args: Any, output: Any) -> None:
+        activity.add(name, calls[name], kind_of(module), output)
+        calls[name] += 1
 
     with Hooks(compiled) as hooks:
         hooks.before(model, lambda *_: calls.clear())
         for name, module in chosen.items():
-            hooks.after(module, listener(name))
+            hooks.after(module, partial(hear, name))
         yield activity
 
 

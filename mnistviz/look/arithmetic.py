@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mnistviz.errors import MnistvizError, refuse
 from mnistviz.look.replay import margins, padded, pair, under_window
-from mnistviz.look.trace import Step, Trace, sizes
+from mnistviz.look.trace import Step, Trace, sizes, times
 
 WEIGHTED = ("Conv2d", "Linear")  # layers whose outputs are sums of products
 GATES = ("ReLU", "LeakyReLU", "GELU", "SiLU", "Sigmoid", "Tanh", "Identity", "Dropout", "Dropout1d", "Dropout2d")
@@ -50,8 +50,7 @@ class Ledger:
         lines = [f"{self.layer}, {where}: {self.patch.numel()} products in {len(self.sums)} {part} sums"]
         lines += [f"  {part} {self.inputs[int(i)]:<4d} {self.sums[i]:+.6f}" for i in order[:4]]
         if len(order) > 4:
-            rest = float(self.sums[order[4:]].sum())
-            lines.append(f"  {f'{len(order) - 4} others':<{len(part) + 5}} {rest:+.6f}")
+            lines.append(f"  {f'{len(order) - 4} others':<{len(part) + 5}} {self.sums[order[4:]].sum():+.6f}")
         lines.append(f"  {'bias':<{len(part) + 5}} {self.bias:+.6f}")
         lines.append(f"  {'total':<{len(part) + 5}} {self.total:+.6f}   recorded {self.recorded:+.6f}")
         return "\n".join(lines)
@@ -71,21 +70,17 @@ def ledger(trace: Trace, layer: str, channel: int, y: int | None = None, x: int 
     True
     """
     trace.one_digit()
-    step = trace[layer]
-    what = f"{layer!r} is a {step.kind} and multiplies no weights with a patch"
-    allowed = ", ".join(trace.of_kind(*WEIGHTED)) or "no layer of this trace"
-    refuse(step.kind not in WEIGHTED, what, allowed=allowed, fix="ask one of these, convolutions and linear layers")
+    none, fix = "no layer of this trace", "ask one of these, convolutions and linear layers"
+    step = trace.step_of_kind(layer, WEIGHTED, " and multiplies no weights with a patch", none, fix)
     unit = unit_of(step, layer, channel, y, x)
     if step.kind == "Linear" and len(unit) != 1:
         raise MnistvizError(f"{layer!r} is applied to more than one row of features", given=sizes(step.inputs))
-    assert step.weight is not None
-    recorded, bias = float(step.result[(0, *unit)]), 0.0 if step.bias is None else float(step.bias[channel])
-    kernel = step.weight[channel]
+    weight, recorded = step.weights["weight"], float(step.result[(0, *unit)])
+    kernel, bias = weight[channel], 0.0 if step.bias is None else float(step.bias[channel])
     if len(unit) == 1:
         return Ledger(layer, step.kind, unit, step.input[0], kernel, bias, recorded, range(len(kernel)))
-    outputs_per_group = len(step.weight) // step.settings["groups"]
-    first = channel // outputs_per_group * len(kernel)
-    inputs = range(first, first + len(kernel))  # the input channels that this group reads
+    first = channel // (len(weight) // step.settings["groups"]) * len(kernel)
+    inputs = range(first, first + len(kernel))  # the input channels that its group reads
     (top, _), (left, _) = margins(step.settings)
     rows = [row + top for row in under_window(step, 0, unit[1])]
     columns = [column + left for column in under_window(step, 1, unit[2])]
@@ -104,8 +99,7 @@ def unit_of(step: Step, layer: str, channel: int, y: int | None, x: int | None) 
     if not all(0 <= i < size for i, size in zip(given, shape, strict=True)):
         what = f"no such unit in {layer!r}, whose output is {sizes(step.output)}"
         named = ", ".join(f"{n} {i}" for n, i in zip(("channel", "y", "x"), given, strict=False))
-        allowed = f"{counted}; counted from 0, y from the top"
-        raise MnistvizError(what, given=named, allowed=allowed)
+        raise MnistvizError(what, given=named, allowed=f"{counted}; counted from 0, y from the top")
     return tuple(given)
 
 
@@ -123,28 +117,26 @@ def shape_formula(trace: Trace, layer: str) -> Formula:
     """`shape_formula(trace, "conv1").size` is `(28 + 2·1 − 3) / 1 + 1 = 28`, and `.weights` `32·(1·3·3 + 1) = 320`."""
     step = trace[layer]
     shape, s = tuple(step.input.shape[1:]), step.settings
-    weights, parameters = _weights(step)
     if step.kind in ("Conv2d", "MaxPool2d", "AvgPool2d"):
-        rows, columns = (_side(step, axis) for axis in (0, 1))
-        size = rows[0] if rows[0] == columns[0] else f"rows {rows[0]}; columns {columns[0]}"
-        channels = s["out_channels"] if step.kind == "Conv2d" else shape[0]
-        return Formula(size, (channels, rows[1], columns[1]), weights, parameters)
-    if step.kind == "Flatten":
+        (rows, high), (columns, wide) = (_side(step, axis) for axis in (0, 1))
+        size = rows if rows == columns else f"rows {rows}; columns {columns}"
+        shape = (s["out_channels"] if step.kind == "Conv2d" else shape[0], high, wide)
+    elif step.kind == "Flatten":
         first, last = (d % step.input.ndim - 1 for d in (s["start_dim"], s["end_dim"]))
         part = shape[first : last + 1]
         size = f"{' · '.join(map(str, part))} = {math.prod(part)}"
-        return Formula(size, (*shape[:first], math.prod(part), *shape[last + 1 :]), weights, parameters)
-    if step.kind == "Linear":
+        shape = (*shape[:first], math.prod(part), *shape[last + 1 :])
+    elif step.kind == "Linear":
         size, shape = f"{s['in_features']} → {s['out_features']}", (*shape[:-1], s["out_features"])
-        return Formula(size, shape, weights, parameters)
-    if step.kind == "AdaptiveAvgPool2d":
+    elif step.kind == "AdaptiveAvgPool2d":
         out = tuple(n or was for n, was in zip(pair(s["output_size"]), shape[1:], strict=True))
-        return Formula(f"{shape[1]}×{shape[2]} → {out[0]}×{out[1]}", (shape[0], *out), weights, parameters)
-    if step.input.shape != step.result.shape:
+        size, shape = f"{times(shape[1:])} → {times(out)}", (shape[0], *out)
+    else:
         given = f"{sizes(step.inputs)} → {sizes(step.output)}"
-        raise MnistvizError(f"no size formula is known for {layer!r}, a {step.kind}", given=given)
-    alone = "each value by itself: " if step.kind in POINTWISE else ""
-    return Formula(f"{alone}the size stays", shape, weights, parameters)
+        what = f"no size formula is known for {layer!r}, a {step.kind}"
+        refuse(step.input.shape != step.result.shape, what, given=given)
+        size = "each value by itself: the size stays" if step.kind in POINTWISE else "the size stays"
+    return Formula(size, shape, *_weights(step))
 
 
 def _side(step: Step, axis: int) -> tuple[str, int]:

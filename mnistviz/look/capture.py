@@ -2,10 +2,11 @@
 
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import copy as shallow_copy
 from dataclasses import dataclass, is_dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from mnistviz.look.graph import followed, links_of
 from mnistviz.look.layers import Hooks, Layers, kind_of, names_of, pick, settings_of, undisturbed, unwrapped, weights_of
 from mnistviz.look.trace import MODEL_INPUT, Step, Trace, sizes, tensors
 
-Arguments = tuple[Any, ...]
+Arguments, Keywords = tuple[Any, ...], dict[str, Any]
 DROPOUTS = ("Dropout", "Dropout1d", "Dropout2d")
 BATCH = 128  # maps of so many digits stay in the cache
 
@@ -56,7 +57,7 @@ def capture(
         try:
             hooks.before(model, recorder.before_model, with_kwargs=True)
             for name, module in chosen.items():
-                hooks.before(module, recorder.before_layer(name), with_kwargs=True)
+                hooks.before(module, partial(recorder.before_layer, name), with_kwargs=True)
                 hooks.after(module, recorder.after_layer, always_call=True)
             hooks.after(model, recorder.after_model)
             yield trace
@@ -103,9 +104,7 @@ class _Recorder:
         self.stopped: _Call | None = None  # the innermost call that an error left
         self.copies: dict[int, _Copy] = {}
 
-    def before_model(
-        self, model: nn.Module, args: Arguments, kwargs: dict[str, Any]
-    ) -> tuple[Arguments, dict[str, Any]]:
+    def before_model(self, model: nn.Module, args: Arguments, kwargs: Keywords) -> tuple[Arguments, Keywords]:
         fix = "open a capture for each pass, or mv.watch(model), which sums up any number of them"
         refuse(self.trace.inputs is not None, "a trace holds one forward pass, and this would be the second", fix=fix)
         if self.gradients:  # of the input too, whoever made it
@@ -117,18 +116,16 @@ class _Recorder:
                 self.trace.notes.append(f"{not_finite:,} of {x.numel():,} input values are NaN or infinite")
         return args, kwargs
 
-    def before_layer(self, name: str) -> Callable[..., None]:
-        def begin(module: nn.Module, args: Arguments, kwargs: dict[str, Any]) -> None:
-            if not self.trace.complete:
-                given = (*args, *kwargs.values())
-                known = [self.known(tensor) for tensor in tensors(given)]  # before copying: a copy has no history
-                sources = tuple(None if copy is None else copy.source for copy in known)
-                drawn = self.gradients and module.training and kind_of(module) in DROPOUTS
-                mask = _about_to_draw(module, tensors(given)[0]) if drawn else None
-                self.running.append(_Call(name, module, self.keep(given), sources, mask))
-                self.stopped = None  # an error before this was caught by the model
-
-        return begin
+    def before_layer(self, name: str, module: nn.Module, args: Arguments, kwargs: Keywords) -> None:
+        if self.trace.complete:
+            return
+        given = (*args, *kwargs.values())
+        known = [self.known(tensor) for tensor in tensors(given)]  # before copying: a copy has no history
+        sources = tuple(None if copy is None else copy.source for copy in known)
+        drawn = self.gradients and module.training and kind_of(module) in DROPOUTS
+        mask = _about_to_draw(module, tensors(given)[0]) if drawn else None
+        self.running.append(_Call(name, module, self.keep(given), sources, mask))
+        self.stopped = None  # an error before this was caught by the model
 
     def after_layer(self, module: nn.Module, args: Arguments, output: Any) -> None:
         if not self.running or self.running[-1].module is not module:  # it never began: another hook raised
@@ -159,8 +156,7 @@ class _Recorder:
     def after_model(self, model: nn.Module, args: Arguments, output: Any) -> None:
         self.trace.output = self.keep(output, len(self.trace.steps))
         self.trace.complete, self.stopped = True, None
-        unseen = [name for name in self.trace.chosen if not self.calls[name]]
-        if unseen:
+        if unseen := [name for name in self.trace.chosen if not self.calls[name]]:
             self.trace.notes.append(f"never called in this pass: {', '.join(unseen)}")
 
     def keep(self, value: Any, source: int | None = None, remember: bool = False) -> Any:

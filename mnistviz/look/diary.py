@@ -64,8 +64,7 @@ class Diary:
 
     def _remember(self, state: Any) -> None:
         """Keep the weights if the next step is one to be looked at."""
-        due = (self.steps + 1) % self.every == 0
-        weights = state.model.named_parameters() if due else ()
+        weights = state.model.named_parameters() if (self.steps + 1) % self.every == 0 else ()
         self._before = {name: p.detach().clone() for name, p in weights if p.ndim > 1}
 
 

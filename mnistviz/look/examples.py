@@ -40,24 +40,21 @@ def top_examples(model: nn.Module, inputs: Tensor, layer: str, k: int = 9, batch
     """
     refuse(not 1 <= k <= len(inputs), "how many examples", given=k, allowed=f"1 to {len(inputs)}, the inputs there are")
     device = device_of(model)
-    highest, places = [], []
+    highest = []
     for batch_of_inputs in inputs.split(batch):
         with capture(model, layer.rpartition(":")[0] or layer) as trace:  # "relu:1" is a call of "relu"
             model(batch_of_inputs.to(device))
         result = trace[layer].result
         refuse(result.ndim not in (2, 4), f"the output of {layer!r} has no channels", given=sizes(result))
         units = result.contiguous().flatten(2) if result.ndim == 4 else result.unsqueeze(2)
-        values, at = units.max(2)
-        highest.append(values)
-        places.append(at)
+        highest.append(units.max(2))
     with capture(model) as geometry:
         model(inputs[:1].to(device))
-    values, rows = torch.cat(highest).sort(dim=0, descending=True, stable=True)
-    rows, values = rows[:k].T.cpu(), values[:k].T.cpu()
-    at = torch.cat(places).cpu().gather(0, rows.T).T
-    if geometry[layer].result.ndim == 2:
-        return Examples(layer, rows, values, at, at, {(0, 0): receptive_field(geometry, layer)})
-    y, x = at // geometry[layer].result.shape[3], at % geometry[layer].result.shape[3]
-    occurring = {(int(i), int(j)) for i, j in zip(y.flatten(), x.flatten(), strict=True)}
-    fields = {(i, j): receptive_field(geometry, layer, i, j) for i, j in occurring}
+    values, places = (torch.cat(part) for part in zip(*highest, strict=True))
+    values, rows = values.sort(dim=0, descending=True, stable=True)
+    rows, values, at = rows[:k].T.cpu(), values[:k].T.cpu(), places.gather(0, rows[:k]).T.cpu()
+    width = result.shape[3] if result.ndim == 4 else 1
+    y, x = at // width, at % width
+    occurring = set(zip(y.flatten().tolist(), x.flatten().tolist(), strict=True))
+    fields = {unit: receptive_field(geometry, layer, *unit[: result.ndim - 2]) for unit in occurring}
     return Examples(layer, rows, values, y, x, fields)

@@ -15,6 +15,8 @@ from mnistviz.look.graph import open_ends
 from mnistviz.look.replay import Replay, check_index, distance, place_of
 from mnistviz.look.trace import MODEL_INPUT, Index, Trace, tensors
 
+Asked = Index | None
+
 
 def backward(trace: Trace, loss: Tensor | None = None, *, labels: Any = None) -> Trace:
     """`backward(trace, labels=[7])`, or `backward(trace, loss)`: the way back, written into the trace.
@@ -117,13 +119,7 @@ class GradientLedger:
 
 
 def backward_ledger(
-    trace: Trace,
-    layer: str,
-    weight: Index | None = None,
-    *,
-    bias: Index | None = None,
-    unit: Index | None = None,
-    digit: int = 0,
+    trace: Trace, layer: str, weight: Asked = None, *, bias: Asked = None, unit: Asked = None, digit: int = 0
 ) -> GradientLedger:
     """`backward_ledger(trace, "conv2", weight=(5, 0, 1, 1))`, `bias=5`, or `unit=(5, 3, 7)` of one digit.
 

@@ -89,11 +89,8 @@ def pick(model: nn.Module, layers: Layers, one: bool = False) -> dict[str, nn.Mo
             if not matches:
                 raise unknown_layer(pattern, [n for n in names if n])
             wanted += matches
-    unique: dict[int, str] = {}
-    for name in names:  # in the model's order; a module with two names is recorded once
-        if name in wanted:
-            unique.setdefault(id(names[name]), name)
-    return {name: names[name] for name in unique.values()}
+    first = {id(names[name]): name for name in reversed(names) if name in wanted}  # a module may have two names
+    return {name: module for name, module in names.items() if first.get(id(module)) == name}
 
 
 def kind_of(module: nn.Module) -> str:

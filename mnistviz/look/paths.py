@@ -23,21 +23,15 @@ class Winners:
 
 def pool_winners(trace: Trace, layer: str) -> Winners:
     """`pool_winners(trace, "pool1")`: the true winner of every window; of equals, the first."""
-    step = _of_kind(trace, layer, "MaxPool2d", "winners")
+    step = trace.step_of_kind(layer, ("MaxPool2d",), " and has no winners", "no layer of this trace is a MaxPool2d")
     at, width = winners(step), step.input.shape[-1]
     return Winners(at // width, at % width)
 
 
 def relu_gates(trace: Trace, layer: str) -> Tensor:
     """`relu_gates(trace, "relu1")`: True where the ReLU let its input through, False where it made a zero."""
-    return _of_kind(trace, layer, "ReLU", "gates").input > 0
-
-
-def _of_kind(trace: Trace, layer: str, kind: str, what: str) -> Step:
-    step = trace[layer]
-    allowed = ", ".join(trace.of_kind(kind)) or f"no layer of this trace is a {kind}"
-    refuse(step.kind != kind, f"{layer!r} is a {step.kind} and has no {what}", allowed=allowed)
-    return step
+    step = trace.step_of_kind(layer, ("ReLU",), " and has no gates", "no layer of this trace is a ReLU")
+    return step.input > 0
 
 
 def flow(trace: Trace, layer: str, back: bool = False) -> Tensor:

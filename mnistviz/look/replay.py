@@ -107,10 +107,7 @@ def margins(s: dict[str, Any]) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def under_window(step: Step, axis: int, place: int) -> list[int]:
-    """The rows (axis 0) or columns (axis 1) of a step's input under its window at this place of the output.
-
-    Those below 0 or beyond the map are border.
-    """
+    """Rows (axis 0) or columns (1) of a step's input under its window at a place of the output; beyond it is border."""
     kernel, stride, gap = (pair(step.settings.get(name, 1))[axis] for name in ("kernel_size", "stride", "dilation"))
     return [place * stride + tap * gap - margins(step.settings)[axis][0] for tap in range(kernel)]
 
@@ -143,8 +140,7 @@ FORMULAS: dict[str, Callable[[Tensor, dict[str, Tensor], dict[str, Any]], Tensor
         padded(x, s), w["weight"], w.get("bias"), s["stride"], 0, s["dilation"], s["groups"]
     ),
     "Linear": lambda x, w, s: F.linear(x, w["weight"], w.get("bias")),
-    "BatchNorm1d": _batch_norm,
-    "BatchNorm2d": _batch_norm,
+    **dict.fromkeys(("BatchNorm1d", "BatchNorm2d"), _batch_norm),
     "LayerNorm": lambda x, w, s: F.layer_norm(x, s["normalized_shape"], w.get("weight"), w.get("bias"), s["eps"]),
     "GroupNorm": lambda x, w, s: F.group_norm(x, s["num_groups"], w.get("weight"), w.get("bias"), s["eps"]),
     "Normalise": lambda x, w, s: (x - s["mean"]) / s["sd"],

@@ -129,6 +129,12 @@ class Trace:
         """`trace.of_kind("Conv2d", "Linear")`: the steps of these kinds, by key, in order."""
         return {key: step for key, step in self.items() if step.kind in kinds}
 
+    def step_of_kind(self, layer: str, kinds: tuple[str, ...], lack: str, none: str, fix: str = "") -> Step:
+        """A layer's step; if it is of no such kind, an error says what it lacks, and which layers are, or `none`."""
+        step, allowed = self[layer], ", ".join(self.of_kind(*kinds)) or none
+        refuse(step.kind not in kinds, f"{layer!r} is a {step.kind}{lack}", allowed=allowed, fix=fix)
+        return step
+
     def delta_of(self, layer: str) -> Tensor:
         """δ of a layer's output, or an error that says why there is none."""
         refuse(self.loss is None, "nobody has gone back through this trace yet", fix="backward(trace, labels=[7])")

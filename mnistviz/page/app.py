@@ -9,9 +9,11 @@ import streamlit as st
 from mnistviz.errors import MnistvizError
 from mnistviz.learn.checkpoint import read_card
 from mnistviz.learn.data import Digits
+from mnistviz.look.arithmetic import WEIGHTED
 from mnistviz.look.trace import Trace, times
 from mnistviz.page import reading
 from mnistviz.page.drawing import PAGE, SEVEN, digit_of, drawn
+from mnistviz.show import figures
 
 PICTURES = ["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff"]
 SCOPES = {"layer": "for the layer", "map": "for each map", "network": "for the whole network"}
@@ -40,8 +42,9 @@ def main() -> None:
         with left:
             digit = source()
         if path is not None and digit is not None:
-            with answer:
-                trace = answered(path, digit)
+            with answer:  # at once: before any figure is drawn
+                trace = reading.passed(path, path.stat().st_mtime, digit.images.numpy().tobytes())
+                st.html(reading.as_html(digit, trace.output.softmax(1)[0].numpy()))
             inside(path, digit, trace)
         elif path is not None:
             answer.info(INVITED[st.session_state["way"]], icon=":material/draw:")
@@ -90,13 +93,6 @@ def chosen() -> Path | None:
     return there[name]
 
 
-def answered(path: Path, digit: Digits) -> Trace:
-    """The answer, at once: before any figure is drawn."""
-    trace = reading.passed(path, path.stat().st_mtime, digit.images.numpy().tobytes())
-    st.html(reading.as_html(digit, trace.output.softmax(1)[0].numpy()))
-    return trace
-
-
 def inside(path: Path, digit: Digits, trace: Trace) -> None:
     """How it came to that: only what is looked at is drawn."""
     names = ["Maps", "One value", "Nearest digits", "Film"]
@@ -112,14 +108,15 @@ def inside(path: Path, digit: Digits, trace: Trace) -> None:
 
 def maps(path: Path, digit: Digits, trace: Trace) -> None:
     left, right = st.columns(2)
-    layer = left.selectbox("Layer", trace.keys, index=first(trace, "ReLU"), key=f"layer of {path}")
+    first = next((i for i, step in enumerate(trace.steps) if step.kind == "ReLU"), 0)
+    layer = left.selectbox("Layer", trace.keys, index=first, key=f"layer of {path}")
     scope = right.selectbox("One scale of colours", list(SCOPES), format_func=SCOPES.__getitem__, key="scope")
-    show("maps", reading.figure(reading.maps, trace, layer, scope))
+    show("maps", reading.figure(figures.feature_maps, trace, layer, scope))
 
 
 def one_value(path: Path, digit: Digits, trace: Trace) -> None:
     columns = st.columns(4)
-    layer = columns[0].selectbox("Layer", reading.units(trace), key=f"sum of {path}")
+    layer = columns[0].selectbox("Layer", list(trace.of_kind(*WEIGHTED)), key=f"sum of {path}")
     shape = trace[layer].result.shape[1:]
     best, names = reading.strongest(trace, layer), ("channel", "y", "x") if len(shape) == 3 else ("unit",)
     unit = [
@@ -148,11 +145,6 @@ def film(path: Path, digit: Digits, trace: Trace) -> None:
         st.download_button("Download", content, f"{scene}.gif", "image/gif", icon=":material/download:")
     else:
         st.caption("Of this very drawing. It takes some seconds.")
-
-
-def first(trace: Trace, kind: str) -> int:
-    """Where the first layer of a kind stands, or the first of all."""
-    return next((i for i, step in enumerate(trace.steps) if step.kind == kind), 0)
 
 
 def show(name: str, figure: Future[str]) -> None:

@@ -45,7 +45,10 @@ def page(model: nn.Module, path: str | Path, lapse: Timelapse | None = None, tit
     """
     digits = load_digits("mnist").test[:DIGITS]
     data = described(model, digits, title)
-    data["lapse"] = [] if lapse is None else _checkpoints(model, lapse)
+    looks, layers = {} if lapse is None else lapse.checkpoints, _layers(model)
+    fix = "give lapse.callbacks to fit, and train"
+    refuse(lapse is not None and not looks, "nothing was kept of this training", fix=fix)
+    data["lapse"] = [{"label": step, "floats": _floats(_twin(layers, state))} for step, state in looks.items()]
     project.write_bytes(path, _document(data).encode())
     return Path(path)
 
@@ -157,12 +160,6 @@ def _base64(content: bytes) -> str:
 def _without_zeros(content: bytes) -> bytes:
     """`_without_zeros(b"\\7\\0\\0\\0")` is `b"\\7\\0\\3"`: each run of zeros as one, and how many there are."""
     return re.sub(rb"\0{1,255}", lambda run: bytes([0, len(run[0])]), content)
-
-
-def _checkpoints(model: nn.Module, lapse: Timelapse) -> list[dict[str, Any]]:
-    refuse(not lapse.checkpoints, "nothing was kept of this training", fix="give lapse.callbacks to fit, and train")
-    layers = _layers(model)
-    return [{"label": step, "floats": _floats(_twin(layers, state))} for step, state in lapse.checkpoints.items()]
 
 
 def _document(data: dict[str, Any]) -> str:

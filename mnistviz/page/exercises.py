@@ -187,8 +187,8 @@ def _patches(trace: Trace, layer: str, label: int, number: int, rng: np.random.G
         tables = [Table(["patch"], cells, 12.5), Table(["kernel"], weights, 12.5, sign="×")]
         tables += [Table(["products"], [[None] * len(row) for row in cells], 18, sign="="), Table([], [[]], 19.5)]
         products = [Result("product", a * b + 0, c) for a, b, c in zip(flat, factors, exact, strict=True)]
-        seen = [receptive_field(trace, layer, y, x)]
-        task = Task(f"{about}Multiply cell by cell, and add.", tables, products, seen)
+        about += "Multiply cell by cell, and add."
+        task = Task(about, tables, products, [receptive_field(trace, layer, y, x)])
         value = task.box("sum", sum((result.paper for result in products), ZERO), sum(exact))
         if rest:
             value += task.box("+ others", rounded(float(book.sums.sum()) - sum(exact), places))
@@ -220,13 +220,13 @@ def _pools(trace: Trace, layer: str, label: int, number: int, rng: np.random.Gen
         at = [window.index(winner) for window, winner in zip(numbers, best, strict=True)]
         clear = all(winner and window.count(winner) == 1 for window, winner in zip(numbers, best, strict=True))
         clear = clear and at == maps.flatten(1).argmax(1).tolist() and len({*at}) >= side and _places(maps) < 3
-        if not clear or len({*chain(*numbers)}) < 1.5 * len(maps):
+        if not clear or len({*chain(*numbers)}) < 2 * len(maps):
             continue
-        about = f"Layer {layer} keeps the largest number of each {high}×{wide} window. These of channel {channel} see "
-        about += (
-            f"frame 2 of your digit, and become rows {y} to {end[0]}, columns {x} to {end[1]} of its map. Ring each "
+        about = (
+            f"Layer {layer} keeps the largest number of each {high}×{wide} window. These windows of channel {channel} "
         )
-        about += "winner, and write it there." + f" Then {gate} makes negative ones 0." * bool(gate)
+        about += f"see frame 2 of your digit. Ring each winner, and write it into rows {y} to {end[0]}, columns {x} to "
+        about += f"{end[1]}." + f" Then {gate} makes negative ones 0." * bool(gate)
         cells = _grid(torch.cat([torch.cat([*maps[i : i + side]], 1) for i in range(0, len(maps), side)]))
         seen = [receptive_field(trace, layer, *unit) for unit in ((y, x), end)]
         task = Task(about, [Table([f"into {layer}"], cells, 11, block=(high, wide))], [], seen)
@@ -252,7 +252,7 @@ def _softmaxes(trace: Trace, layer: str, label: int, number: int, rng: np.random
     about += "table (below it, all are 0.00), and round p to two places."
     rows: list[list[Any]] = [[k, score, None, None, None] for k, score in zip(classes.tolist(), scores, strict=True)]
     rows += [["", "", "others", others, ""], ["", "", "sum", None, ""]]
-    task = Task(about, [Table(["digit", "s", "s − m", "eˢ⁻ᵐ", "p"], rows, 18), EXPONENTIALS])
+    task = Task(about, [Table(["digit", "s", "s − m", "eˢ⁻ᵐ", "p"], rows, 17.5), EXPONENTIALS])
     task.results += map(Result, ["s − m"] * 3, gaps, (best - best[0]).tolist())
     task.results += map(Result, ["eˢ⁻ᵐ"] * 3, found, powers[classes].tolist())
     task.results.append(Result("sum", sum(found, others), float(powers.sum())))
@@ -286,12 +286,12 @@ def _steps(trace: Trace, layer: str, label: int, number: int, rng: np.random.Gen
             task.box("new w", task.box("w", rounded(w, 3)) - move, w - exact * float(RATE))
             sense, sign = ("fall" if p > y else "rise"), ("positive" if h > 0 else "negative")
             task.why = f"{'up' if move < 0 else 'down'}: the score of {k} has to {sense}, and h is {sign}"
-            if abs(p - y) > 2 * RATE**2 and Result("", gradient, exact).near(0.15):
+            if abs(p - y) > 2 * RATE**2 and task.results[-1].near(0.1) and task.results[3].near(0.1):
                 yield task
 
 
-POWERS = [[f"−{i}", *(f"{rounded((-(10 * i + j) * RATE).exp(), 2)}" for j in range(10))] for i in range(6)]
-EXPONENTIALS = Table(["eˣ", *(f"−.{j}" for j in range(10))], POWERS, 7.4, 5)
+POWERS = [[f"−{i}" + "".join(f"{rounded((-(10 * i + j) * RATE).exp(), 2):>5}" for j in range(10))] for i in range(6)]
+EXPONENTIALS = Table([], [["eˣ" + "".join(f"{f'−.{j}':>5}" for j in range(10))], *POWERS], 84, 5)
 TASKS: dict[str, tuple[Callable[..., Iterator[Task]], str]] = {  # and what a network needs for it
     "Patch × kernel": (_patches, "convolution of 2×2 or more"),
     "Max pooling": (_pools, "max-pooling with windows of up to 4×4"),

@@ -16,7 +16,8 @@ try:
     from anywidget import AnyWidget
     from traitlets import Bool, List
 except ImportError as error:
-    raise MnistvizError("a pad in a notebook needs anywidget", fix='python -m pip install "mnistviz[notebooks]"') from error
+    fix = 'python -m pip install "mnistviz[notebooks]"'
+    raise MnistvizError("a pad in a notebook needs anywidget", fix=fix) from error
 
 RENDER = """
 export default {

@@ -22,7 +22,7 @@ from mnistviz.errors import MnistvizError, refuse
 from mnistviz.learn.checkpoint import BEST, load_model
 from mnistviz.learn.data import Digits, load_digits
 from mnistviz.learn.handwriting import UNREAD, how_sure, read_digit
-from mnistviz.look.arithmetic import WEIGHTED, ledger
+from mnistviz.look.arithmetic import ledger
 from mnistviz.look.capture import record
 from mnistviz.look.causes import nearest
 from mnistviz.look.trace import Trace
@@ -40,10 +40,9 @@ BESIDE = ThreadPoolExecutor(1)  # figures are drawn here, so that the next strok
 def checkpoints() -> dict[str, Path]:
     """All weights below `models/` by what they are called there; the ones that are taken by default come first."""
     folder = project.models_folder()
-    paths = sorted(folder.glob("**/*.pth"), key=lambda path: (path.parent.name.startswith("_"), path))
-    named = {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths}
-    first = f"{project.DEFAULT}/{Path(BEST).stem}"
-    return ({first: named[first]} if first in named else {}) | named
+    first = folder / project.DEFAULT / BEST
+    paths = sorted(folder.glob("**/*.pth"), key=lambda path: (path != first, path.parent.name.startswith("_"), path))
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths}
 
 
 @lru_cache(4)
@@ -51,10 +50,8 @@ def network(path: Path, changed: float) -> nn.Sequential:
     """`network(path, path.stat().st_mtime)`: a checkpoint that reads digits, or an error that says why it does not."""
     model, name = load_model(path), project.shown(path)
     wrong = [key for key, value in model.state_dict().items() if not value.isfinite().all()]
-    fix = "choose another, or train again: python -m mnistviz train"
-    refuse(
-        wrong, f"{name} holds weights that are not numbers", given=f"{len(wrong)} such tensors, {wrong[:1]}", fix=fix
-    )
+    given, fix = f"{len(wrong)} such tensors, {wrong[:1]}", "choose another, or train again: python -m mnistviz train"
+    refuse(wrong, f"{name} holds weights that are not numbers", given=given, fix=fix)
     try:
         with torch.no_grad():
             shape = tuple(model(torch.zeros(1, 1, 28, 28)).shape)
@@ -101,15 +98,11 @@ def as_html(digit: Digits, shares: np.ndarray) -> str:
         f"<span>{percent(share)}</span></li>"
         for d, share in enumerate(shares)
     )
-    seen = image_tag(digit.images[0].numpy(), "The digit as the network sees it, 28×28 pixels.")
+    file = io.BytesIO()
+    Image.fromarray(digit.images[0].numpy()).save(file, "PNG")
+    seen = tagged(file.getvalue(), "The digit as the network sees it, 28×28 pixels.")
     head = f'<div class=head><strong>{answer}</strong><p role="status">{words}</p>{seen}</div>'
     return f'<section class=answer aria-label="answer">{head}<ol>{rows}</ol></section>'
-
-
-def image_tag(pixels: np.ndarray, alt: str) -> str:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return tagged(file.getvalue(), alt)
 
 
 def tagged(content: bytes, alt: str, kind: str = "png", width: int | None = None) -> str:
@@ -121,7 +114,7 @@ def tagged(content: bytes, alt: str, kind: str = "png", width: int | None = None
 
 @lru_cache(64)
 def figure(made: Callable[..., Picture], *given: Any) -> Future[str]:
-    """`figure(maps, trace, "conv1", "layer").result()`: HTML of a picture; asked for again, it is there already."""
+    """`figure(sums, trace, "fc1", 7).result()`: HTML of a picture; asked for again, it is there already."""
 
     def draw() -> str:
         picture = made(*given)
@@ -130,10 +123,6 @@ def figure(made: Callable[..., Picture], *given: Any) -> Future[str]:
         return tagged(data["image/png"], picture.alt, width=about["image/png"]["width"])
 
     return BESIDE.submit(draw)
-
-
-def maps(trace: Trace, layer: str, scope: str) -> Picture:
-    return figures.feature_maps(trace, layer, scope)
 
 
 def sums(trace: Trace, layer: str, *unit: int) -> Picture:
@@ -162,11 +151,6 @@ def _known(path: Path, changed: float) -> tuple[torch.Tensor, torch.Tensor, torc
         last = record(model, digits[0].pixels).last_linear()
         features = record(model, digits.pixels, last)[last].input
     return digits.pixels, features, digits.known_labels()
-
-
-def units(trace: Trace) -> list[str]:
-    """The layers whose values are sums of products."""
-    return list(trace.of_kind(*WEIGHTED))
 
 
 def strongest(trace: Trace, layer: str) -> tuple[int, ...]:

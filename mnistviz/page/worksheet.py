@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.backends.backend_pdf import PdfPages
+from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import nn
@@ -62,7 +63,7 @@ class Page:
         lines = textwrap.wrap(text, letters)
         for i, line in enumerate(lines):
             self.words(0, y + LINE * i, line)
-        return y + LINE * len(lines) - 3
+        return y + LINE * len(lines) - 2.4
 
     def rule(self, x: float, y: float, end: float) -> None:
         self.axes.hlines(y, x, end, color="black", linewidth=0.6)
@@ -73,6 +74,7 @@ class Page:
     def table(self, x: float, y: float, table: Table) -> None:
         """Heads, printed numbers, and boxes to fill in, which have thicker lines."""
         rows, wide, high, y = table.cells, table.wide, table.high, y + HEAD
+        small = {"size": 7.5, "family": "DejaVu Sans Mono"} if high < 6 else {"size": 10}
         self.words(x - 4.5, y + len(rows) * high / 2 + 1.5, table.sign, 14, ha="center")
         for i, head in enumerate(table.heads):
             self.words(x + (i + 0.5) * wide * len(rows[0]) / len(table.heads), y - 1.5, head, 8.5, ha="center")
@@ -80,7 +82,7 @@ class Page:
             if not isinstance(row[j], str):
                 self.box(x + j * wide, y + i * high, wide, high, 1 if row[j] is None else 0.4)
             if row[j] is not None:
-                self.words(x + (j + 0.5) * wide, y + (i + 0.5) * high + 1.2, row[j], 10 if high > 6 else 8, ha="center")
+                self.words(x + (j + 0.5) * wide, y + (i + 0.5) * high + 1.2, row[j], ha="center", **small)
         down, across = table.block or (len(rows), len(rows[0]))
         for i, j in product(range(0, len(rows), down), range(0, len(rows[0]), across)) if table.block else ():
             self.box(x + j * wide, y + i * high, across * wide, down * high, 1.6)
@@ -121,7 +123,7 @@ def _page(size: tuple[int, int], sheet: Sheet, number: str, title: str) -> Page:
     )
     page.lines(23, f"{about}for it, rounded for paper. Channels, rows, columns and features count from 0.", 84)
     _digit(page, sheet, WIDTH - 36, 0, 36)
-    y = 38.0
+    y = 37.0
     for i, (name, task) in enumerate(sheet.tasks.items(), 1):
         y = page.task(y, f"{i}  {name}", task)
     if task.why:
@@ -138,11 +140,11 @@ def _said(sheet: Sheet) -> str:
 
 def _digit(page: Page, sheet: Sheet, x: float, y: float, side: float) -> None:
     """The digit in black squares, the larger the more ink; and what the first two tasks see of it, in frames."""
-    cell = side / 28
-    for row, column in sheet.image.nonzero().tolist():
-        ink = cell * (float(sheet.image[row, column]) / 255) ** 0.5
-        at = (x + column * cell + (cell - ink) / 2, y + row * cell + (cell - ink) / 2)
-        page.axes.add_patch(Rectangle(at, ink, ink, color="black", linewidth=0))
+    cell, squares = side / 28, []
+    for i, j in sheet.image.nonzero().tolist():
+        ink = cell * (int(sheet.image[i, j]) / 255) ** 0.5
+        squares.append(Rectangle((x + (j + 0.5) * cell - ink / 2, y + (i + 0.5) * cell - ink / 2), ink, ink))
+    page.axes.add_collection(PatchCollection(squares, color="black", linewidth=0))
     page.box(x, y, side, side, 0.4)
     for i, task in enumerate(sheet.tasks.values(), 1):
         if task.seen:
@@ -168,8 +170,8 @@ def _answers(size: tuple[int, int], sheets: list[Sheet], title: str) -> Iterator
             for start in range(0, len(task.results), 13):
                 names, paper, network = zip(*task.results[start : start + 13], strict=True)
                 rows = {f"{i}": names, "paper": paper, "network": [f"{value:.4f}" for value in network]}
-                lines += [f"  {head:<8}" + "".join(f"{cell!s:>9}" for cell in cells) for head, cells in rows.items()]
-            lines += [f"  {'':<8} {task.why}"] * bool(task.why)
+                lines += [f"{head:<7}" + "".join(f"{cell!s:>9}" for cell in cells) for head, cells in rows.items()]
+            lines += [f"{'':<9}{task.why}"] * bool(task.why)
         if y + 2.9 * len(lines) + 3 > size[1] - 2 * TOP:
             yield page
             page, y = Page(size), 0.0

@@ -16,8 +16,7 @@ GREYS = np.linspace(0, 255, 64).round().astype(np.uint8)[:, None].repeat(3, axis
 def indexed(pixels: np.ndarray, exact: np.ndarray) -> Image.Image:
     """`indexed(pixels, exact)`: (H, W, 3) bytes with a palette, in which the (K, 3) `exact` colours stay as they are.
 
-    Where these are too many, greys give way to the nearest of 64; if that does not help, the picture keeps all its
-    colours.
+    Where these are too many, greys give way to the nearest of 64; where they still are, no palette is made.
     """
     if len(exact) > MOST_EXACT:
         is_grey = (exact == exact[:, :1]).all(axis=1)

@@ -47,6 +47,12 @@ class Scale:
         return cls(-largest if any((x < 0).any() for x in finite) else 0.0, largest, scope)
 
     @classmethod
+    def about_zero(cls, values: Any, scope: str = "layer") -> "Scale":
+        """Symmetric about 0 also where nothing is negative, as for gradients; where all is 0, all is white."""
+        end = cls.over([values]).high or 1.0
+        return cls(-end, end, scope)
+
+    @classmethod
     def for_layer(cls, trace: Trace, layer: str, scope: "str | Scale" = "layer") -> "Scale":
         """A given scale as it is, or that of a layer's output, or of all outputs of the network."""
         if isinstance(scope, Scale):

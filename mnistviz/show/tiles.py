@@ -62,9 +62,8 @@ def tile_maps(
 ) -> tuple[int, int]:
     """Draw maps (K, H, W) in rows of `columns`, labels above; a constant map is flat and says so.
 
-    Labels have `room`, as a share of a map's height; small maps need more. With a scale of scope "map" each map
-    is coloured by its own range, which its label then states. Returns how far one lies from the next, downwards
-    and across.
+    Labels have `room`, as a share of a map's height. With a scale of scope "map" each is coloured by its own range,
+    which its label then states. Returns how far one lies from the next, downwards and across.
     """
     maps = array(maps)
     count, height, width = maps.shape
@@ -83,8 +82,7 @@ def tile_maps(
     for (row, column), picture, label, own, values in zip(places, pictures, labels, scales, maps, strict=False):
         x, y = column * across - 0.5, row * down - height * 0.03
         if values.size > 1 and values.min() == values.max():
-            ink = "white" if picture.mean() < 0.5 else INK
-            middle = {"color": ink, "va": "center", "ha": "center"}
+            middle = {"color": "white" if picture.mean() < 0.5 else INK, "va": "center", "ha": "center"}
             axes.text(x + width / 2, y + height / 2, f"constant\n{short(values.flat[0])}", **(words | middle))
         elif scale.scope == "map":
             label = f"{label}  {'±' if own.signed else 'to '}{short(own.high)}"

@@ -1,14 +1,25 @@
 """What tests of scenes share: a watch over the canvas, real weights of every architecture, the passes of a seven."""
 
+from collections.abc import Iterator
+
 import pytest
-import torch
 from oracle import Fresh, Watch
 from torch import Tensor, nn
+from zoo import seeded
 
 import mnistviz as mv
+from mnistviz.animate import scenes
 from mnistviz.learn.data import DigitSet
 from mnistviz.look.capture import record
 from mnistviz.look.trace import Trace
+
+
+@pytest.fixture(autouse=True, scope="module")
+def loaded_once(mnist: DigitSet) -> Iterator[None]:
+    """The digits of the session instead of the files, every time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scenes, "load_digits", {"mnist": mnist}.__getitem__)
+        yield
 
 
 @pytest.fixture
@@ -24,11 +35,8 @@ def seven(mnist: DigitSet) -> Tensor:
 @pytest.fixture(scope="session")
 def real(reference: dict[str, nn.Sequential]) -> dict[str, nn.Sequential]:
     """The shipped weights; an architecture without any takes those of a seed."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return {
-            name: reference[name] if name in reference else mv.models.build(name).eval() for name in mv.models.MODELS
-        }
+    with seeded():
+        return {name: reference.get(name) or mv.models.build(name).eval() for name in mv.models.MODELS}
 
 
 @pytest.fixture(scope="session")

@@ -22,11 +22,6 @@ RATE = 0.01
 Models = dict[str, nn.Sequential]
 
 
-@pytest.fixture(autouse=True)
-def loaded_once(mnist: DigitSet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scenes, "load_digits", {"mnist": mnist}.__getitem__)
-
-
 @pytest.fixture(scope="session")
 def unsure(mnist: DigitSet) -> Tensor:
     return mnist.test[scenes.UNSURE].pixels
@@ -42,9 +37,6 @@ def own() -> nn.Sequential:
         torch.manual_seed(3)
         parts = [nn.Conv2d(1, 4, 7, stride=2, padding=3), nn.Tanh(), nn.Conv2d(4, 9, 3), nn.BatchNorm2d(9)]
         return nn.Sequential(*parts, nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(324, 10)).eval()
-
-
-# ——— the oracle ———
 
 
 @pytest.mark.parametrize("name", ["simple", "light", "deep", "compact", "pooled"])
@@ -84,9 +76,6 @@ def test_another_delta_gradient_label_or_step_is_found(real: Models, unsure: Ten
     forged[1].gradients["conv1.weight"] *= 1.1
     for wrong in (*forged, Returned(real["light"], unsure, 3, RATE), Returned(real["light"], unsure, 7, 2 * RATE)):
         assert lies(last, wrong, watch)
-
-
-# ——— what is to be seen ———
 
 
 def test_columns_turn_into_delta_from_right_to_left(real: Models, unsure: Tensor) -> None:
@@ -132,9 +121,6 @@ def test_the_label_is_boxed_and_the_steepest_weight_written_out(real: Models, un
     ((place, slope),) = ((source[2:], c.values) for source, c in numbers.items() if source[0] == "gradient")
     assert abs(slope) == np.abs(Returned(real["compact"], unsure, 5, RATE).gradients["conv1.weight"]).max()
     assert {("weight", "conv1", *place), ("after", "weight", "conv1", *place)} <= set(numbers)
-
-
-# ——— from a label to the film ———
 
 
 def test_the_label_is_that_asked_for_or_the_digits_or_the_networks(

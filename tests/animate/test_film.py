@@ -61,9 +61,6 @@ def names(folder: Path) -> list[str]:
     return sorted(file.name for file in folder.rglob("*"))
 
 
-# ── files ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 @st.composite
 def drawn_films(draw: st.DrawFn) -> list[Frame]:
     """Small films of noise or plain paper, then rectangles, single pixels, repetitions and new sheets."""
@@ -161,9 +158,6 @@ def test_the_description_is_inside_the_files(tmp_path: Path) -> None:
         assert sheet.info["Description"] == long
 
 
-# ── times and loops ───────────────────────────────────────────────────────────────────────────────────────
-
-
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize(("longest", "hold", "last"), [(20, 2000, 2000), (20, 20, 40), (655_350, 655_350, 655_350)])
 def test_the_last_frame_is_held(longest: int, hold: int, last: int, suffix: str, tmp_path: Path) -> None:
@@ -205,9 +199,6 @@ def test_a_film_is_drawn_only_when_asked_and_once_to_be_saved(tmp_path: Path) ->
     drawn.clear()
     save(Film(draw, "", poster=500), tmp_path / "a.gif")
     assert drawn == [0, 1, 2, 3, 4]
-
-
-# ── whole or not at all ───────────────────────────────────────────────────────────────────────────────────
 
 
 def unequal() -> Iterator[Frame]:
@@ -294,9 +285,6 @@ def test_a_scene_that_breaks_off_leaves_no_file(error: BaseException, tmp_path: 
     with pytest.raises(type(error)):
         save(Film(draw, ""), tmp_path / "a.gif")
     assert names(tmp_path) == []
-
-
-# ── on paper and by hand ──────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(("frames", "count", "columns"), [(40, 9, 3), (5, 9, 3), (1, 9, 3), (40, 1, 3), (40, 5, 4)])

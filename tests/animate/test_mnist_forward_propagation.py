@@ -6,11 +6,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import ACCENT, Fresh, Watch, reads, texts_of
 from torch import nn
+from zoo import flow_by_hand
 
 import mnistviz as mv
 from mnistviz.animate import palette, stage
@@ -22,20 +22,13 @@ Passes = tuple[Fresh, Trace]
 SIDES = st.integers(1, 28)  # of a map
 
 
-def flow_by_hand(fresh: Fresh, layer: str, channels: int) -> np.ndarray:
-    """What each channel of the stage before gave each output, one convolution of one channel at a time."""
-    module, x = fresh.layers[layer], fresh.into[layer].double()
-    weight = module.weight.detach().double()
-    flows = np.zeros((len(weight), channels))
-    if isinstance(module, nn.Linear):
-        return (weight * x[0]).numpy().reshape(len(weight), channels, -1).sum(2)
-    ways_in, ways_out = channels // module.groups, len(weight) // module.groups
-    for i in range(channels):  # all outputs of one input channel: nothing else in the sum
-        group, k = divmod(i, ways_in)  # whose outputs alone get something from it
-        outputs = slice(group * ways_out, (group + 1) * ways_out)
-        alone = F.conv2d(x[:, i : i + 1], weight[outputs, k : k + 1], None, module.stride, module.padding)
-        flows[outputs, i] = alone[0].sum((1, 2))
-    return flows
+def flows_of(fresh: Fresh, layer: str, channels: int) -> np.ndarray:
+    """What each channel of the stage before gave each output; one that was flattened is several features."""
+    return (
+        flow_by_hand(fresh.layers[layer], fresh.into[layer])
+        .reshape(-1, channels, fresh.into[layer].shape[1] // channels)
+        .sum(2)
+    )
 
 
 def mixing(fresh: Fresh) -> list[str]:
@@ -48,7 +41,7 @@ def test_links_are_as_strong_as_the_products_between_two_maps(passes: Passes) ->
     assert len(shown.flows) == len(mixing(fresh))
     drawn = iter(sorted(shown.links(), key=lambda link: link[1][0][0]))
     for layer, flows, (before, after) in zip(mixing(fresh), shown.flows, pairwise(shown.columns), strict=True):
-        by_hand = flow_by_hand(fresh, layer, len(before.values))
+        by_hand = flows_of(fresh, layer, len(before.values))
         np.testing.assert_allclose(flows, by_hand, rtol=1e-4, atol=1e-4)
         part = by_hand[np.ix_(after.shown, before.shown)]
         largest = np.abs(part).max()
@@ -87,7 +80,7 @@ def test_columns_hold_the_path_and_the_maps_that_hand_on_most(passes: Passes) ->
     for layer, channels in shown.items():
         assert path[layer][0] in channels
         after = next(n for n in mixing(fresh) if order.index(n) > order.index(layer))
-        handed_on = np.abs(flow_by_hand(fresh, after, fresh.out[layer].shape[1])).sum(0)
+        handed_on = np.abs(flows_of(fresh, after, fresh.out[layer].shape[1])).sum(0)
         assert len(channels) == min(MAPS, len(handed_on))
         rest = np.delete(handed_on, list(channels))
         assert not len(rest) or min(handed_on[list(channels - {path[layer][0]})]) >= rest.max() * (1 - 1e-4)
@@ -119,9 +112,6 @@ def test_the_network_says_where_the_path_ends(traces: dict[str, Trace], monkeypa
     assert reads(value, pixel.value)
 
 
-# ——— every layer of the pass ———
-
-
 def test_forward_propagation_shows_every_value_and_ends_with_ten_probabilities(passes: Passes) -> None:
     trace, shown = passes[1], set()
     for frame in mv.animate.forward_propagation(trace, frames=2):
@@ -133,9 +123,6 @@ def test_forward_propagation_shows_every_value_and_ends_with_ten_probabilities(p
     (digit,) = (c for c in frame.claims if c.source[0] == "input")
     around = frame.pixels[digit.y - 8 : digit.y + 28 * digit.zoom + 8, digit.x - 8 : digit.x + 28 * digit.zoom + 8]
     assert not (around == ACCENT).any()  # it is boxed only while something is said of what a layer sees
-
-
-# ——— the stage ———
 
 
 @settings(max_examples=80, deadline=None)

@@ -2,8 +2,7 @@
 
 import math
 import runpy
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import matplotlib.style
 import numpy as np
@@ -22,21 +21,12 @@ SIGNED_SCALES = st.builds(lambda high: Scale(-high, high, "layer"), SIZES)
 SCALES = st.none() | SIGNED_SCALES | st.builds(lambda high: Scale(0.0, high, "layer"), SIZES)
 SHARES = hnp.arrays(np.float64, hnp.array_shapes(min_side=0, max_dims=3, max_side=5), elements=st.floats(0, 1))
 
-
-@pytest.fixture(autouse=True)
-def strict() -> Iterator[None]:
-    """No division by zero, no overflow and no warning goes unseen in this file."""
-    with warnings.catch_warnings(), np.errstate(divide="raise", invalid="raise", over="raise"):
-        warnings.simplefilter("error")
-        yield
+pytestmark = pytest.mark.usefixtures("strict")
 
 
 def ramp_of(scale: Scale | None) -> tuple[np.ndarray, float, float]:
     """The colours of a scale and the numbers at its ends."""
     return (GREYS, 0.0, 1.0) if scale is None else (RAMPS[scale.signed], scale.low, scale.high)
-
-
-# ── the table and its ramps ──────────────────────────────────────────────────────────────────────────────
 
 
 def test_every_colour_is_there_once_and_used_and_transparency_is_none_of_them() -> None:
@@ -67,9 +57,6 @@ def test_an_ink_goes_straight_from_paper_to_its_colour() -> None:
         assert INKS[name][0] == PAPER
         assert np.abs(colours - np.linspace(colours[0], colours[-1], len(colours))).max() <= 0.51, name
     assert len({int(INKS[f"class {d}"][-1]) for d in range(10)}) == 10
-
-
-# ── numbers to colours and back ───────────────────────────────────────────────────────────────────────────
 
 
 @settings(deadline=None)

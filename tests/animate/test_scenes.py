@@ -1,13 +1,13 @@
 """Scenes: what every frame says is what a fresh forward pass, run without any recording, computes again."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from helpers import refused
+from helpers import refusals, refused
 from oracle import Fresh, Watch, half_step, lies, lies_of, reads
 from PIL import Image
 from torch import Tensor, nn
@@ -37,9 +37,6 @@ def assert_same(film: Film, other: Film) -> None:
     for one, two in zip(film, other, strict=True):
         np.testing.assert_array_equal(one.pixels, two.pixels)
         assert (one.ms, one.of, [c.source for c in one.claims]) == (two.ms, two.of, [c.source for c in two.claims])
-
-
-# ——— the oracle ———
 
 
 @every_scene
@@ -93,9 +90,6 @@ def test_the_check_of_words_and_colours_knows_right_from_wrong() -> None:
         np.testing.assert_allclose(np.diff(palette.values(ramp, scale)), 2 * half_step(scale))
 
 
-# ——— films and files ———
-
-
 @every_scene
 def test_a_film_is_the_same_each_time_and_one_frame_per_movement_is_enough(
     scene: str, real: dict[str, nn.Sequential], seven: Tensor, tmp_path: Path
@@ -140,17 +134,6 @@ def test_alt_texts_tell_the_answer_and_the_sizes(passes: Passes) -> None:
     pool = fresh.out["pool1"][0].double()
     assert f"channel {int(pool.std((1, 2)).argmax())} " in alt["max_pooling"]
     assert alt["max_pooling"].endswith(f"{pool.shape[1]}×{pool.shape[2]}.")
-
-
-# ——— from the name of a scene to its film ———
-
-
-@pytest.fixture(autouse=True, scope="module")
-def loaded_once(mnist: DigitSet) -> Iterator[None]:
-    """The digits of the session instead of the files, every time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scenes, "load_digits", {"mnist": mnist}.__getitem__)
-        yield
 
 
 Training = tuple[nn.Module, mv.Timelapse]
@@ -235,22 +218,13 @@ def test_a_plane_of_many_digits_has_yours_as_one_more_without_a_label(
 
 BAD = {
     "a digit that is none": (lambda: scenes.example(10), "no such digit", "10", "0 to 9"),
-    "a digit below zero": (lambda: scenes.example(-1), "no such digit", "-1"),
     "an unknown scene": (lambda: mv.animate.film("convolutions"), "unknown scene", "did you mean 'convolution'"),
     "no scene": (lambda: mv.animate.film(""), "unknown scene", *scenes.SCENES),
     "no frames": (lambda: mv.animate.film("convolution", "light", frames=0), "frames for a movement", "1 or more"),
     "an unknown model": (lambda: mv.animate.film("convolution", "depp"), "depp"),
     "an unknown model in a demo": (lambda: mv.animate.film("forward_propagation_demo", "depp"), "depp"),
-    "an unknown model to train": (lambda: mv.animate.film("training_replay", "depp"), "depp"),
 }
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_what_cannot_be_made_is_told(case: str) -> None:
-    refused(*BAD[case])
-
-
-# ——— a training for a film ———
+test_what_cannot_be_made_is_told = refusals(BAD)
 
 
 def same(weights: dict[str, Tensor], others: dict[str, Tensor]) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import refused
+from helpers import refusals
 from oracle import ACCENT, Fresh, Watch, lies, reads, texts_of
 from torch import Tensor, nn
 
@@ -65,9 +65,6 @@ def afresh(lapse: tuple[mv.Timelapse, nn.Sequential], mnist: DigitSet) -> list[F
     return passes
 
 
-# ——— ten digits ———
-
-
 @pytest.mark.parametrize("name", ["compact", "simple", "deep", "sprint"])
 def test_every_claim_of_a_demo_is_of_the_digit_it_names_and_mixed_up_digits_are_found(
     name: str, several: Several, real: dict[str, nn.Sequential], watch: Watch
@@ -106,11 +103,8 @@ def test_answers_are_marked_by_sign_and_colour_and_the_true_digit_is_boxed(
     answers = [int(trace.output.argmax()) for trace in traces]
     labels = [answers[0], (answers[1] + 1) % 10, None, answers[3]]
     texts = texts_of(mv.animate.forward_propagation_demo(traces, labels, frames=1), monkeypatch)
-    assert [text for text in texts if re.fullmatch(r"\d [✓✗]", text[0])] == [
-        (f"{answers[0]} ✓", "green"),
-        (f"{answers[1]} ✗", "red"),
-        (f"{answers[3]} ✓", "green"),
-    ]
+    marked = [(f"{answers[0]} ✓", "green"), (f"{answers[1]} ✗", "red"), (f"{answers[3]} ✓", "green")]
+    assert [text for text in texts if re.fullmatch(r"\d [✓✗]", text[0])] == marked
     assert (f"answer: {answers[1]}", "red") in texts
     assert (f"answer: {answers[2]}", "ink") in texts
     without = texts_of(mv.animate.forward_propagation_demo(traces, frames=1), monkeypatch)
@@ -123,9 +117,6 @@ def test_answers_are_marked_by_sign_and_colour_and_the_true_digit_is_boxed(
         assert bool(len(rows)) == (boxed is not None)
         if boxed is not None:
             assert bars[2].y - 5 < rows.min() < bars[3].y < rows.max() < bars[4].y + 5
-
-
-# ——— a training ———
 
 
 def test_every_frame_of_a_replay_is_its_checkpoint_run_again_and_no_other(
@@ -167,9 +158,6 @@ def test_a_label_that_is_none_counts_neither_as_right_nor_as_wrong(probes: list[
     (text,) = {c.words for c in last.claims if c.source == ("right",)}
     answers = moments[-1].trace.output[1:].argmax(1)
     assert reads(text, float((answers.numpy() == np.array(labels[1:])).mean()))
-
-
-# ——— one plane for many digits ———
 
 
 def pixels_by_hand(moments: Sequence[Moment]) -> tuple[list[list[np.ndarray]], float]:
@@ -268,16 +256,14 @@ def test_a_class_is_named_once_no_other_name_would_lie_on_its_own(monkeypatch: p
     assert named == [["2"], ["2", "0", "1", "2"]]
 
 
-# ——— what cannot be shown ———
-
 demo = mv.animate.forward_propagation_demo
 replay = mv.animate.training_replay
 evolution = mv.animate.embedding_evolution
 THREE = [[0.0, 1.0], [1.0, 1.0], [2.0, 2.0]]
 BAD = {
     "no digits": (lambda *_: demo([]), "no digits to show"),
-    "a label too few": (lambda t, *_: demo(t, [1, 2, 3]), "one label per trace", "4 traces, 3 labels"),
-    "two networks": (lambda t, *_: demo([t[0], moments_at(THREE)[0].trace]), "different networks"),
+    "a label too few": (lambda s, *_: demo(s[1], [1, 2, 3]), "one label per trace", "4 traces, 3 labels"),
+    "two networks": (lambda s, *_: demo([s[1][0], moments_at(THREE)[0].trace]), "different networks"),
     "a batch": (lambda t, p, j: demo([p[0].trace]), "one digit"),
     "other steps": (lambda t, p, j: replay(p[:-1], j[1], j[0]), "not of the same steps"),
     "a judged digit without a label": (lambda t, p, j: replay(p, j[1], j[0][:-1]), "150 digits, 149 labels"),
@@ -298,11 +284,4 @@ BAD = {
         "no linear layer",
     ),
 }
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_what_does_not_belong_together_or_cannot_be_shown_is_told(
-    case: str, several: Several, probes: list[Moment], judged: Judged
-) -> None:
-    call, *words = BAD[case]
-    refused(lambda: call(several[1], probes, judged), *words)
+test_what_does_not_belong_together_or_cannot_be_shown_is_told = refusals(BAD, "several", "probes", "judged")

@@ -23,7 +23,6 @@ MOVED = Augment(rotation=10, shift=0.07, zoom=0.1)
 SMALL = {"epochs": 2, "batch": 50, "precision": "float32"}
 COMMAND = ["train", "sprint", "--images", "205", "--epochs", "3", "--device", "cpu", "--validation", "0.01"]
 CASES = {  # model, digits and recipe: 205 leave a last batch of 2 + 3, and of 203 each process takes the last 3 whole
-    "light, augmented": ("light", 205, mv.recipes.tuned("light").but(**SMALL, augment=MOVED)),
     "still compact, averaged": ("compact", 205, mv.recipes.tuned("compact").but(**SMALL, average=0.9, augment=MOVED)),
     "sprint, labels mixed": ("sprint", 203, mv.recipes.tuned("sprint").but(**SMALL, augment=Augment(mixup=0.4))),
     "sprint, attacked": ("sprint", 101, Recipe("sprint", **SMALL, schedule="plateau", attack=Attack(0.1, steps=2))),

@@ -2,7 +2,6 @@
 
 import errno
 import json
-import multiprocessing
 import os
 import random
 import signal
@@ -15,22 +14,11 @@ import pandas as pd
 import pytest
 import torch
 from helpers import refused
-from tasks import study_here
+from tasks import PROCESSES, study_here
 
 import mnistviz as mv
 from mnistviz.learn import claims, study
 from mnistviz.learn.data import DigitSet
-
-PROCESSES = multiprocessing.get_context("forkserver")
-PRELOAD = [
-    "mnistviz.learn.study",
-    "torch._dynamo",
-    "sklearn.model_selection",
-    "matplotlib.pyplot",
-    "hypothesis",
-    "pytest",
-]
-PROCESSES.set_forkserver_preload(PRELOAD)
 
 SMALL = """
 models = ["compact"]
@@ -43,10 +31,14 @@ but = { epochs = 2, batch = 60 }
 NUMBERS = ["learned_from", "best_epoch", "test_final", "test_kept", "nll_final", "epochs", "val_final", "val_kept"]
 
 
+@pytest.fixture(scope="module")
+def small(few: mv.Digits) -> DigitSet:
+    return DigitSet(mv.Digits(few.images[:400], few.labels[:400], "few train"), few[400:])
+
+
 @pytest.fixture
-def digits(few: mv.Digits, monkeypatch: pytest.MonkeyPatch) -> DigitSet:
+def digits(small: DigitSet, monkeypatch: pytest.MonkeyPatch) -> DigitSet:
     """The studies of this process find 400 training and 200 test digits, whatever they ask for."""
-    small = DigitSet(mv.Digits(few.images[:400], few.labels[:400], "few train"), few[400:])
     monkeypatch.setattr(study, "load_digits", lambda name: small)
     return small
 
@@ -56,6 +48,16 @@ def file(tmp_path: Path) -> Path:
     path = tmp_path / "small.toml"
     path.write_text(SMALL)
     return path
+
+
+@pytest.fixture(scope="module")
+def whole(small: DigitSet, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    """The numbers of the study that nothing interrupts."""
+    path = tmp_path_factory.mktemp("whole") / "small.toml"
+    path.write_text(SMALL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study, "load_digits", lambda name: small)
+        return here(path)[NUMBERS]
 
 
 def here(file: Path, **settings: object) -> pd.DataFrame:
@@ -70,9 +72,6 @@ def only(file: Path, **changes: object) -> tuple[study.Config, Path]:
 def left_in(folder: Path) -> set[str]:
     """What is neither a result nor weights."""
     return {path.name for path in folder.iterdir() if path.suffix != ".json" and path.name != "weights"}
-
-
-# ── the file ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_the_published_study_is_the_published_table(repository: Path) -> None:
@@ -156,9 +155,6 @@ def test_a_wrong_file_is_refused_before_anything_runs(case: tuple, tmp_path: Pat
     assert set(tmp_path.iterdir()) == before
 
 
-# ── a run ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def test_a_run_is_a_training_and_one_judgement(digits: DigitSet, file: Path) -> None:
     config = only(file)[0]
     train, val = digits.train.split(0.2, seed=42)
@@ -205,8 +201,7 @@ def test_what_is_there_is_not_done_again(digits: DigitSet, file: Path, monkeypat
     pd.testing.assert_frame_equal(here(file), before)
 
 
-def test_the_order_and_the_number_of_threads_change_nothing(digits: DigitSet, file: Path) -> None:
-    table = here(file)
+def test_the_order_and_the_number_of_threads_change_nothing(digits: DigitSet, file: Path, whole: pd.DataFrame) -> None:
     file.write_text(SMALL.replace("[0, 1]", "[1, 0]"))
     torch.set_num_threads(2)
     try:
@@ -214,7 +209,7 @@ def test_the_order_and_the_number_of_threads_change_nothing(digits: DigitSet, fi
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(1)
-    pd.testing.assert_frame_equal(other.loc[table.index][NUMBERS], table[NUMBERS])
+    pd.testing.assert_frame_equal(other.loc[whole.index][NUMBERS], whole)
     assert (file.parent / "v1.2.csv").exists()
 
 
@@ -227,21 +222,15 @@ def test_kaggles_own_digits_are_judged_by_validation_alone(file: Path, digits: D
     assert study.summary(table)["test"].tolist() == [""]
 
 
-# ── stopped, killed, at the same time ─────────────────────────────────────────────────────────────────────
-
-
 def arrays(few: mv.Digits) -> tuple[np.ndarray, np.ndarray]:
     return few.images.numpy(), few.labels.numpy()
 
 
-def test_twenty_random_kills_cost_no_epoch_and_change_no_number(digits, few, file: Path, tmp_path: Path) -> None:
-    file.write_text(
-        SMALL.replace("[0, 1]", "[0, 1, 2, 3]")
-        .replace("epochs = 2, batch = 60", "epochs = 4, batch = 20")
-        .replace("300", "100")
-    )
+def test_random_kills_cost_no_epoch_and_change_no_number(digits, few, file: Path, tmp_path: Path) -> None:
+    longer = SMALL.replace("epochs = 2, batch = 60", "epochs = 4, batch = 20")
+    file.write_text(longer.replace("[0, 1]", "[0, 1, 2, 3]").replace("300", "100"))
     log, folder, moments = tmp_path / "epochs", tmp_path / "killed", random.Random(0)
-    for _ in range(20):
+    for _ in range(12):
         at = moments.randint(1, 40)
         process = PROCESSES.Process(target=study_here, args=(str(file), str(folder), arrays(few), str(log), at))
         process.start()
@@ -287,7 +276,7 @@ def test_two_processes_at_once_do_each_run_once_and_both_have_the_table(few, fil
     assert left_in(folder) == set()
 
 
-def test_an_interruption_gives_the_claim_back_and_keeps_the_work(digits, file: Path, monkeypatch, tmp_path) -> None:
+def test_an_interruption_gives_the_claim_back_and_keeps_the_work(digits, file, whole, monkeypatch) -> None:
     seen = []
 
     def interrupt(claim: Path) -> None:
@@ -304,7 +293,7 @@ def test_an_interruption_gives_the_claim_back_and_keeps_the_work(digits, file: P
     monkeypatch.setattr(study, "alive", lambda claim: (seen.append(claim), alive(claim)))
     table = here(file)
     assert len(seen) == 8 + 5 + 10  # the second epoch of the first run, and the second run
-    pd.testing.assert_frame_equal(table[NUMBERS], here(file, folder=tmp_path / "whole")[NUMBERS])
+    pd.testing.assert_frame_equal(table[NUMBERS], whole)
 
 
 def test_who_was_outbid_stops_and_spoils_nothing(digits, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,9 +322,6 @@ def test_who_was_outbid_stops_and_spoils_nothing(digits, file: Path, monkeypatch
     kept = (folder / f"{config.name}.json").read_text()
     assert json.loads(kept)["test_final"] == study.run(config)["test_final"]
     assert len(steps) == 10 + 2  # the second one did steps of the second epoch alone; two were done twice
-
-
-# ── what goes wrong ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_run_that_fails_is_kept_with_its_error_and_stops_no_other(digits, file: Path, monkeypatch, capsys) -> None:
@@ -371,7 +357,7 @@ WRITTEN = ["whole.pt", "best_mnist_model.pth", "resume.pt", "final_mnist_model.j
 
 
 @pytest.mark.parametrize("name", WRITTEN)
-def test_a_full_disk_stops_the_study_in_clear_words_and_loses_nothing(digits, file: Path, monkeypatch, name) -> None:
+def test_a_full_disk_stops_the_study_in_clear_words_and_loses_nothing(digits, file, whole, monkeypatch, name) -> None:
     replace, copyfile, written = os.replace, study.shutil.copyfile, []
 
     def until_full(write: Callable) -> Callable:
@@ -394,7 +380,7 @@ def test_a_full_disk_stops_the_study_in_clear_words_and_loses_nothing(digits, fi
     table = here(file)
     done_again = {"best_mnist_model.pth": 20, "whole.pt": 15, "resume.pt": 15, "final_mnist_model.json": 10}
     assert len(steps) == done_again.get(name, 0)  # of 5 an epoch, 20 in all
-    pd.testing.assert_frame_equal(table[NUMBERS], here(file, folder=file.parent / "whole")[NUMBERS])
+    pd.testing.assert_frame_equal(table[NUMBERS], whole)
 
 
 def test_a_folder_that_cannot_be_is_said(digits, file: Path) -> None:
@@ -410,10 +396,10 @@ def test_a_result_that_a_worker_kept_elsewhere_is_missed(digits, file: Path, mon
     refused(lambda: here(file), "cannot be seen from here", "small", "a disk that")
 
 
-def test_a_damaged_result_is_made_anew(digits, file: Path) -> None:
-    table = here(file)
-    (file.with_suffix("") / f"{table.index[0]}.json").write_text('{"config"')
-    pd.testing.assert_frame_equal(here(file)[NUMBERS], table[NUMBERS])
+def test_a_damaged_result_is_made_anew(digits, file: Path, whole: pd.DataFrame) -> None:
+    file.with_suffix("").mkdir()
+    (file.with_suffix("") / f"{whole.index[0]}.json").write_text('{"config"')
+    pd.testing.assert_frame_equal(here(file)[NUMBERS], whole)
 
 
 def test_the_estimate_grows_with_digits_epochs_and_validation(digits, file: Path, monkeypatch) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import mnistviz as mv
 from mnistviz.learn.attacks import Attack
 from mnistviz.learn.augment import Augment
+from mnistviz.learn.checkpoint import BEST, FINAL
 from mnistviz.learn.history import Fit, History
 from mnistviz.learn.recipes import Recipe
 from mnistviz.learn.train import EVENTS
@@ -117,10 +118,7 @@ def test_a_taught_network_follows_the_differences_of_the_softmaxes(part: mv.Digi
     assert not any(p.grad is not None for name in recipe.teachers for p in reference[name].parameters())
 
 
-CHANGES = [{}, {"precision": "bfloat16"}, {"augment": Augment(mixup=0.4)}, {"augment": Augment(rotation=8)}]
-
-
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("change", [{}, {"precision": "bfloat16", "augment": Augment(mixup=0.4, rotation=8)}])
 def test_learning_helps(change: dict, few: mv.Digits, val: mv.Digits) -> None:
     model = tiny()
     history = train(model, few[:400], val, PLAIN.but(epochs=4, batch=20, **change))
@@ -248,27 +246,33 @@ def test_averaged_weights_equal_the_average_worked_out_by_hand(part: mv.Digits, 
 AVERAGED = PLAIN.but(epochs=4, average=0.5)
 TAUGHT = PLAIN.but(epochs=4, teachers=("light",), distil=0.5, temperature=2.0)
 ATTACKED = PLAIN.but(epochs=4, attack=Attack(0.1, steps=2, random_start=True))
-INTERRUPTIONS = [
-    ("step", 3, AVERAGED),
-    ("epoch", 0, AVERAGED),
-    ("start", 0, AVERAGED),
-    ("step", 5, ATTACKED),
-    ("step", 4, TAUGHT),
-]
+FALLING = AVERAGED.but(schedule="step", step_every=3, factor=0.3)
+PLATEAU = AVERAGED.but(schedule="plateau", plateau_patience=0, factor=0.3, lr=0.05)
+INTERRUPTIONS = {
+    "averaged, step": ("step", 3, AVERAGED),
+    "rates that fall, epoch": ("epoch", 0, FALLING),
+    "plateau, start": ("start", 0, PLATEAU),
+    "attacked": ("step", 5, ATTACKED),
+    "taught": ("step", 4, TAUGHT),
+    "plateau": ("step", 2, PLATEAU),
+    "one-cycle": ("step", 1, AVERAGED.but(schedule="one-cycle", optimiser="adamw")),
+    "milestones, sgd": ("epoch", 0, PLAIN.but(epochs=4, schedule="milestones", milestones=(3,), optimiser="sgd")),
+}
 
 
-@pytest.mark.parametrize(("event", "step", "recipe"), INTERRUPTIONS)
-def test_an_interruption_ends_cleanly_and_resumes_to_the_unbroken_weights(
+@pytest.mark.parametrize(("event", "step", "recipe"), INTERRUPTIONS.values(), ids=INTERRUPTIONS)
+def test_an_interruption_ends_cleanly_and_resumes_to_the_files_of_an_unbroken_run(
     event: str, step: int, recipe: Recipe, part: mv.Digits, val: mv.Digits, tmp_path: Path
 ) -> None:
     unbroken, broken = tiny(dropout=0.3), tiny(dropout=0.3)
-    whole = train(unbroken, part, val, recipe)
+    whole = train(unbroken, part, val, recipe, folder=tmp_path / "whole")
+    folder = tmp_path / "broken"
 
     def interrupt(state: Fit) -> None:
         if event == "start" or (state.epoch == 3 and step in (0, state.step)):
             raise KeyboardInterrupt
 
-    first = train(broken, part, val, recipe, folder=tmp_path, callbacks={event: interrupt})
+    first = train(broken, part, val, recipe, folder=folder, callbacks={event: interrupt})
     assert first.interrupted
     assert len(first.rows) == {"step": 2, "epoch": 3, "start": 0}[event]
     assert "interrupted" in repr(first)
@@ -278,11 +282,14 @@ def test_an_interruption_ends_cleanly_and_resumes_to_the_unbroken_weights(
         pd.testing.assert_frame_equal(first.table[columns], whole.table[columns].iloc[: len(first.rows)])
 
     again = tiny(seed=9 if first.rows else 0, dropout=0.3)  # once begun, the weights come from the folder
-    second = train(again, part, val, recipe, folder=tmp_path, resume=True)
+    second = train(again, part, val, recipe, folder=folder, resume=True)
     assert not second.interrupted
     assert same(again, unbroken)
     pd.testing.assert_frame_equal(second.table[columns], whole.table[columns])
     assert (second.best_epoch, second.best_value) == (whole.best_epoch, whole.best_value)
+    for name in (BEST, FINAL):
+        assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert not (folder / "resume.pt").exists()
 
 
 def test_an_interruption_while_judging_leaves_no_half_measured_epoch(part: mv.Digits, val: mv.Digits) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from captum.attr import IntegratedGradients, Occlusion
-from helpers import refused
+from helpers import refusals
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, stats
@@ -51,7 +51,7 @@ def test_saliency_is_the_gradient_with_its_sign(name: str, reference: Models, di
 def test_integrated_gradients_sum_to_what_the_digit_adds(name: str, reference: Models, digits: mv.Digits) -> None:
     """Completeness, and the residual says how much is missing; with few steps more than with many."""
     model = reference[name]
-    for i in (5, 16) if name == "deep" else range(10):
+    for i in (5,) if name == "deep" else (0, 3, 8):
         x = digits[i].pixels
         result = attribute(model, x)
         added = score(model, x, result.target) - score(model, BLACK, result.target)
@@ -155,11 +155,7 @@ BAD = {
     "a batch": (lambda: bad("saliency", n=2), "one digit", "(2, 1, 28, 28)", "digits[i].pixels"),
     "not a model": (lambda: bad(model="deep"), "not a model", "str"),
 }
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_bad_calls_are_refused_with_what_is_allowed(name: str) -> None:
-    refused(*BAD[name])
+test_bad_calls_are_refused_with_what_is_allowed = refusals(BAD)
 
 
 @pytest.mark.filterwarnings("ignore:An input array is constant")
@@ -207,7 +203,7 @@ HONEST = {"saliency": {}, "integrated gradients": {"steps": 60}, "occlusion": {"
 @pytest.mark.parametrize("method", HONEST)
 def test_an_honest_map_changes_with_the_weights(method: str, compact: nn.Sequential, digits: mv.Digits) -> None:
     agreements = []
-    for i, digit in enumerate(digits[:8]):
+    for i, digit in enumerate(digits[:5]):
         mine = attribute(compact, digit.pixels, method, **HONEST[method])
         other = attribute(randomised(compact, i), digit.pixels, method, mine.target, **HONEST[method])
         agreements.append(agreement(mine.values, other.values, digit.pixels))
@@ -233,7 +229,7 @@ def test_deletion_follows_the_order_of_the_map(compact: nn.Sequential, digits: m
 
 
 def test_pixels_named_first_are_missed_more_than_others(compact: nn.Sequential, digits: mv.Digits) -> None:
-    checks = [sanity(compact, digit.pixels, steps=60) for digit in digits[:8]]
+    checks = [sanity(compact, digit.pixels, steps=30) for digit in digits[:8]]
     areas = [(float(check.probability.mean()), float(check.at_random.mean())) for check in checks]
     named, drawn = np.mean(areas, axis=0)
     assert named < 0.75 * drawn

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -31,9 +32,6 @@ def plain_attention() -> Iterator[None]:
     torch.backends.mha.set_fastpath_enabled(False)
     yield
     torch.backends.mha.set_fastpath_enabled(enabled)
-
-
-# ── every model, in every gradient mode ───────────────────────────────────────────────────────────────────
 
 
 def listen(model: nn.Module) -> list[tuple[str, list[Any]]]:
@@ -91,25 +89,6 @@ def test_a_capture_records_every_step_of_any_model_and_leaves_no_mark(name: str,
         assert again.largest <= (0.05 if name == "bfloat16" else 1e-5)  # bfloat16 has three digits
 
 
-@pytest.mark.parametrize("name", [*SAMPLE, "counter", "random_draw"])
-def test_listening_as_is_equals_a_plain_call_in_the_modes_the_model_has(name: str) -> None:
-    twin, case = make(name), make(name)
-    unsettle(twin.model)
-    unsettle(case.model)
-    modes, attached = facts(case.model)["modes"], zoo.hooks(case.model)
-    with seeded(5):
-        expected, state = twin(), torch.get_rng_state()
-    with seeded(5):
-        with mv.capture(case.model, as_is=True) as trace:
-            output = case()
-        assert torch.equal(torch.get_rng_state(), state)
-    assert_equal(output, expected)
-    assert_equal(list(case.model.buffers()), list(twin.model.buffers()))
-    assert facts(case.model)["modes"] == modes
-    assert [step.training for step in trace.steps] == [modes[step.name] for step in trace.steps]
-    assert zoo.hooks(case.model) == attached
-
-
 @pytest.mark.parametrize("name", ["scripted_part", "scripted_counter", "traced_part", "scripted_model"])
 def test_a_scripted_part_is_one_opaque_step_with_all_its_weights(name: str) -> None:
     case, layer = make(name), "" if name == "scripted_model" else "0"
@@ -128,14 +107,11 @@ def test_a_scripted_part_is_one_opaque_step_with_all_its_weights(name: str) -> N
     again = mv.replay(trace)
     assert (again.skipped, again.restarted) == ((layer,), ())
     assert list(again.differences) == trace.keys[1:]
-
-
-def test_somebody_elses_hooks_still_run_and_the_trace_shows_what_they_did(x: Tensor) -> None:
-    case = make("somebody_elses_hooks")
-    trace, conv1 = record(case.model, *case.args), case.model.conv1
-    assert_equal(trace.input, x + 1)
-    assert_equal(trace["conv1"].output, F.conv2d(x + 1, conv1.weight.detach(), conv1.bias.detach(), padding=1) * 2)
-    assert_equal(trace.output, trace["fc2"].output - 1)
+    with torch.no_grad(), mv.watch(case.model.eval()) as activity:
+        out = case()
+    assert activity.keys == trace.keys
+    assert activity[layer].kind == "ScriptModule"
+    np.testing.assert_array_equal(list(activity.totals.values())[-1].high, out.amax(0))
 
 
 class Buffered(nn.Module):
@@ -179,9 +155,6 @@ def test_buffers_that_share_memory_still_do_afterwards() -> None:
     assert both.tolist() == [0] * 4
     model.whole.add_(5)
     assert model.part.tolist() == [5, 5]
-
-
-# ── what is recorded ──────────────────────────────────────────────────────────────────────────────────────
 
 
 class Cleaning(nn.Module):
@@ -359,6 +332,8 @@ def test_a_compiled_model_is_seen_like_the_plain_one_and_stays_compiled(how: str
     case, backend = make("nested"), zoo.Backend()
     with mv.capture(case.model) as plain:
         expected = case()
+    with mv.watch(case.model) as watched, mv.ablate(case.model, "0.0", 1):
+        silenced = case()
     case.model = compiled(case.model, how, backend)
     if ran_before:
         case()
@@ -366,6 +341,9 @@ def test_a_compiled_model_is_seen_like_the_plain_one_and_stays_compiled(how: str
     before, n_compiled, n_ran = facts(case.model), backend.compiled, backend.ran
     with mv.capture(case.model) as trace:
         output = case()
+    with mv.watch(case.model) as activity, mv.ablate(case.model, "0.0", 1):
+        assert_equal(case(), silenced)
+    assert_equal(list(map(vars, activity.totals.values())), list(map(vars, watched.totals.values())))
     assert (backend.compiled, backend.ran) == (n_compiled, n_ran)
     assert facts(case.model) == before
     assert trace.keys == plain.keys
@@ -420,7 +398,7 @@ def test_the_gradient_at_a_layer_is_that_of_the_forward_by_hand(model: Small, x:
     assert record(model, x)["conv1"].live is None  # not asked for
 
 
-def test_hundreds_of_captures_do_not_grow_memory() -> None:
+def test_many_captures_do_not_grow_memory() -> None:
     """No object stays, and of blocks of memory, of which a trace has hundreds, at most ten for each capture."""
     case = make("tied_weights")
 
@@ -433,9 +411,9 @@ def test_hundreds_of_captures_do_not_grow_memory() -> None:
         gc.collect()
         return len(gc.get_objects()), sys.getallocatedblocks()
 
-    (objects, blocks), (objects_after, blocks_after) = capture(20), capture(300)
+    (objects, blocks), (objects_after, blocks_after) = capture(20), capture(150)
     assert objects_after < objects + 100
-    assert blocks_after < blocks + 3_000
+    assert blocks_after < blocks + 1_500
 
 
 @pytest.mark.parametrize("ending", ["fine", "raises"])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import refused
+from helpers import refusals, refused
 from torch import Tensor, nn
 from zoo import GRAD_MODES, SAMPLE, Small, by_hand, facts, hooks, make, record, seeded, unsettle
 
@@ -29,18 +29,11 @@ def call_then_raise(call: Callable[[], object], error: Exception) -> None:
     raise error
 
 
-@pytest.mark.parametrize(
-    ("name", "where"),
-    [
-        ("reused_relu", "fc2"),
-        ("inplace_functions", "conv2"),
-        ("tuple_output", "angle"),
-        ("batch_norm", "3"),
-        ("scripted_part", "2"),
-        ("module_list", "by_name.last"),
-        ("lstm", ""),
-    ],
-)
+WHERE = {"reused_relu": "fc2", "inplace_functions": "conv2", "tuple_output": "angle", "batch_norm": "3"}
+WHERE |= {"scripted_part": "2", "module_list": "by_name.last", "lstm": ""}
+
+
+@pytest.mark.parametrize(("name", "where"), WHERE.items(), ids=WHERE)
 def test_a_layer_that_raises_leaves_everything_as_before_and_is_named(name: str, where: str) -> None:
     for grad in GRAD_MODES.values():
         case, error = make(name), SabotageError("half-way")
@@ -168,8 +161,4 @@ BAD = {
     "one wrong of two": (lambda: capturing(["conv1", "zzz"]), "unknown layer", "'zzz'"),
     "None": (lambda: record(None), "not a model", "NoneType", "mv.load_model"),
 }
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_bad_calls_are_refused_with_what_is_allowed(name: str) -> None:
-    refused(*BAD[name])
+test_bad_calls_are_refused_with_what_is_allowed = refusals(BAD)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import refused
+from helpers import refusals
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -77,17 +77,6 @@ def test_a_watched_training_ends_in_the_same_bits(change: dict[str, float], few:
     assert not any(held for m in watched.modules() for key, held in vars(m).items() if "hooks" in key)
     assert_equal(lapse.checkpoints[STEPS], dict(plain.state_dict()))  # of an averaged training the averaged weights
     assert (len(diary.ratios), len(lapse.checkpoints)) == (5 * 4, STEPS + 1)
-
-
-def test_a_page_leaves_the_model_as_it_is(few: mv.Digits) -> None:
-    model, diary = unsettle(mv.models.deep()), mv.Diary(few[:130].pixels, ["relu1", "drop1"])
-    before = facts(model)
-    diary.page(SimpleNamespace(model=model))
-    assert facts(model) == before
-    assert diary.pages[0]["drop1"].inputs == 130
-    assert diary.pages[0]["drop1"].zeros < 0.9  # in evaluation mode, without dropout
-    expected = record(model, few[:130].pixels)["relu1"].output
-    assert diary.pages[0]["relu1"].mean == pytest.approx(float(expected.double().mean()), rel=1e-5)
 
 
 @pytest.mark.parametrize("every", [1, 5])
@@ -169,7 +158,7 @@ def test_every_moment_is_its_checkpoint_run_again_and_the_model_is_untouched(see
             torch.testing.assert_close(moment.trace[name].output, expected)
 
 
-@pytest.mark.parametrize("count", [1, BATCH + 1, 2 * BATCH + 41])
+@pytest.mark.parametrize("count", [1, 2 * BATCH + 41])
 def test_a_trace_joined_from_batches_is_that_of_one_whole_pass(count: int, seen, few: mv.Digits) -> None:
     lapse, model, _ = seen
     joined, whole = lapse.moments(model, few.pixels[:count])[-1].trace, record(model, few.pixels[:count])
@@ -222,8 +211,4 @@ BAD = {
     "no training yet": (lambda: mv.Timelapse([0]).moments(fresh(), torch.zeros(1)), "nothing was kept", "callbacks"),
     "of another network": (unlike, "checkpoints are of another network", "Sequential"),
 }
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_bad_calls_are_refused_with_what_is_allowed(name: str) -> None:
-    refused(*BAD[name])
+test_bad_calls_are_refused_with_what_is_allowed = refusals(BAD)

@@ -25,7 +25,7 @@ def roughness(pixels: Tensor) -> Tensor:
     return pixels.diff(dim=2).abs().sum((1, 2, 3)) + pixels.diff(dim=3).abs().sum((1, 2, 3))
 
 
-@pytest.mark.parametrize("digit", [0, 3, 9])
+@pytest.mark.parametrize("digit", [0, 9])
 def test_every_seed_is_read_as_what_was_dreamt_and_priors_make_it_smoother_and_darker(
     digit: int, reference: dict[str, nn.Sequential]
 ) -> None:
@@ -41,7 +41,7 @@ def test_every_seed_is_read_as_what_was_dreamt_and_priors_make_it_smoother_and_d
 @pytest.mark.parametrize("priors", [False, True])
 def test_every_seed_raises_a_channel(priors: bool, compact: nn.Sequential) -> None:
     """Of `fc1` one unit; of the others the mean of a map."""
-    for layer, channel in (("conv1", 0), ("conv2", 5), ("relu2", 1)) if priors else (("pool2", 9), ("fc1", 0)):
+    for layer, channel in (("conv1", 0), ("relu2", 1)) if priors else (("pool2", 9), ("fc1", 0)):
         dreams = dream(compact, layer, channel, priors=priors, seeds=2, steps=160 if priors else 30)
         check(compact, layer, channel, dreams, seeds=2)
 

@@ -10,13 +10,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 import zoo
-from helpers import refused
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+from helpers import refusals, refused
+from hypothesis import given, settings
 from torch import Tensor, nn
 from torch.nn.utils import prune
 from torch.utils._pytree import tree_leaves, tree_map_only
-from zoo import Case, Golden, Models, Small, assert_equal, convolutions, facts, make, pairs, seeded, unsettle
+from zoo import Case, Golden, Models, Small, assert_equal, facts, layers, make, noise, seeded, unsettle
 
 import mnistviz as mv
 from mnistviz.learn.data import DigitSet
@@ -41,18 +40,11 @@ def squares(out: object) -> Tensor:
     return sum(t.double().square().sum() for t in tree_leaves(out) if isinstance(t, Tensor) and t.requires_grad)
 
 
-def noise(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
 def places(shape: tuple[int, ...], count: int, seed: int = 0) -> list[tuple[int, ...]]:
     """So many indices into this shape, by dice; all, if there are no more."""
     size = int(np.prod(shape))
     chosen = np.random.default_rng(seed).choice(size, min(count, size), replace=False)
     return [tuple(map(int, np.unravel_index(at, shape))) for at in chosen]
-
-
-# ── the six architectures ─────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass
@@ -116,7 +108,7 @@ def check_way(way: Way, tolerance: float, count: int) -> None:
 
 def test_every_delta_and_the_ledger_of_every_weight_are_those_of_plain_autograd(way: Way, mnist: DigitSet) -> None:
     """In float32 too, where a batch norm over three digits takes nearly equal numbers from one another."""
-    check_way(way, EXACT, 40)
+    check_way(way, EXACT, 15)
     over_batch = any(step.training for step in way.trace.of_kind("BatchNorm2d").values())
     check_way(gone(copy.deepcopy(way.model).float(), mnist), 2e-4 if over_batch else 5e-6, 5)
 
@@ -168,9 +160,6 @@ def test_moving_a_weight_changes_the_loss_as_its_ledger_says(way: Way, request: 
         assert abs(total - (losses[0] - losses[1]) / 2e-6) <= 1e-7 * way.largest(key), (key, name, place)
 
 
-# ── any layer ─────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def check_layer(layer: nn.Module, x: Tensor) -> None:
     """What a layer hands back is autograd's; what it passes on is the other side of that; ledgers add up."""
     with seeded(5):
@@ -190,36 +179,8 @@ def check_layer(layer: nn.Module, x: Tensor) -> None:
             assert ledger.total == pytest.approx(float(gradient[place]), rel=1e-9, abs=1e-9)
 
 
-@st.composite
-def layers(draw: st.DrawFn) -> tuple[nn.Module, Tensor]:
-    """Any convolution, pooling or batch norm, and two maps for it, half the time with many equal numbers."""
-    kind = draw(st.sampled_from(["conv", "max", "average", "adaptive", "norm"]))
-    ceil, flag, last, equal = draw(st.tuples(*[st.booleans()] * 4))
-    if kind == "conv":
-        conv, x = draw(convolutions())
-        return conv, torch.cat([x, -x.flip(3)])
-    kernel, stride, size, dilation = draw(pairs(1, 4)), draw(pairs(1, 3)), draw(pairs(2, 8)), draw(pairs(1, 2))
-    padding, sides = tuple(draw(st.integers(0, k // 2)) for k in kernel), st.none() | st.integers(1, 5)
-    # smaller maps do not hold a window, or a dilated one jumps over them
-    assume(all(n > (k - 1) * d - p for n, k, d, p in zip(size, kernel, dilation, padding, strict=True)))
-    match kind:
-        case "max":
-            layer: nn.Module = nn.MaxPool2d(kernel, stride, padding, dilation, ceil_mode=ceil)
-        case "average":
-            layer = nn.AvgPool2d(kernel, stride, padding, ceil, flag, draw(st.sampled_from([None, 3, 7])))
-        case "adaptive":
-            layer = nn.AdaptiveAvgPool2d((draw(sides), draw(sides)))
-        case _:
-            layer = nn.BatchNorm2d(3, 0.1, affine=flag, track_running_stats=ceil, dtype=torch.float64)
-            layer.train(draw(st.booleans()))
-            for i, tensor in enumerate([*layer.parameters(), *layer.buffers()][:4]):
-                tensor.data = noise(3, seed=i + 2).abs() + 0.5
-    x = noise(2, 3, *size)
-    return layer, (x.round() if equal else x).to(memory_format=torch.channels_last if last else torch.contiguous_format)
-
-
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(drawn=layers())
 def test_any_convolution_pooling_and_norm_hands_back_what_autograd_does(drawn: tuple[nn.Module, Tensor]) -> None:
     check_layer(*drawn)
@@ -240,9 +201,6 @@ def test_so_does_a_layer_of_every_other_kind() -> None:
     assert kinds | {"Conv2d", "MaxPool2d", "AvgPool2d", "AdaptiveAvgPool2d", "BatchNorm2d"} == set(chain_rule.BACK)
     for layer in OTHERS:
         check_layer(layer.double(), noise(2, 3, 4))
-
-
-# ── any model ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def exact(name: str) -> Case:
@@ -272,6 +230,7 @@ def test_going_back_through_any_model_claims_nothing_false_and_leaves_no_mark(na
     if as_is:  # what the pass itself does to its buffers stays
         assert_equal(list(case.model.buffers()), list(twin.model.buffers()))
         del before["buffers"], after["buffers"]
+        assert [step.training for step in trace.steps] == [before["modes"][step.name] for step in trace.steps]
     assert after == before
     assert_equal(output, expected)
 
@@ -390,11 +349,7 @@ BAD = {
     "no gradients recorded": (lambda: mv.backward(small(gradients=False), labels=[1, 2]), "gradients=True"),
     "without gradients": (lambda: mv.backward(small(torch.no_grad), labels=[1, 2]), *NOTHING),
     "in inference mode": (lambda: mv.backward(small(torch.inference_mode), labels=[1, 2]), *NOTHING),
-    "whole numbers": (
-        lambda: there_and_back(nn.Embedding(2, 3), SQUARES, loss=squares),
-        "flows to whole numbers",
-        "int64",
-    ),
+    "whole numbers": (lambda: there_and_back(nn.Embedding(2, 3), SQUARES, loss=squares), "to whole numbers", "int64"),
     "neither loss nor labels": (back(), "a loss, or the labels", "labels=[7]"),
     "both": (back(torch.sum, labels=[1, 2]), "a loss, or the labels"),
     "labels in the place of a loss": (lambda: mv.backward(small(), [1, 2]), "a loss, or the labels"),
@@ -416,18 +371,9 @@ BAD = {
     "no such unit": (ask("relu1", unit=(4, 0, 0)), "no such unit in 'relu1'", "channel 0 to 3"),
     "no such digit": (ask("relu1", unit=(2, 0, 0), digit=2), "no such digit", "0 to 1"),
     "a digit in a unit": (ask("relu1", unit=(1, 2, 0, 0)), "a unit is channel, y, x", "(1, 2, 0, 0)", "digit=0"),
-    "maps of two sizes": (
-        ask("0:0", TWICE, zoo.images(), weight=(0, 0, 1, 1)),
-        "maps of several sizes",
-        "8, 8",
-        "4, 4",
-    ),
+    "maps of two sizes": (ask("0:0", TWICE, zoo.images(), weight=(0, 0, 1, 1)), "of several sizes", "8, 8", "4, 4"),
 }
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_what_cannot_be_gone_back_through_is_told(name: str) -> None:
-    refused(*BAD[name])
+test_what_cannot_be_gone_back_through_is_told = refusals(BAD)
 
 
 def test_a_part_that_ran_without_gradients_is_left_out() -> None:

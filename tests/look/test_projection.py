@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from helpers import refused
+from helpers import refusals
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.decomposition import PCA
@@ -58,13 +58,13 @@ def test_rows_that_are_all_the_same_lie_on_one_point_and_hold_nothing() -> None:
 
 
 def test_tsne_keeps_heaps_apart_and_the_same_seed_gives_the_same_picture() -> None:
-    heaps = torch.cat([rows(30, 6) / 10 + 30 * k for k in range(3)])
+    heaps = torch.cat([rows(20, 6) / 10 + 30 * k for k in range(3)])
     projection, again = project(heaps, "tsne", seed=1), project(heaps, "tsne", seed=1)
     np.testing.assert_array_equal(projection.points[0], again.points[0])
-    assert projection.perplexity == pytest.approx(89 / 3)
-    assert project(rows(200, 6), "tsne").perplexity == 30
+    assert projection.perplexity == pytest.approx(59 / 3)
+    assert project(rows(94, 6), "tsne").perplexity == 30
     assert project(rows(9, 6), "tsne", perplexity=8.5).perplexity == 8.5
-    points = projection.points[0].reshape(3, 30, 2)
+    points = projection.points[0].reshape(3, 20, 2)
     centres = points.mean(1)
     widest = np.linalg.norm(points - centres[:, None], axis=2).max()
     assert min(np.linalg.norm(centres[i] - centres[j]) for i, j in ((0, 1), (0, 2), (1, 2))) > widest
@@ -80,8 +80,4 @@ BAD = {
     "a NaN": (lambda: project(rows(9, 3) * torch.nan), "cannot be projected", "finite: False"),
     "infinity in an earlier moment": (lambda: project([rows(9, 3) / 0, rows(9, 3)]), "cannot be projected", "False"),
 }
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_what_has_no_plane_is_refused(name: str) -> None:
-    refused(*BAD[name])
+test_what_has_no_plane_is_refused = refusals(BAD)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import refused
+from helpers import refusals
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from zoo import Golden, seeded
@@ -102,8 +102,4 @@ BAD = {
     "a negative index": (lambda: ask(index=(0, -1)), "no such weight", "0 to 1, 0 to 2"),
     "one number of two": (lambda: ask(index=1), "no such weight", "(1,)"),
 }
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_what_cannot_be_foretold_is_refused(name: str) -> None:
-    refused(*BAD[name])
+test_what_cannot_be_foretold_is_refused = refusals(BAD)

@@ -47,9 +47,8 @@ class Tab:
         """What an expression is, as plain data; arrays that are given come in as Float32Array."""
         names = ", ".join(given)
         passed = {name: f"floats:{packed(x)}" if hasattr(x, "__array__") else x for name, x in given.items()}
-        text = self.page.evaluate(
-            f"(given) => {{ const {{{names}}} = unpacked(given); return plain({code}); }}", passed
-        )
+        told = f"(given) => {{ const {{{names}}} = unpacked(given); return plain({code}); }}"
+        text = self.page.evaluate(told, passed)
         return None if text is None else json.loads(text)
 
 
@@ -109,14 +108,11 @@ def networks(reference: dict[str, nn.Sequential], few: mv.Digits) -> dict[str, n
     conv, same = nn.Conv2d, {"padding": "same", "padding_mode": "replicate"}
     around = {"padding": 2, "dilation": 2, "groups": 2, "padding_mode": "circular"}
     odd = [
-        *(
-            conv(1, 6, (5, 3), (2, 1), (2, 3), padding_mode="reflect"),
-            nn.BatchNorm2d(6, affine=False),
-            nn.LeakyReLU(0.1),
-        ),
-        *(conv(6, 8, 3, **around), nn.MaxPool2d(3, 2, 1, ceil_mode=True), conv(8, 4, 3, 2, 1, bias=False), nn.Tanh()),
-        *(nn.AvgPool2d(3, 2, 1, ceil_mode=True), conv(4, 6, (2, 4), **same), nn.Sigmoid()),
-        *(nn.AdaptiveAvgPool2d((2, 3)), nn.Flatten(), nn.Dropout(), nn.Linear(36, 10), nn.Softmax(1)),
+        *(conv(1, 6, (5, 3), (2, 1), (2, 3), padding_mode="reflect"), nn.BatchNorm2d(6, affine=False)),
+        *(nn.LeakyReLU(0.1), conv(6, 8, 3, **around), nn.MaxPool2d(3, 2, 1, ceil_mode=True)),
+        *(conv(8, 4, 3, 2, 1, bias=False), nn.Tanh(), nn.AvgPool2d(3, 2, 1, ceil_mode=True)),
+        *(conv(4, 6, (2, 4), **same), nn.Sigmoid(), nn.AdaptiveAvgPool2d((2, 3)), nn.Flatten()),
+        *(nn.Dropout(), nn.Linear(36, 10), nn.Softmax(1)),
     ]
     strided = [
         *(mv.models.Normalise(0.2, 0.5), conv(1, 5, 4, 3, dilation=(1, 2), bias=False), nn.BatchNorm2d(5), nn.ReLU()),

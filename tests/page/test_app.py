@@ -179,9 +179,6 @@ def test_how_sure_it_is_in_words(few: mv.Digits) -> None:
         assert ("<strong>4</strong>" in told) == (first > 0.8)
 
 
-# ── in a browser ──────────────────────────────────────────────────────────────────────────────────────────
-
-
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """Where the app answers, as `python -m mnistviz app` starts it."""

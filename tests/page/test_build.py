@@ -55,9 +55,8 @@ def test_the_page_holds_the_first_digits_of_the_test_part_and_pytorchs_answers(
     networks: dict[str, nn.Sequential], engine: Any, mnist: DigitSet
 ) -> None:
     tab, few = engine(networks["odd"]), mnist.test[:20]
-    np.testing.assert_array_equal(
-        np.rint(255 * tab.numbers("digitsOf(data.digits).flatMap((d) => Array.from(d))")), few.images.flatten()
-    )
+    held = np.rint(255 * tab.numbers("digitsOf(data.digits).flatMap((d) => Array.from(d))"))
+    np.testing.assert_array_equal(held, few.images.flatten())
     assert tab.value("data.digits.labels") == few.labels.tolist()
     expected = logits(networks["odd"], few).flatten()
     np.testing.assert_allclose(tab.numbers("floatsOf(data.reference)"), expected, atol=1e-6)
@@ -76,20 +75,18 @@ def test_the_model_stays_as_it_is_and_a_title_is_only_text(tmp_path: Path, open_
     assert all(layer.training for layer in model)
 
 
+LINEAR, FORGETFUL = nn.Linear(784, 10), nn.BatchNorm2d(1, track_running_stats=False)
 REFUSED = {
-    "another layer": (nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.GELU()), ["layer '2'", "GELU", "Conv2d"]),
-    "nested": (nn.Sequential(nn.Sequential(nn.Flatten()), nn.Linear(784, 10)), ["layer '0'", "Sequential", "flat"]),
+    "another layer": (nn.Sequential(nn.Flatten(), LINEAR, nn.GELU()), ["layer '2'", "GELU", "Conv2d"]),
+    "nested": (nn.Sequential(nn.Sequential(nn.Flatten()), LINEAR), ["layer '0'", "Sequential", "flat"]),
     "no Sequential": (mv.models.Ensemble([nn.Flatten()]), ["Ensemble", "nn.Sequential"]),
     "another size": (nn.Sequential(nn.Flatten(), nn.Linear(1024, 10)), ["layer '1'", "1×28×28", "1024"]),
     "colours": (nn.Sequential(nn.Conv2d(3, 10, 28), nn.Flatten()), ["layer '0'", "1×28×28"]),
     "no flatten": (nn.Sequential(nn.Conv2d(1, 4, 3), nn.Linear(26, 10)), ["layer '1'", "nn.Flatten()"]),
     "no scores": (nn.Sequential(nn.Conv2d(1, 10, 3)), ["ten scores", "(10, 26, 26)"]),
     "half flat": (nn.Sequential(nn.Conv2d(1, 10, 3), nn.Flatten(2)), ["layer '1'", "(10, 676)"]),
-    "batch statistics": (
-        nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), nn.Flatten(), nn.Linear(784, 10)),
-        ["layer '0'", "no statistics"],
-    ),
-    "a softmax of maps": (nn.Sequential(nn.Softmax(2), nn.Flatten(), nn.Linear(784, 10)), ["layer '0'", "Softmax"]),
+    "batch statistics": (nn.Sequential(FORGETFUL, nn.Flatten(), LINEAR), ["layer '0'", "no statistics"]),
+    "a softmax of maps": (nn.Sequential(nn.Softmax(2), nn.Flatten(), LINEAR), ["layer '0'", "Softmax"]),
     "two results": (nn.Sequential(nn.MaxPool2d(2, return_indices=True)), ["layer '0'", "two things"]),
 }
 
@@ -135,11 +132,8 @@ def test_train_and_page_with_lapse(
     assert told["title"] == "tiny"
     tab = engine(mv.load_model(weights))
     for moment, file in zip(told["lapse"], files, strict=True):
-        here = tab.numbers(
-            "forward(makeNetwork(data, floatsOf(text)), x).logits",
-            text=moment["floats"],
-            x=few.test[0].pixels.flatten(),
-        )
+        given = {"text": moment["floats"], "x": few.test[0].pixels.flatten()}
+        here = tab.numbers("forward(makeNetwork(data, floatsOf(text)), x).logits", **given)
         np.testing.assert_allclose(here, logits(mv.load_model(file), few.test[0])[0], atol=1e-4)
     assert main([*train, "--seed", "7"]) == 0  # without --lapse: what lies there is of the training before
     assert main(["page", "--model", weights, "--out", out, "--lapse"]) == 1

@@ -1,6 +1,5 @@
 """The page as its readers use it: drawn on, pointed at, operated on, by mouse, by keyboard and with bad input."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from strokes import DRAWINGS
 from torch import nn
 
 import mnistviz as mv
@@ -15,7 +15,6 @@ from mnistviz import project
 from mnistviz.learn.checkpoint import weights
 from mnistviz.learn.data import Digits, DigitSet
 
-DRAWINGS = json.loads(Path(__file__).with_name("drawings.json").read_text(encoding="utf-8"))
 SEVEN = [[[0.3, 0.2], [0.7, 0.2], [0.6, 0.5], [0.45, 0.8]], [[0.35, 0.5], [0.6, 0.5]]]
 
 
@@ -217,8 +216,7 @@ def test_no_word_is_missing(tab: Any) -> None:
     assert all(said(tab, f"#{part}-title") for part in ("hand", "reading", "time", "maps", "ledger"))
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [320, 1440])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 320), ("dark", 1440)])
 def test_axe_finds_no_barrier(browser: Any, tab: Any, scheme: str, width: int) -> None:
     axe = pytest.importorskip("axe_playwright_python", reason="needs axe-playwright-python")
     page = browser.new_page(bypass_csp=True, color_scheme=scheme, viewport={"width": width, "height": 900})

@@ -1,8 +1,6 @@
 """A colour is a promise: equal numbers look equal, zero is known, nothing is hidden, and every tile is its map."""
 
 import math
-import warnings
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -31,13 +29,7 @@ COLOUR_VISION = {
     "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
 }
 
-
-@pytest.fixture(autouse=True)
-def strict() -> Iterator[None]:
-    """No division by zero, no overflow and no warning goes unseen in this file."""
-    with warnings.catch_warnings(), np.errstate(divide="raise", invalid="raise", over="raise"):
-        warnings.simplefilter("error")
-        yield
+pytestmark = pytest.mark.usefixtures("strict")
 
 
 def lab(rgb: np.ndarray, vision: str = "full") -> np.ndarray:
@@ -197,17 +189,10 @@ def test_numbers_are_as_short_as_can_be_read_and_those_that_are_none_counted() -
     assert nan_note(np.full(1200, np.nan)) == " 1,200 values are not numbers (NaN) and drawn green."
 
 
-BAD = {
-    "an unknown scope": (lambda t: Scale.over([1.0], "each"), "unknown colour scope", "'each'", ", ".join(SCOPES)),
-    "an unknown scope of a layer": (lambda t: Scale.for_layer(t, "conv2", "layers"), "'layers'", "mean 'layer'"),
-    "an unknown layer": (lambda t: Scale.for_layer(t, "conv7"), "did you mean 'conv"),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_what_has_no_scale_is_refused(name: str, passes: dict[str, Trace]) -> None:
-    call, *words = BAD[name]
-    refused(lambda: call(passes["deep"]), *words)
+def test_what_has_no_scale_is_refused(passes: dict[str, Trace]) -> None:
+    refused(lambda: Scale.over([1.0], "each"), "unknown colour scope", "'each'", ", ".join(SCOPES))
+    refused(lambda: Scale.for_layer(passes["deep"], "conv2", "layers"), "'layers'", "mean 'layer'")
+    refused(lambda: Scale.for_layer(passes["deep"], "conv7"), "did you mean 'conv")
 
 
 SHAPES = [(1, 7, 7, 1), (5, 3, 3, 4), (6, 5, 2, 3), (4, 28, 28, 2), (3, 40, 40, 2), (16, 1, 1, 8), (257, 3, 3, 16)]

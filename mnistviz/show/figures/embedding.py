@@ -38,10 +38,9 @@ def embedding(
         stamp = OffsetImage(np.dstack([255 - ink] * 3 + [ink]), zoom=0.54, interpolation="nearest")
         ax.add_artist(AnnotationBbox(stamp, points[i], frameon=False, zorder=2))
     ax.margins(0.04)
-    method = _described(projection)
-    picture.caption(f"{len(digits):,} digits of {digits.source}. {method}. Colours and numbers: the true digit.")
-    picture.alt = f"{len(digits):,} digits as points in two dimensions, coloured by class, with thumbnails. {method}."
-    return picture
+    method, count = _described(projection), f"{len(digits):,} digits"
+    picture.caption(f"{count} of {digits.source}. {method}. Colours and numbers: the true digit.")
+    return picture.told(f"{count} as points in two dimensions, coloured by class, with thumbnails. {method}.")
 
 
 def _described(projection: Projection) -> str:

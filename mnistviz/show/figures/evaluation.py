@@ -24,19 +24,17 @@ def per_digit(report: Report) -> Picture:
         ax.bar(place + shift, table[name], 0.36, color=colour, label=name)
     low = float(np.nanmin(table[["precision", "recall"]].to_numpy()))
     bottom = max(0.0, low - 0.3 * (1 - low) - 0.001)
-    ax.set_ylim(bottom, 1)
     shares_on(ax.yaxis, 1 if low > 0.95 else 0)
     ax.set_xticks(place, [f"{d}\n{int(n):,}" for d, n in enumerate(table["support"])])
-    ax.set(xlabel="digit, and how many there are", title="Precision and recall of each digit")
+    ax.set(title="Precision and recall of each digit", xlabel="digit, and how many there are", ylim=(bottom, 1))
     ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2)
     missing = ", ".join(str(d) for d in table.index[table["recall"].isna()])
     absent = f" No {missing} among these digits: no recall to give." if missing else ""
     cut = "The axis does not begin at 0." if bottom else ""
     precision, recall = "of the answers d, the share that is a d", "of the digits d, the share answered d"
     picture.caption(f"Precision: {precision}. Recall: {recall}. {cut}{absent}")
-    worst, lowest = table["recall"].idxmin(), table["recall"].min()
-    picture.alt = f"Bars of precision and recall for ten digits; the lowest recall is that of {worst}, {lowest:.1%}."
-    return picture
+    lowest = f"the lowest recall is that of {table['recall'].idxmin()}, {table['recall'].min():.1%}"
+    return picture.told(f"Bars of precision and recall for ten digits; {lowest}.")
 
 
 def confusion_pairs(report: Report) -> Picture:

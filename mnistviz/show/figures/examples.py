@@ -39,9 +39,8 @@ def top_examples(examples: Examples, digits: Digits, channels: Iterable[int]) ->
     order = f"the {k} of {len(digits):,} digits with its highest value, falling from left to right as written below"
     sees = f"A unit sees {times(field.size)} pixels; beyond the border is pale blue"
     picture.caption(f"{examples.layer}: for each channel {order}. {sees}. {GREY_LEVELS}")
-    strongest = ", ".join(f"{c} (to {examples.values[c, 0]:.2f})" for c in chosen)
-    picture.alt = f"The {k} digits that most excite each of these channels of {examples.layer}, cropped: {strongest}."
-    return picture
+    strongest = f"{examples.layer}, cropped: " + ", ".join(f"{c} (to {examples.values[c, 0]:.2f})" for c in chosen)
+    return picture.told(f"The {k} digits that most excite each of these channels of {strongest}.")
 
 
 def _draw_crops(axes: Axes, examples: Examples, digits: Digits, channel: int) -> None:

@@ -22,11 +22,10 @@ def gradient_maps(trace: Trace, layer: str, channels: Iterable[int] | None = Non
     delta = trace.delta_of(layer) if delta is None else delta
     one_of("digit", digit, count := len(delta))
     name, title = f"digit {digit}" if count > 1 else "input", f"δ of {layer or 'the model'}: {times(delta.shape[1:])}"
-    end, labels = Scale.over([delta[digit]]).high or 1.0, trace.labels  # a gradient has a sign: 0 is white
-    of = f" of the batch of {count}" * (count > 1)
+    of, scale = f" of the batch of {count}" * (count > 1), Scale.about_zero(delta[digit])
     facts = f"The loss{of}, {trace.loss:.3g}, rises with an orange value and falls with a blue one."
-    picture = maps_beside(trace.input[[digit]], delta[digit], layer, title, Scale(-end, end, "layer"), facts, channels)
-    picture.axes[0].set_title(name if labels is None else f"{name}: a {labels[digit]}")
+    picture = maps_beside(trace.input[[digit]], delta[digit], layer, title, scale, facts, channels)
+    picture.axes[0].set_title(name if trace.labels is None else f"{name}: a {trace.labels[digit]}")
     return picture.told(f"δ, the gradient of the loss: {picture.alt}")
 
 
@@ -47,8 +46,8 @@ def gradient_ledger(account: GradientLedger, digit: int = 0) -> Picture:
         picture, axes = page(2.2 * sum(ratios), 3.0, columns=len(ratios), width_ratios=ratios)
         for ax, (title, part) in zip(axes, parts.items(), strict=False):
             values = part[digit].reshape(-1, part.shape[-1])
-            scale, end = Scale.over([values], "map"), Scale.over([values]).high or 1.0
-            draw_map(ax, values, scale := scale if title[0] == "×" else Scale(-end, end, "map"))
+            scale = Scale.over([values], "map") if title[0] == "×" else Scale.about_zero(values, "map")
+            draw_map(ax, values, scale)
             ax.set(title=title, xlabel=f"{'±' if scale.signed else '0 to '}{short(scale.high)}")
         if n > 1:
             order, ticks = np.argsort(-np.abs(sums), kind="stable"), range(0, n, -(-n // 8))

@@ -24,22 +24,19 @@ GAP, PITCH = 10.0, 21.0  # between blocks, and between their middles at least
 
 def network(trace: Trace) -> Picture:
     """`network(trace)`: every stage as a block to the scale of its tensor, with its layers, shape and parameters."""
-    blocks, place, centres = _row(trace, PITCH)
-    left = -blocks[0].width / 2 - 4
-    width = float(centres[-1]) + PITCH / 2 + 2 - left
+    row = _Row(trace, PITCH)
+    blocks, left = row.blocks, -row.blocks[0].width / 2 - 4
+    width = float(row.centres[-1]) + PITCH / 2 + 2 - left
     inch = min(11.2 / width, 0.06)  # of one unit
     line, lines = 0.165 / inch, max(len(block.names) for block in blocks) + 2
     half = max(block.height for block in blocks) / 2
     top, bottom = half + 6, -half - 3 - (lines + 1.6) * line
     picture, ax = page(width * inch + 0.2, (top - bottom) * inch + 0.65)
-    bare(ax)
-    for centre, block in zip(centres, blocks, strict=True):
-        block.draw(ax, centre)
+    row.draw(bare(ax))
+    for centre, block in zip(row.centres, blocks, strict=True):
         ax.text(centre, -half - 3, times(block.shape), ha="center", va="top", fontsize=9.5, fontweight="bold")
         note = "\n".join([*block.names, f"{block.learned:,}\nparameters"] if block.learned else block.names)
         ax.text(centre, -half - 3 - 1.5 * line, note, ha="center", va="top", fontsize=9, color=FAINT, linespacing=1.3)
-    _face(ax, trace, blocks[0])
-    _connect(ax, trace, place, centres, blocks)
     ax.set(aspect="equal", xlim=(left, left + width), ylim=(bottom, top))
     numbers = f"{sum(block.learned for block in blocks):,} parameters in all"
     depth = f"so is depth: {1 / DEPTH:.0f} channels are as deep as a pixel is wide"
@@ -52,42 +49,54 @@ def network(trace: Trace) -> Picture:
 def networks(traces: Mapping[str, Trace]) -> Picture:
     """`networks({"simple": trace, …})`: one under another and to one scale, with shapes and what mixes and pools."""
     some(traces, "networks to draw")
-    rows, inch = {name: _row(trace, 26) for name, trace in traces.items()}, 0.032  # of one unit
-    width = max(float(centres[-1]) for *_, centres in rows.values()) + 44
-    half = max(block.height for blocks, *_ in rows.values() for block in blocks) / 2
+    rows, inch = {name: _Row(trace, 26) for name, trace in traces.items()}, 0.032  # of one unit
+    width = max(float(row.centres[-1]) for row in rows.values()) + 44
+    half = max(block.height for row in rows.values() for block in row.blocks) / 2
     high = 2 * half + 0.66 / inch
     picture, axes = page(width * inch, len(rows) * (high * inch + 0.3) + 0.5, len(rows), squeeze=False)
-    for (name, (blocks, place, centres)), ax in zip(rows.items(), axes[:, 0], strict=True):
-        _face(bare(ax), traces[name], blocks[0])
+    for (name, row), ax in zip(rows.items(), axes[:, 0], strict=True):
+        row.draw(bare(ax))
         ax.set(title=name, aspect="equal", xlim=(-22, width - 22), ylim=(half + 1 - high, half + 1))
-        for centre, block in zip(centres, blocks, strict=True):
-            block.draw(ax, centre)
+        for centre, block in zip(row.centres, row.blocks, strict=True):
             leads = "\n".join([part for part in block.names if "×" in part] or block.names[:1])
             ax.text(centre, -half - 1.5, times(block.shape), ha="center", va="top", fontsize=9, fontweight="bold")
             ax.text(centre, -half - 7, leads, ha="center", va="top", fontsize=9, color=FAINT, linespacing=1.2)
-        _connect(ax, traces[name], place, centres, blocks)
     picture.caption("Faces and depths are to one scale, flat layers are bars. Named are the layers that mix or pool.")
-    shapes = {name: ", then ".join(times(block.shape) for block in blocks) for name, (blocks, *_) in rows.items()}
+    shapes = {name: ", then ".join(times(block.shape) for block in row.blocks) for name, row in rows.items()}
     return picture.told("Networks as blocks. " + ". ".join(f"{name}: {told}" for name, told in shapes.items()))
 
 
-def _row(trace: Trace, pitch: float) -> tuple[list["Block"], dict[int, int], np.ndarray]:
+class _Row:
     """The stages of a network as blocks, of every step the block it belongs to, and where the blocks stand."""
-    blocks = [Block(tuple(trace.input.shape[1:]), ["input"], 0)]
-    place = {MODEL_INPUT: 0}
-    for number, stage in enumerate(trace.stages(), 1):
-        shape = tuple(trace.steps[trace.result_of(stage)].result.shape[1:])
-        blocks.append(Block(shape, [_name(trace, i) for i in stage], sum(trace.steps[i].parameters for i in stage)))
-        place |= dict.fromkeys(stage, number)
-    centres = np.cumsum([0.0, *(max(a.width / 2 + GAP + b.width / 2, pitch) for a, b in pairwise(blocks))])
-    return blocks, place, centres
 
+    def __init__(self, trace: Trace, pitch: float) -> None:
+        self.trace, self.place = trace, {MODEL_INPUT: 0}
+        self.blocks = [Block(tuple(trace.input.shape[1:]), ["input"], 0)]
+        for number, stage in enumerate(trace.stages(), 1):
+            shape = tuple(trace.steps[trace.result_of(stage)].result.shape[1:])
+            learned = sum(trace.steps[i].parameters for i in stage)
+            self.blocks.append(Block(shape, [_name(trace, i) for i in stage], learned))
+            self.place |= dict.fromkeys(stage, number)
+        gaps = (max(a.width / 2 + GAP + b.width / 2, pitch) for a, b in pairwise(self.blocks))
+        self.centres = np.cumsum([0.0, *gaps])
 
-def _face(axes: Axes, trace: Trace, block: "Block") -> None:
-    """The first face is the digit."""
-    if trace.input.ndim == 4 and trace.input.shape[1] == 1:
-        left, floor, (high, wide) = -block.width / 2, -block.height / 2, trace.input.shape[2:]
-        draw_grey(axes, trace.input[:1], extent=(left, left + wide, floor, floor + high), zorder=3)
+    def draw(self, axes: Axes) -> None:
+        """The blocks, the digit on the first, and an arrow for each hand-over; dashed where no layer lies between."""
+        trace, first = self.trace, self.blocks[0]
+        for centre, block in zip(self.centres, self.blocks, strict=True):
+            block.draw(axes, centre)
+        if trace.input.ndim == 4 and trace.input.shape[1] == 1:
+            left, floor, (high, wide) = -first.width / 2, -first.height / 2, trace.input.shape[2:]
+            draw_grey(axes, trace.input[:1], extent=(left, left + wide, floor, floor + high), zorder=3)
+        ways = {(self.place[i], source) for i, step in enumerate(trace.steps) for source in step.sources}
+        links = {(end - 1 if source is None else self.place[source], end, source is None) for end, source in ways}
+        for start, end, unknown in sorted(link for link in links if link[0] != link[1]):
+            begins = (self.centres[start] + self.blocks[start].width / 2 + 1.5, 0)
+            ends = (self.centres[end] - self.blocks[end].width / 2 - 1.5, 0)
+            bend = "arc3,rad=-0.3" if end - start > 1 else "arc3"
+            arrow = FancyArrowPatch(begins, ends, arrowstyle="-|>", mutation_scale=11, connectionstyle=bend)
+            arrow.set(color=FAINT, linewidth=1.2, linestyle="--" if unknown else "-")
+            axes.add_patch(arrow)
 
 
 def _name(trace: Trace, index: int) -> str:
@@ -124,19 +133,6 @@ class Block:
         face = [(left, bottom), (right, bottom), (right, top), (left, top)]
         for corners, colour in ((roof, "#d3e5f3"), (side, "#7fb2d8"), (face, "#a9cfea")):
             axes.add_patch(Polygon(corners, facecolor=colour, edgecolor=INK, linewidth=0.9))
-
-
-def _connect(axes: Axes, trace: Trace, place: dict[int, int], centres: np.ndarray, blocks: list[Block]) -> None:
-    """An arrow for each hand-over between blocks; dashed where what lies between is no layer."""
-    ways = {(place[i], source) for i, step in enumerate(trace.steps) for source in step.sources}
-    links = {(end - 1 if source is None else place[source], end, source is None) for end, source in ways}
-    for start, end, unknown in sorted(link for link in links if link[0] != link[1]):
-        begins = (centres[start] + blocks[start].width / 2 + 1.5, 0)
-        ends = (centres[end] - blocks[end].width / 2 - 1.5, 0)
-        bend = "arc3,rad=-0.3" if end - start > 1 else "arc3"
-        arrow = FancyArrowPatch(begins, ends, arrowstyle="-|>", mutation_scale=11, connectionstyle=bend)
-        arrow.set(color=FAINT, linewidth=1.2, linestyle="--" if unknown else "-")
-        axes.add_patch(arrow)
 
 
 def decisions(points: Tensor, labels: Tensor, answers: Mapping[str, Tensor], reach: float = 3.0) -> Picture:

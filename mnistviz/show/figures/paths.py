@@ -64,9 +64,8 @@ def pool_winners(trace: Trace, layer: str, channel: int) -> Picture:
     dots = f"A dot marks the pixel that won its {high}×{wide} window"
     others = f"{(~marked).sum()} windows whose largest value is {short(after.min())} are left unmarked"
     picture.caption(f"Channel {channel}. {dots}; {others}. Colours: {scale}, the same on both sides.")
-    marks = f"{times(before.shape)} with the winners of {after.size} windows marked"
-    picture.alt = f"Channel {channel} before and after {layer}: {marks}, and the {times(after.shape)} map they make."
-    return picture
+    marks = f"before and after {layer}: {times(before.shape)} with the winners of {after.size} windows marked"
+    return picture.told(f"Channel {channel} {marks}, and the {times(after.shape)} map they make.")
 
 
 def relu_gates(trace: Trace, layer: str, channel: int) -> Picture:

@@ -1,7 +1,7 @@
 """The figure of many trainings: what accuracy costs in parameters."""
 
 import pandas as pd
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 
 from mnistviz.errors import refuse
 from mnistviz.show.colours import BLUE, ORANGE
@@ -26,11 +26,9 @@ def frontier(measured: pd.DataFrame, published: pd.DataFrame | None = None) -> P
         ax.scatter(published["parameters"], 100 * (1 - published["accuracy"]), label="published", **hollow)
     ax.margins(x=0.1)
     ax.set(xscale="log", yscale="log", xlabel="parameters", ylabel="errors, %")
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
-    ax.yaxis.set_major_locator(FixedLocator([0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5]))
-    ax.yaxis.set_major_formatter("{x:g}")
-    ax.yaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.xaxis.set(major_formatter="{x:,.0f}", minor_formatter=NullFormatter())
+    errors = FixedLocator([0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5])
+    ax.yaxis.set(major_locator=errors, minor_locator=NullLocator(), major_formatter="{x:g}")
     theirs = "" if published is None else " Orange, hollow: published single figures."
     picture.caption(f"Blue: mean of the runs named, bars ± their standard deviation.{theirs} Both scales logarithmic.")
     told = [f"{name} {row['parameters']:,.0f} parameters, {row['mean']:.2%}" for name, row in measured.iterrows()]

@@ -6,7 +6,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pytest
-from helpers import caption_of, sheet_of, words_of
+from helpers import caption_of, sheet_of, wilson, words_of
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.container import BarContainer, ErrorbarContainer
@@ -257,13 +257,6 @@ def test_cells_are_the_counts_and_their_shares_and_white_is_none(name: str, reco
         assert axes.get_ylim()[0] > axes.get_ylim()[1]  # 0 on top
         for ticks in (axes.get_xticklabels(), axes.get_yticklabels()):
             assert [text.get_text() for text in ticks] == [str(d) for d in range(10)]
-
-
-def wilson(right: int, n: int) -> tuple[float, float]:
-    """The ends of the 95 % interval of a share, by hand."""
-    p, z = right / n, 1.959963984540054
-    middle, half = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
 
 
 @pytest.mark.parametrize("names", [["report"], ["report", "perfect"]])
