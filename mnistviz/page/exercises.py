@@ -78,10 +78,7 @@ class Sheet(NamedTuple):
 
 
 def exercises(model: nn.Module, digits: Digits, pupils: int, seed: int = 0) -> list[Sheet]:
-    """`exercises(model, test, 30)[6].tasks["Softmax"]`: a sheet for each pupil, and no task twice.
-
-    A task for which the network has no layer is on none of them.
-    """
+    """`exercises(model, test, 30)[6].tasks["Softmax"]`: a sheet for each pupil, no task twice, none without a layer."""
     labels, rng = digits.known_labels().tolist(), np.random.default_rng(seed)
     layers, sheets, used = _layers(_pass(model, digits, 0)), list[Sheet](), set[str]()
     for digit in _order(model, layers["Softmax"], digits, pupils, rng):
@@ -116,8 +113,8 @@ def _layers(trace: Trace) -> dict[str, str]:
     refuse(shape != (1, 10), "this network gives no ten scores for a digit", given=f"an output of shape {shape}")
     kernels = [key for key, step in trace.of_kind("Conv2d").items() if math.prod(step.settings["kernel_size"]) > 3]
     pools = [key for key, step in trace.of_kind("MaxPool2d").items() if max(pair(step.settings["kernel_size"])) < 5]
-    linear = [scores] if trace[scores].kind == "Linear" else []
-    return {title: keys[0] for title, keys in zip(TASKS, (kernels, pools, [scores], linear), strict=True) if keys}
+    found = (kernels, pools, [scores], [scores] * (trace[scores].kind == "Linear"))
+    return {title: keys[0] for title, keys in zip(TASKS, found, strict=True) if keys}
 
 
 def _order(model: nn.Module, scores: str, digits: Digits, pupils: int, rng: np.random.Generator) -> list[int]:
@@ -166,22 +163,25 @@ def _next(trace: Trace, layer: str, kind: str) -> str | None:
 
 def _patches(trace: Trace, layer: str, label: int, number: int, rng: np.random.Generator) -> Iterator[Task]:
     """Nine products, their sum, the bias, and the batch norm and ReLU that follow."""
-    step = trace[layer]
+    step, kernels = trace[layer], trace[layer].weights["weight"].double()
+    middle = tuple(slice(max(0, (n - 3) // 2), max(0, (n - 3) // 2) + 3) for n in kernels.shape[2:])
     for channel, y, x, _ in _units(step, number, rng):
+        part = int(rng.integers(kernels.shape[1]))
+        kernel = kernels[channel, part][middle]
+        weights = _grid(kernel)
+        if (factors := [*chain(*weights)]).count(ZERO) > 4:
+            continue
         book = ledger(trace, layer, channel, y, x)
-        size, part = book.patch.shape[1:], int(rng.integers(len(book.patch)))
-        rows, columns = (slice(max(0, (n - 3) // 2), max(0, (n - 3) // 2) + 3) for n in size)
-        patch, kernel = (side[part, rows, columns].double() for side in (book.patch, book.kernel))
-        cells, weights, places = _grid(patch), _grid(kernel), _places(patch) + _places(kernel)
-        flat, factors, exact = [*chain(*cells)], [*chain(*weights)], (patch * kernel).flatten().tolist()
-        if max(map(flat.count, flat)) > 5 or len({*flat}) < 4 or factors.count(ZERO) > 2 or places > 3:
+        patch = book.patch[part][middle].double()
+        cells, places = _grid(patch), _places(patch) + _places(kernel)
+        flat, exact = [*chain(*cells)], (patch * kernel).flatten().tolist()
+        if max(map(flat.count, flat)) > 5 or len({*flat}) < 4 or places > 3:
             continue
         about = f"Layer {layer}, output channel {channel}, row {y}, column {x}, sees frame 1 of your digit. "
-        if step.input.shape[1:] == trace.input.shape[1:]:
-            about += f"No ink is {rounded(float(step.input.min()), 1)} there. "
+        about += f"No ink is {rounded(float(step.input.min()), 1)} there. " * (step.input.shape == trace.input.shape)
         if rest := book.patch.numel() - len(flat):
             which = [f"of input channel {book.inputs[part]}"] * (len(book.inputs) > 1)
-            which += [f"the middle of its {times(size)} kernel"] * (math.prod(size) > len(flat))
+            which += [f"the middle of its {times(kernels.shape[2:])} kernel"] * (kernels[0, 0].numel() > len(flat))
             about += f"You calculate {len(flat)} of {rest + len(flat)} products, {', '.join(which)}; "
             about += "the sum of the others is printed. "
         tables = [Table(["patch"], cells, 12.5), Table(["kernel"], weights, 12.5, sign="×")]
@@ -218,15 +218,15 @@ def _pools(trace: Trace, layer: str, label: int, number: int, rng: np.random.Gen
         numbers, (high, wide), end = _grid(maps.flatten(1)), maps.shape[1:], (y + side - 1, x + side - 1)
         best = [max(window) for window in numbers]
         at = [window.index(winner) for window, winner in zip(numbers, best, strict=True)]
-        clear = all(winner and window.count(winner) == 1 for window, winner in zip(numbers, best, strict=True))
-        clear = clear and at == maps.flatten(1).argmax(1).tolist() and len({*at}) >= side and _places(maps) < 3
-        if not clear or len({*chain(*numbers)}) < 2 * len(maps):
+        once = all(winner and window.count(winner) == 1 for window, winner in zip(numbers, best, strict=True))
+        dull = len({*at}) < side or len({*chain(*numbers)}) < 2 * len(maps) or _places(maps) > 2
+        if dull or not once or at != maps.flatten(1).argmax(1).tolist():
             continue
-        about = (
-            f"Layer {layer} keeps the largest number of each {high}×{wide} window. These windows of channel {channel} "
+        about = f"Layer {layer} keeps the largest number of each {high}×{wide} window. These windows of channel "
+        about += (
+            f"{channel} see frame 2 of your digit. Ring each winner, and write it into rows {y} to {end[0]}, columns "
         )
-        about += f"see frame 2 of your digit. Ring each winner, and write it into rows {y} to {end[0]}, columns {x} to "
-        about += f"{end[1]}." + f" Then {gate} makes negative ones 0." * bool(gate)
+        about += f"{x} to {end[1]}." + f" Then {gate} makes negative ones 0." * bool(gate)
         cells = _grid(torch.cat([torch.cat([*maps[i : i + side]], 1) for i in range(0, len(maps), side)]))
         seen = [receptive_field(trace, layer, *unit) for unit in ((y, x), end)]
         task = Task(about, [Table([f"into {layer}"], cells, 11, block=(high, wide))], [], seen)
