@@ -18,7 +18,8 @@ from mnistviz.look.graph import followed, links_of
 from mnistviz.look.layers import Hooks, Layers, kind_of, names_of, pick, settings_of, undisturbed, unwrapped, weights_of
 from mnistviz.look.trace import MODEL_INPUT, Step, Trace, sizes, tensors
 
-Arguments, Keywords = tuple[Any, ...], dict[str, Any]
+Arguments = tuple[Any, ...]
+Keywords = dict[str, Any]
 DROPOUTS = ("Dropout", "Dropout1d", "Dropout2d")
 BATCH = 128  # maps of so many digits stay in the cache
 
