@@ -33,7 +33,7 @@ def mnist() -> DigitSet:
 
 
 @pytest.fixture(scope="session")
-def few(mnist: DigitSet) -> mv.Digits:
+def few(mnist) -> mv.Digits:
     """600 training digits, sixty or so of each."""
     return mnist.train.sample(600, seed=1)
 
@@ -46,7 +46,7 @@ def reference() -> dict[str, nn.Sequential]:
 
 
 @pytest.fixture(scope="session")
-def passes(reference: dict[str, nn.Sequential], mnist: DigitSet) -> dict[str, Trace]:
+def passes(reference, mnist) -> dict[str, Trace]:
     """Of every architecture with shipped weights, the recorded pass of the first test digit, a 7."""
     traces = {}
     for name, model in reference.items():
@@ -56,7 +56,7 @@ def passes(reference: dict[str, nn.Sequential], mnist: DigitSet) -> dict[str, Tr
 
 
 @pytest.fixture
-def project_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project_root(tmp_path, monkeypatch) -> Path:
     """An empty project: the library reads and writes here and nowhere else."""
     (tmp_path / "digit-recognizer").mkdir()
     monkeypatch.setenv("MNISTVIZ_ROOT", str(tmp_path))
@@ -80,7 +80,7 @@ _written: dict[Path, dict[str, str]] = {}  # golden files made anew in this run
 
 
 @pytest.fixture
-def golden(request: pytest.FixtureRequest) -> Callable[[str, object], None]:
+def golden(request) -> Callable[[str, object], None]:
     """`golden("confusion", picture.alt)`: the text that stands under this name in the golden file of the test's module.
 
     `make golden` writes the files anew; what has changed is then seen in the diff.

@@ -10,7 +10,7 @@ from mnistviz import MnistvizError
 from mnistviz.errors import choose
 
 
-def test_every_part_has_its_line_and_parts_left_out_leave_none() -> None:
+def test_every_part_has_its_line_and_parts_left_out_leave_none():
     error = MnistvizError("unknown model", given="depp", allowed=["deep", "light"], fix="did you mean 'deep'?")
     lines = ["unknown model", "  given:   'depp'", "  allowed: deep, light", "  fix:     did you mean 'deep'?"]
     assert str(error).splitlines() == lines
@@ -23,13 +23,13 @@ def test_every_part_has_its_line_and_parts_left_out_leave_none() -> None:
 
 
 @given(st.dictionaries(st.text(min_size=1), st.integers(), min_size=1, max_size=5), st.text())
-def test_choose_returns_the_entry_or_lists_them_all(table: dict[str, int], name: str) -> None:
+def test_choose_returns_the_entry_or_lists_them_all(table, name):
     for key, value in table.items():
         assert choose("thing", key, table) == value
     if name not in table:
         refused(lambda: choose("thing", name, table), "unknown thing\n", repr(name), *table)
 
 
-def test_choose_suggests_the_near_miss_only() -> None:
+def test_choose_suggests_the_near_miss_only():
     refused(lambda: choose("model", "depp", {"deep": 1, "light": 2}), "did you mean 'deep'")
     refused(lambda: choose("model", "xyz", {"deep": 1, "light": 2}), "choose one of the models listed")

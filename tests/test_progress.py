@@ -47,7 +47,7 @@ steps = st.lists(st.tuples(st.sampled_from(["live", "line"]), words), max_size=1
 
 
 @given(steps)
-def test_a_terminal_ends_with_the_finished_lines_alone(steps: list[tuple[str, str]]) -> None:
+def test_a_terminal_ends_with_the_finished_lines_alone(steps):
     screen = Screen()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "stdout", screen)
@@ -74,12 +74,12 @@ def two_epochs(**options: bool) -> Log:
     return log
 
 
-def test_a_file_holds_the_finished_lines_alone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_holds_the_finished_lines_alone(capsys):
     two_epochs()
     assert capsys.readouterr() == ("epoch 1\nepoch 2\n", "")
 
 
-def test_a_silent_log_prints_nothing_and_remembers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_log_prints_nothing_and_remembers(monkeypatch):
     screen = Screen()
     monkeypatch.setattr(sys, "stdout", screen)
     monkeypatch.setattr(sys, "stderr", screen)
@@ -88,7 +88,7 @@ def test_a_silent_log_prints_nothing_and_remembers(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.fixture
-def notebook(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+def notebook(monkeypatch) -> list[dict[str, Any]]:
     """What a kernel sends to its notebook, message by message."""
     sent: list[dict[str, Any]] = []
     kernel = type("ZMQInteractiveShell", (), {})()
@@ -103,9 +103,7 @@ def notebook(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return sent
 
 
-def test_a_notebook_has_one_output_that_is_updated(
-    notebook: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_notebook_has_one_output_that_is_updated(notebook, capsys):
     two_epochs()
     both = "epoch 1\nepoch 2"  # the last is what a saved notebook holds
     texts = [message["text"] for message in notebook]
@@ -116,14 +114,14 @@ def test_a_notebook_has_one_output_that_is_updated(
     assert capsys.readouterr() == ("", "")
 
 
-def test_two_logs_in_a_notebook_do_not_overwrite_each_other(notebook: list[dict[str, Any]]) -> None:
+def test_two_logs_in_a_notebook_do_not_overwrite_each_other(notebook):
     for _ in range(2):
         Log().line("epoch 1")
     assert notebook[0]["id"] != notebook[1]["id"]
     assert not any(message["update"] for message in notebook)
 
 
-def test_a_notebook_is_told_from_a_script_and_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notebook_is_told_from_a_script_and_a_terminal(monkeypatch):
     for shell, expected in (("ZMQInteractiveShell", True), ("TerminalInteractiveShell", False), ("NoneType", False)):
         monkeypatch.setattr(IPython, "get_ipython", lambda shell=shell: type(shell, (), {})())
         assert progress._in_jupyter() is expected

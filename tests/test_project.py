@@ -17,7 +17,7 @@ OLD, NEW = b"old" * 1000, b"new" * 100_000
 
 
 @pytest.fixture
-def target(tmp_path: Path) -> Path:
+def target(tmp_path) -> Path:
     (tmp_path / "file").write_bytes(OLD)
     return tmp_path / "file"
 
@@ -27,14 +27,14 @@ def untouched(target: Path) -> bool:
 
 
 @pytest.mark.parametrize("name", ["file", "a/b/file"])
-def test_a_written_file_is_whole_and_alone_and_folders_on_the_way_are_made(name: str, tmp_path: Path) -> None:
+def test_a_written_file_is_whole_and_alone_and_folders_on_the_way_are_made(name, tmp_path):
     for content in (OLD, NEW):
         project.write_bytes(tmp_path / name, content)
         assert (tmp_path / name).read_bytes() == content
     assert list((tmp_path / name).parent.iterdir()) == [tmp_path / name]
 
 
-def test_the_target_appears_only_at_the_end(target: Path) -> None:
+def test_the_target_appears_only_at_the_end(target):
     with project.atomic(target) as part:
         part.write_bytes(NEW)
         assert target.read_bytes() == OLD
@@ -42,7 +42,7 @@ def test_the_target_appears_only_at_the_end(target: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, mv.MnistvizError])
-def test_an_interrupted_write_changes_nothing(target: Path, error: type[BaseException]) -> None:
+def test_an_interrupted_write_changes_nothing(target, error):
     def write() -> None:
         with project.atomic(target) as part:
             part.write_bytes(NEW)
@@ -53,13 +53,13 @@ def test_an_interrupted_write_changes_nothing(target: Path, error: type[BaseExce
     assert untouched(target)
 
 
-def test_a_body_that_writes_nothing_is_an_error(target: Path) -> None:
+def test_a_body_that_writes_nothing_is_an_error(target):
     with pytest.raises(mv.MnistvizError, match="cannot write file"), project.atomic(target):
         pass
     assert untouched(target)
 
 
-def test_a_file_that_outgrows_its_disk_changes_nothing(target: Path) -> None:
+def test_a_file_that_outgrows_its_disk_changes_nothing(target):
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(NEW) // 2, hard))
@@ -72,7 +72,7 @@ def test_a_file_that_outgrows_its_disk_changes_nothing(target: Path) -> None:
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_a_full_disk_changes_nothing(target: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+def test_a_full_disk_changes_nothing(target, monkeypatch, call):
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -100,13 +100,13 @@ def read_only() -> Iterator[Path]:
             folder.chmod(0o755)
 
 
-def test_a_read_only_folder_is_a_clear_error(read_only: Path) -> None:
+def test_a_read_only_folder_is_a_clear_error(read_only):
     refused(lambda: project.write_bytes(read_only / "file", NEW), "write file: Permission denied", str(read_only))
     refused(lambda: project.write_bytes(read_only / "below" / "file", NEW), "cannot write file")
     assert untouched(read_only / "file")
 
 
-def test_a_folder_below_a_file_and_one_in_its_place_are_clear_errors(target: Path) -> None:
+def test_a_folder_below_a_file_and_one_in_its_place_are_clear_errors(target):
     refused(lambda: project.write_bytes(target / "inside", NEW), "cannot write inside")
     assert untouched(target)
     target.unlink()
@@ -115,7 +115,7 @@ def test_a_folder_below_a_file_and_one_in_its_place_are_clear_errors(target: Pat
     assert list(target.parent.iterdir()) == [target]
 
 
-def test_readers_see_one_whole_content_or_the_other(target: Path) -> None:
+def test_readers_see_one_whole_content_or_the_other(target):
     contents = [bytes([value]) * 300_000 for value in (1, 2)]
     project.write_bytes(target, contents[0])
     errors: list[Exception] = []
@@ -142,14 +142,14 @@ def test_readers_see_one_whole_content_or_the_other(target: Path) -> None:
     assert list(target.parent.iterdir()) == [target]
 
 
-def test_the_variable_names_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_variable_names_the_root(tmp_path, monkeypatch):
     monkeypatch.setenv("MNISTVIZ_ROOT", str(tmp_path / "here"))
     assert project.root() == tmp_path / "here"
     assert project.data_folder() == tmp_path / "here" / "digit-recognizer"
     assert project.models_folder() == tmp_path / "here" / "models"
 
 
-def test_the_root_is_found_from_a_folder_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_root_is_found_from_a_folder_inside(tmp_path, monkeypatch):
     """Also where a file is called like the folder that marks it."""
     monkeypatch.delenv("MNISTVIZ_ROOT", raising=False)
     (tmp_path / "digit-recognizer").mkdir()
@@ -160,7 +160,7 @@ def test_the_root_is_found_from_a_folder_inside(tmp_path: Path, monkeypatch: pyt
     assert project.root() == project.root(tmp_path) == tmp_path
 
 
-def test_from_elsewhere_the_root_is_the_library_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_from_elsewhere_the_root_is_the_library_s_own(tmp_path, monkeypatch):
     monkeypatch.delenv("MNISTVIZ_ROOT", raising=False)
     monkeypatch.chdir(tmp_path)
     library = tmp_path / "checkout" / "mnistviz"
@@ -170,7 +170,7 @@ def test_from_elsewhere_the_root_is_the_library_s_own(tmp_path: Path, monkeypatc
     assert project.root() == tmp_path / "checkout"
 
 
-def test_paths_are_shown_from_the_root_or_whole(project_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_are_shown_from_the_root_or_whole(project_root, monkeypatch):
     monkeypatch.chdir(project_root)
     assert project.shown(project_root / "models" / "_quick" / "deep") == "models/_quick/deep"
     assert project.shown("models") == "models"

@@ -5,7 +5,6 @@ import os
 import platform
 import random
 from collections.abc import Iterator
-from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -18,14 +17,14 @@ from mnistviz.run import PROFILES
 
 
 @pytest.fixture(autouse=True)
-def clean(project_root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def clean(project_root, monkeypatch) -> Iterator[None]:
     for name in ("MNISTVIZ_PROFILE", "MNISTVIZ_RELEASE", "CI"):
         monkeypatch.delenv(name, raising=False)
     with matplotlib.rc_context():
         yield
 
 
-def test_the_argument_beats_the_variable_beats_full(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_argument_beats_the_variable_beats_full(monkeypatch):
     assert mv.start().name == "full"
     monkeypatch.setenv("MNISTVIZ_PROFILE", "quick")
     assert mv.start().name == "quick"
@@ -37,7 +36,7 @@ def test_the_argument_beats_the_variable_beats_full(monkeypatch: pytest.MonkeyPa
     refused(mv.start, "did you mean 'full'")
 
 
-def test_profiles_differ_in_sizes_only() -> None:
+def test_profiles_differ_in_sizes_only():
     for name, profile in PROFILES.items():
         sizes = dataclasses.asdict(profile)
         assert sizes.pop("name") == name
@@ -49,7 +48,7 @@ def test_profiles_differ_in_sizes_only() -> None:
 
 
 @pytest.mark.parametrize("name", PROFILES)
-def test_a_run_passes_its_profile_on_and_writes_below_its_name(name: str, project_root: Path) -> None:
+def test_a_run_passes_its_profile_on_and_writes_below_its_name(name, project_root):
     run, profile = mv.start(name), PROFILES[name]
     folders = {kind: project_root / kind / f"_{name}" for kind in ("models", "visualizations", "animations")}
     assert {kind: getattr(run, kind) for kind in folders} == folders
@@ -61,7 +60,7 @@ def draws() -> tuple[float, float, float]:
     return random.random(), float(np.random.rand()), float(torch.rand(()))
 
 
-def test_the_seed_fixes_every_generator() -> None:
+def test_the_seed_fixes_every_generator():
     mv.start(seed=3)
     first = draws()
     assert all(a != b for a, b in zip(first, draws(), strict=True))
@@ -71,7 +70,7 @@ def test_the_seed_fixes_every_generator() -> None:
     assert all(a != b for a, b in zip(first, draws(), strict=True))
 
 
-def test_only_a_full_release_writes_the_shipped_files(project_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_full_release_writes_the_shipped_files(project_root, monkeypatch):
     monkeypatch.setenv("MNISTVIZ_RELEASE", "1")
     full, quick = mv.start("full"), mv.start("quick")
     assert [full.visualizations, full.animations] == [project_root / "visualizations", project_root / "animations"]
@@ -79,7 +78,7 @@ def test_only_a_full_release_writes_the_shipped_files(project_root: Path, monkey
     assert quick.models == project_root / "models" / "_quick"
 
 
-def test_a_ci_machine_changes_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_ci_machine_changes_nothing(monkeypatch, capsys):
     before, printed = mv.start(), capsys.readouterr().out
     for name in ("CI", "GITHUB_ACTIONS", "GITLAB_CI", "JENKINS_URL", "BUILD_ID"):
         monkeypatch.setenv(name, "true")
@@ -91,7 +90,7 @@ def told(text: str) -> dict[str, str]:
     return {line[:10].strip(): line[10:] for line in text.splitlines()}
 
 
-def test_start_says_what_a_run_depends_on(capsys: pytest.CaptureFixture[str]) -> None:
+def test_start_says_what_a_run_depends_on(capsys):
     mv.start("quick", seed=12, device="cpu")
     rows = told(capsys.readouterr().out)
     assert list(rows) == ["profile", "seed", "device", "versions", "data", "writes to"]
@@ -103,7 +102,7 @@ def test_start_says_what_a_run_depends_on(capsys: pytest.CaptureFixture[str]) ->
     assert rows["writes to"] == "models/_quick, visualizations/_quick, animations/_quick"
 
 
-def test_start_says_where_the_data_comes_from(project_root: Path) -> None:
+def test_start_says_where_the_data_comes_from(project_root):
     data = project_root / "digit-recognizer"
     run = mv.start("quick")
     assert told(repr(run))["data"] == "MNIST to be downloaded, Kaggle stand-in"
@@ -114,7 +113,7 @@ def test_start_says_where_the_data_comes_from(project_root: Path) -> None:
     assert told(repr(run))["data"] == "MNIST embedded, Kaggle your train.csv and test.csv"
 
 
-def test_start_writes_no_file_and_no_variable(project_root: Path) -> None:
+def test_start_writes_no_file_and_no_variable(project_root):
     variables = dict(os.environ)
     mv.start("quick")
     assert dict(os.environ) == variables

@@ -9,13 +9,12 @@ from zoo import seeded
 
 import mnistviz as mv
 from mnistviz.animate import scenes
-from mnistviz.learn.data import DigitSet
 from mnistviz.look.capture import record
 from mnistviz.look.trace import Trace
 
 
 @pytest.fixture(autouse=True, scope="module")
-def loaded_once(mnist: DigitSet) -> Iterator[None]:
+def loaded_once(mnist) -> Iterator[None]:
     """The digits of the session instead of the files, every time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scenes, "load_digits", {"mnist": mnist}.__getitem__)
@@ -23,28 +22,28 @@ def loaded_once(mnist: DigitSet) -> Iterator[None]:
 
 
 @pytest.fixture
-def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
+def watch(monkeypatch) -> Watch:
     return Watch(monkeypatch)
 
 
 @pytest.fixture(scope="session")
-def seven(mnist: DigitSet) -> Tensor:
+def seven(mnist) -> Tensor:
     return mnist.test[0].pixels
 
 
 @pytest.fixture(scope="session")
-def real(reference: dict[str, nn.Sequential]) -> dict[str, nn.Sequential]:
+def real(reference) -> dict[str, nn.Sequential]:
     """The shipped weights; an architecture without any takes those of a seed."""
     with seeded():
         return {name: reference.get(name) or mv.models.build(name).eval() for name in mv.models.MODELS}
 
 
 @pytest.fixture(scope="session")
-def traces(real: dict[str, nn.Sequential], seven: Tensor) -> dict[str, Trace]:
+def traces(real, seven) -> dict[str, Trace]:
     return {name: record(model, seven) for name, model in real.items()}
 
 
 @pytest.fixture(params=mv.models.MODELS)
-def passes(request: pytest.FixtureRequest, real: dict[str, nn.Sequential], traces: dict[str, Trace], seven: Tensor):
+def passes(request, real, traces, seven):
     """Of every architecture in turn: a fresh pass of a seven and the recorded one."""
     return Fresh(real[request.param], seven), traces[request.param]

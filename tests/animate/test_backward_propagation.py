@@ -1,21 +1,19 @@
 """The way back: every δ, gradient, loss and weight on a frame is what plain autograd and a real step of SGD give."""
 
 import re
-from collections.abc import Callable
 from copy import deepcopy
 
 import numpy as np
 import pytest
 import torch
 from helpers import refused
-from oracle import ACCENT, Returned, Watch, lies, lies_of, texts_of
+from oracle import ACCENT, Returned, lies, lies_of, texts_of
 from torch import Tensor, nn
 from torch.nn.functional import conv_transpose2d
 
 import mnistviz as mv
 from mnistviz.animate import Film, palette, scenes
 from mnistviz.animate.mnist_forward_propagation import Stage
-from mnistviz.learn.data import DigitSet
 from mnistviz.look.capture import record
 
 RATE = 0.01
@@ -23,7 +21,7 @@ Models = dict[str, nn.Sequential]
 
 
 @pytest.fixture(scope="session")
-def unsure(mnist: DigitSet) -> Tensor:
+def unsure(mnist) -> Tensor:
     return mnist.test[scenes.UNSURE].pixels
 
 
@@ -40,17 +38,13 @@ def own() -> nn.Sequential:
 
 
 @pytest.mark.parametrize("name", ["simple", "light", "deep", "compact", "pooled"])
-def test_every_claim_is_what_a_fresh_pass_back_and_a_real_step_give(
-    name: str, real: Models, unsure: Tensor, watch: Watch
-) -> None:
+def test_every_claim_is_what_a_fresh_pass_back_and_a_real_step_give(name, real, unsure, watch):
     film = film_of(real[name], unsure, 7, frames=3 if name == "compact" else 1)
     assert lies_of(film, Returned(real[name], unsure, 7, RATE), watch, count=4) == []
 
 
 @pytest.mark.parametrize("label", [7, 3])
-def test_a_right_label_has_tiny_deltas_and_a_wrong_one_large_ones_and_both_are_true(
-    label: int, real: Models, seven: Tensor, watch: Watch
-) -> None:
+def test_a_right_label_has_tiny_deltas_and_a_wrong_one_large_ones_and_both_are_true(label, real, seven, watch):
     film, fresh = film_of(real["light"], seven, label), Returned(real["light"], seven, label, RATE)
     *_, last = film
     assert lies(last, fresh, watch) == []
@@ -60,14 +54,12 @@ def test_a_right_label_has_tiny_deltas_and_a_wrong_one_large_ones_and_both_are_t
 
 
 @pytest.mark.parametrize("make", [own, lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 10))])
-def test_a_network_of_ones_own_is_shown_as_truly(
-    make: Callable[[], nn.Sequential], seven: Tensor, watch: Watch
-) -> None:
+def test_a_network_of_ones_own_is_shown_as_truly(make, seven, watch):
     network = make()
     assert lies_of(film_of(network, seven, 4), Returned(network, seven, 4, RATE), watch) == []
 
 
-def test_another_delta_gradient_label_or_step_is_found(real: Models, unsure: Tensor, watch: Watch) -> None:
+def test_another_delta_gradient_label_or_step_is_found(real, unsure, watch):
     *_, last = film_of(real["light"], unsure, 7)
     fresh = Returned(real["light"], unsure, 7, RATE)
     assert {claim.source[0] for claim in last.claims} == {"delta", "weight", "gradient", "after", "loss", "probability"}
@@ -78,14 +70,14 @@ def test_another_delta_gradient_label_or_step_is_found(real: Models, unsure: Ten
         assert lies(last, wrong, watch)
 
 
-def test_columns_turn_into_delta_from_right_to_left(real: Models, unsure: Tensor) -> None:
+def test_columns_turn_into_delta_from_right_to_left(real, unsure):
     order: list[object] = []
     for frame in film_of(real["compact"], unsure, 7)._draw():
         order += {c.source[1] for c in frame.claims if c.zoom and c.source[0] == "delta"} - set(order)
     assert order == ["fc2", "relu3", "relu2", "relu1", "input"]
 
 
-def test_links_are_as_strong_as_what_came_back(real: Models, unsure: Tensor) -> None:
+def test_links_are_as_strong_as_what_came_back(real, unsure):
     stage = Stage(scenes.one_step(real["light"], unsure, 7)[0], back=True)
     fresh = Returned(real["light"], unsure, 7, RATE)
     for layer, flows in zip(("conv2", "mix1", "conv3", "mix2", "conv4", "mix3"), stage.flows[1:-1], strict=True):
@@ -99,9 +91,7 @@ def test_links_are_as_strong_as_what_came_back(real: Models, unsure: Tensor) -> 
     assert last.pixels[round(y), round(x)] == palette.RAMPS[True][-1 if strength > 0 else 0]
 
 
-def test_words_state_the_loss_the_scales_and_the_step(
-    real: Models, unsure: Tensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_words_state_the_loss_the_scales_and_the_step(real, unsure, monkeypatch):
     film, fresh = film_of(real["deep"], unsure, 3), Returned(real["deep"], unsure, 3, RATE)
     texts = [words for words, _ in texts_of(film, monkeypatch)]
     losses = [f"{float(fresh(source, ())):.4g}" for source in (("loss",), ("after", "loss"))]
@@ -113,7 +103,7 @@ def test_words_state_the_loss_the_scales_and_the_step(
     assert "One digit, one step of SGD with learning rate 0.01; batch norm in evaluation mode." in texts
 
 
-def test_the_label_is_boxed_and_the_steepest_weight_written_out(real: Models, unsure: Tensor) -> None:
+def test_the_label_is_boxed_and_the_steepest_weight_written_out(real, unsure):
     *_, last = film_of(real["compact"], unsure, 5)
     numbers = {c.source: c for c in last.claims if not c.zoom}
     five = numbers["delta", "fc2", 0, 5]
@@ -123,9 +113,7 @@ def test_the_label_is_boxed_and_the_steepest_weight_written_out(real: Models, un
     assert {("weight", "conv1", *place), ("after", "weight", "conv1", *place)} <= set(numbers)
 
 
-def test_the_label_is_that_asked_for_or_the_digits_or_the_networks(
-    reference: Models, mnist: DigitSet, unsure: Tensor
-) -> None:
+def test_the_label_is_that_asked_for_or_the_digits_or_the_networks(reference, mnist, unsure):
     model, digit = reference["compact"], mnist.test[2597]  # a 5 that it reads as a 3
     nameless = mv.Digits(digit.images, None, "drawn")
     cases = [(None, None, unsure, 4), (digit, None, digit.pixels, 5), (nameless, None, digit.pixels, 3)]
@@ -134,7 +122,7 @@ def test_the_label_is_that_asked_for_or_the_digits_or_the_networks(
         assert film.alt == film_of(model, pixels, expected).alt
 
 
-def test_what_cannot_be_shown_is_told(real: Models, seven: Tensor, few: mv.Digits) -> None:
+def test_what_cannot_be_shown_is_told(real, seven, few):
     make, film = mv.animate.backward_propagation, mv.animate.film
     before, after = scenes.one_step(real["light"], seven, 3)
     refused(lambda: make(record(real["light"], seven), after), "nobody has gone back", "mv.backward(trace, labels=[7])")

@@ -66,9 +66,7 @@ def assert_read_back(claim: Claim, pixels: np.ndarray, values: np.ndarray) -> No
 
 @settings(deadline=None, max_examples=60)
 @given(SHAPES, st.integers(1, 5), st.none() | st.integers(1, 8), st.integers(0, 5), SCALES)
-def test_maps_are_exact_squares_in_rows_and_are_read_back_to_half_a_step(
-    shape: tuple[int, int, int], zoom: int, columns: int | None, gap: int, scale: Scale | None
-) -> None:
+def test_maps_are_exact_squares_in_rows_and_are_read_back_to_half_a_step(shape, zoom, columns, gap, scale):
     maps, (count, height, width) = random(*shape), shape
     sources = [("c", 0, k) for k in range(count)]
     canvas = Canvas(200, 200)
@@ -85,7 +83,7 @@ def test_maps_are_exact_squares_in_rows_and_are_read_back_to_half_a_step(
 
 
 @pytest.mark.parametrize(("x", "y"), [(-4, 0), (0, -4), (8, 0), (0, 8)])
-def test_a_claim_that_is_partly_outside_reads_no_number_there(x: int, y: int) -> None:
+def test_a_claim_that_is_partly_outside_reads_no_number_there(x, y):
     canvas, values = Canvas(16, 16), random(6, 6)
     canvas.maps(x, y, values[None], SIGNED, 2, [("c", 0, 0)])
     read = canvas.claims[0].read(canvas.pixels)
@@ -109,9 +107,7 @@ PAINTERS: dict[str, Callable[[Canvas, Rectangle], object]] = {
 @example("fill", (0, 12, 16, 5), "mm")  # and just between the two
 @example("maps", (4, 0, 12, 4), "mm")  # one row of a map,
 @example("maps", (0, 3, 5, 9), "mm")  # and one column
-def test_what_is_painted_over_is_claimed_no_longer_and_what_is_beside_or_only_marked_still_is(
-    painter: str, place: Rectangle, anchor: str
-) -> None:
+def test_what_is_painted_over_is_claimed_no_longer_and_what_is_beside_or_only_marked_still_is(painter, place, anchor):
     canvas = Canvas(WIDTH, HEIGHT)
     canvas.maps(4, 3, random(2, 3, 4), SIGNED, 3, [("c", 0, 0), ("c", 0, 1)], 1, 5)
     canvas.number(28, 15, 0.5, ("right",), size=9, anchor=anchor)
@@ -125,7 +121,7 @@ def test_what_is_painted_over_is_claimed_no_longer_and_what_is_beside_or_only_ma
     assert [claim.source for claim in canvas.claims] == [s for s in places if not places[s] & cells(*place)]
 
 
-def test_a_copy_and_a_frame_stay_as_they_were_when_the_canvas_goes_on() -> None:
+def test_a_copy_and_a_frame_stay_as_they_were_when_the_canvas_goes_on():
     canvas, values = Canvas(WIDTH, HEIGHT), random(4, 4)
     canvas.maps(0, 0, values[None], SIGNED, 3, [("c", 0, 0)])
     twin, frame, other = canvas.copy(), canvas.frame(100, of=3), canvas.copy()
@@ -142,9 +138,7 @@ def test_a_copy_and_a_frame_stay_as_they_were_when_the_canvas_goes_on() -> None:
 
 @settings(deadline=None, max_examples=80)
 @given(TEXTS, st.integers(-60, 340), st.integers(-40, 140), st.integers(8, 40), ANCHORS, st.booleans(), ANY_INK)
-def test_letters_are_pillows_own_at_every_anchor_and_cut_off_at_the_edges(
-    words: str, x: int, y: int, size: int, anchor: str, bold: bool, ink: str
-) -> None:
+def test_letters_are_pillows_own_at_every_anchor_and_cut_off_at_the_edges(words, x, y, size, anchor, bold, ink):
     font_file = FONTS / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf")
     font = ImageFont.truetype(str(font_file), size, layout_engine=ImageFont.Layout.BASIC)
     sheet = Image.new("L", (500, 300))  # 100 pixels of margin on all sides
@@ -160,7 +154,7 @@ def test_letters_are_pillows_own_at_every_anchor_and_cut_off_at_the_edges(
     assert width_of(words, size, bold) == round(font.getlength(words))
 
 
-def test_a_colour_bar_shows_the_whole_scale_and_writes_its_ends() -> None:
+def test_a_colour_bar_shows_the_whole_scale_and_writes_its_ends():
     signed = [(50, "−2.50", "la"), (115, "0", "ma"), (180, "2.50", "ra")]
     positive = [(50, "0", "la"), (180, "0.50", "ra")]
     for scale, marks in ((Scale(-2.5, 2.5, "layer"), signed), (Scale(0.0, 0.5, "layer"), positive)):
@@ -180,7 +174,7 @@ def test_a_colour_bar_shows_the_whole_scale_and_writes_its_ends() -> None:
 
 @settings(deadline=None)
 @given(RECTANGLES, ANY_INK)
-def test_a_filled_rectangle_is_where_it_says_and_nowhere_else(place: Rectangle, ink: str) -> None:
+def test_a_filled_rectangle_is_where_it_says_and_nowhere_else(place, ink):
     expected = np.where(inside(*place), INKS[ink][-1], PAPER)
     np.testing.assert_array_equal(drawn(lambda c: c.fill(*place, ink)), expected)
     np.testing.assert_array_equal(drawn(lambda c: c.rule(*place, ink)), expected)
@@ -189,14 +183,14 @@ def test_a_filled_rectangle_is_where_it_says_and_nowhere_else(place: Rectangle, 
 @pytest.mark.parametrize(
     ("share", "filled"), [(0, 0), (0.5, 10), (0.26, 5), (1, 20), (-1, 0), (7, 20), (np.inf, 20), (np.nan, 0)]
 )
-def test_a_bar_is_filled_to_its_share_on_a_shaded_ground(share: float, filled: int) -> None:
+def test_a_bar_is_filled_to_its_share_on_a_shaded_ground(share, filled):
     expected = np.where(inside(4, 3, 20, 6), INKS["shade"][-1], PAPER)
     expected[3:9, 4 : 4 + filled] = INKS["orange"][-1]
     np.testing.assert_array_equal(drawn(lambda c: c.bar(4, 3, 20, 6, share, "orange")), expected)
 
 
 @pytest.mark.parametrize("thick", [1, 3])
-def test_a_box_stands_around_its_inside_with_a_white_edge(thick: int) -> None:
+def test_a_box_stands_around_its_inside_with_a_white_edge(thick):
     canvas = Canvas(WIDTH, HEIGHT)
     canvas.fill(0, 0, WIDTH, HEIGHT, "blue")
     canvas.box(15, 12, 9, 7, "accent", thick)
@@ -215,7 +209,7 @@ def distance(start: Point, end: Point) -> np.ndarray:
 
 @settings(deadline=None, max_examples=80)
 @given(st.lists(POINTS, min_size=2, max_size=4), st.sampled_from([1, 1.5, 2, 3, 6]))
-def test_a_line_runs_through_its_points_and_nowhere_else(points: list[Point], thick: float) -> None:
+def test_a_line_runs_through_its_points_and_nowhere_else(points, thick):
     pixels = drawn(lambda c: c.line(points, "red", thick))
     assert np.isin(pixels, INKS["red"]).all()
     away = np.min([distance(*ends) for ends in pairwise(points)], axis=0)
@@ -227,7 +221,7 @@ def test_a_line_runs_through_its_points_and_nowhere_else(points: list[Point], th
         assert (pixels[between & (away < 0.6)] != PAPER).all()
 
 
-def test_a_halo_parts_a_line_from_what_is_dark() -> None:
+def test_a_halo_parts_a_line_from_what_is_dark():
     canvas = Canvas(WIDTH, HEIGHT)
     canvas.fill(0, 0, WIDTH, HEIGHT, "blue")
     canvas.line([(-5, 15), (45, 15)], "orange", 2, halo=True)
@@ -241,7 +235,7 @@ def test_a_halo_parts_a_line_from_what_is_dark() -> None:
 
 
 @pytest.mark.parametrize("angle", range(0, 360, 60))
-def test_an_arrow_ends_in_a_head_where_it_points(angle: int) -> None:
+def test_an_arrow_ends_in_a_head_where_it_points(angle):
     ahead = np.array([np.cos(np.radians(angle)), np.sin(np.radians(angle))])
     start, end = (20, 15) - 12 * ahead, (20, 15) + 12 * ahead
     pixels = drawn(lambda c: c.arrow(tuple(start), tuple(end), "red", 2))
@@ -254,7 +248,7 @@ def test_an_arrow_ends_in_a_head_where_it_points(angle: int) -> None:
     assert (pixels[(along > 1.2) | (along < -25.2) | (across > widest)] == PAPER).all()
 
 
-def test_woven_lines_stay_below_what_is_drawn_and_between_their_columns() -> None:
+def test_woven_lines_stay_below_what_is_drawn_and_between_their_columns():
     canvas = Canvas(WIDTH, HEIGHT)
     canvas.fill(8, 0, 4, HEIGHT, "blue")
     sheet = np.full((HEIGHT, WIDTH), PAPER, np.uint8)
@@ -281,7 +275,7 @@ DRAWINGS: dict[str, Callable[[Canvas, int, int], object]] = {
 
 @settings(deadline=None, max_examples=80)
 @given(st.sampled_from(sorted(DRAWINGS)), st.integers(-70, 60), st.integers(-60, 50))
-def test_what_is_outside_is_cut_off_and_never_comes_in_on_the_other_side(kind: str, x: int, y: int) -> None:
+def test_what_is_outside_is_cut_off_and_never_comes_in_on_the_other_side(kind, x, y):
     part = drawn(lambda c: DRAWINGS[kind](c, x, y))
     whole = drawn(lambda c: DRAWINGS[kind](c, x + 100, y + 100), 300, 300)
     np.testing.assert_array_equal(part, whole[100:130, 100:140])
@@ -290,7 +284,7 @@ def test_what_is_outside_is_cut_off_and_never_comes_in_on_the_other_side(kind: s
 
 
 @given(st.integers(1, 300))
-def test_a_movement_never_goes_back_is_slow_at_both_ends_and_arrives(moves: int) -> None:
+def test_a_movement_never_goes_back_is_slow_at_both_ends_and_arrives(moves):
     shares = [0.0, *ease(moves)]
     assert len(shares) == moves + 1
     assert shares[-1] == 1

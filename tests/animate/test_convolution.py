@@ -21,7 +21,7 @@ SMALL = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture
-def light(traces: dict[str, Trace]) -> Trace:
+def light(traces) -> Trace:
     return traces["light"]
 
 
@@ -89,7 +89,7 @@ CONVOLUTIONS = {
 
 
 @pytest.mark.parametrize("case", CONVOLUTIONS)
-def test_any_convolution_is_gone_through_and_shown_whole_in_the_end(case: str, watch: Watch) -> None:
+def test_any_convolution_is_gone_through_and_shown_whole_in_the_end(case, watch):
     conv = CONVOLUTIONS[case]
     x = torch.rand(1, conv.in_channels, 9, 8, generator=torch.Generator().manual_seed(2))
     check_convolution(with_weights(1, conv, nn.Flatten()), x, None, watch)
@@ -97,7 +97,7 @@ def test_any_convolution_is_gone_through_and_shown_whole_in_the_end(case: str, w
 
 @settings(max_examples=12, deadline=None)
 @given(data=st.data())
-def test_a_kernel_of_any_kind_stands_where_its_output_came_from(data: st.DataObject) -> None:
+def test_a_kernel_of_any_kind_stands_where_its_output_came_from(data):
     two = st.tuples(st.integers(1, 3), st.integers(1, 3))
     kernel, stride, dilation = data.draw(two), data.draw(two), data.draw(two)
     padding = data.draw(st.tuples(st.integers(0, 2), st.integers(0, 2)))
@@ -110,15 +110,13 @@ def test_a_kernel_of_any_kind_stands_where_its_output_came_from(data: st.DataObj
 
 
 @pytest.mark.parametrize("mode", ["zeros", "reflect"])
-def test_a_border_is_called_zero_only_if_it_is(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_border_is_called_zero_only_if_it_is(mode, monkeypatch):
     model = with_weights(0, nn.Conv2d(1, 2, 3, padding=1, padding_mode=mode), nn.Flatten())
     texts = texts_of(mv.animate.convolution(record(model, SMALL), "0", frames=1), monkeypatch)
     assert any("border 0" in words for words, _ in texts) == (mode == "zeros")
 
 
-def test_of_several_input_channels_the_one_with_the_largest_weights_is_taken(
-    real: dict[str, nn.Sequential], traces: dict[str, Trace]
-) -> None:
+def test_of_several_input_channels_the_one_with_the_largest_weights_is_taken(real, traces):
     heaviest = int(real["light"].conv2.weight[5].detach().abs().sum((1, 2)).argmax())
     frame = next(iter(mv.animate.convolution(traces["light"], "conv2", 5, frames=1)))
     assert {c.source[3] for c in frame.claims if c.source[0] == "padded"} == {heaviest}
@@ -129,7 +127,7 @@ def test_of_several_input_channels_the_one_with_the_largest_weights_is_taken(
     assert sum(c.source[0] == "products" for c in frame.claims) == 9
 
 
-def test_a_small_negative_number_is_never_called_minus_zero() -> None:
+def test_a_small_negative_number_is_never_called_minus_zero():
     model = nn.Sequential(nn.Conv2d(1, 1, 2), nn.Flatten(), nn.Linear(4, 10))
     for parameter in model.parameters():
         nn.init.constant_(parameter, -0.001)
@@ -154,7 +152,7 @@ def two(setting: int | tuple[int, int]) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize(("case", "frames"), [(case, 8 if case == "2" else 2) for case in POOLS])
-def test_every_window_hands_on_the_winner_of_torch_until_all_are_there(case: str, frames: int, watch: Watch) -> None:
+def test_every_window_hands_on_the_winner_of_torch_until_all_are_there(case, frames, watch):
     pool, x = POOLS[case], torch.randn(1, 2, 11, 9, generator=torch.Generator().manual_seed(3))
     fresh = Fresh(nn.Sequential(pool, nn.Flatten()), x)
     settings_ = (pool.kernel_size, pool.stride, pool.padding, pool.dilation, pool.ceil_mode)
@@ -186,7 +184,7 @@ def test_every_window_hands_on_the_winner_of_torch_until_all_are_there(case: str
 
 
 @pytest.mark.parametrize("case", ["2", "3, stride 2, border"])
-def test_green_corners_mark_all_winners_and_no_others_in_the_end(case: str) -> None:
+def test_green_corners_mark_all_winners_and_no_others_in_the_end(case):
     pool, x = POOLS[case], torch.randn(1, 1, 10, 10, generator=torch.Generator().manual_seed(4))
     _, at = F.max_pool2d(x, pool.kernel_size, pool.stride, pool.padding, return_indices=True)
     *_, last = mv.animate.max_pooling(record(nn.Sequential(pool, nn.Flatten()), x), frames=1)

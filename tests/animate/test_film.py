@@ -89,9 +89,7 @@ def drawn_films(draw: st.DrawFn) -> list[Frame]:
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @settings(deadline=None, max_examples=40)
 @given(frames=drawn_films())
-def test_every_frame_is_read_back_to_the_pixel_and_stands_as_long_as_drawn(
-    suffix: str, frames: list[Frame], tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_every_frame_is_read_back_to_the_pixel_and_stands_as_long_as_drawn(suffix, frames, tmp_path_factory):
     path = save(Film(lambda: frames, ALT), tmp_path_factory.getbasetemp() / f"a{suffix}", hold=20, sheet=False)
     expected = [frames[0]]
     for before, frame in pairwise(frames):
@@ -105,7 +103,7 @@ def test_every_frame_is_read_back_to_the_pixel_and_stands_as_long_as_drawn(
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".png"])
-def test_another_decoder_reads_the_same_pixels(suffix: str, tmp_path: Path) -> None:
+def test_another_decoder_reads_the_same_pixels(suffix, tmp_path):
     pytest.importorskip("av")
     random = np.random.default_rng(0)
     noise = [Frame(random.integers(0, USED, (130, 110), np.uint8), 50) for _ in range(2)]  # more than all GIF codes
@@ -116,7 +114,7 @@ def test_another_decoder_reads_the_same_pixels(suffix: str, tmp_path: Path) -> N
     np.testing.assert_array_equal(iio.imread(path, plugin="pyav"), colours(made))
 
 
-def test_an_mp4_is_as_long_as_the_film_and_nearly_as_drawn(tmp_path: Path) -> None:
+def test_an_mp4_is_as_long_as_the_film_and_nearly_as_drawn(tmp_path):
     pytest.importorskip("av")
     made = film([100, 60, 200], width=31, height=17)
     path = save(made, tmp_path / "a.mp4", hold=300)
@@ -130,16 +128,14 @@ def test_an_mp4_is_as_long_as_the_film_and_nearly_as_drawn(tmp_path: Path) -> No
     assert names(tmp_path) == ["a.mp4", "a_sheet.png"]
 
 
-def test_without_a_codec_an_mp4_names_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_codec_an_mp4_names_the_way_out(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     way_out = 'pip install "mnistviz[video]", or write .gif, .webp or .png'
     refused(lambda: save(film(), tmp_path / "a.mp4"), "video codec", way_out)
     assert names(tmp_path) == []
 
 
-def test_a_new_folder_is_made_an_older_file_replaced_and_nothing_printed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_new_folder_is_made_an_older_file_replaced_and_nothing_printed(tmp_path, capsys):
     path = tmp_path / "deep" / "er" / "a.GIF"
     assert film([50]).save(str(path)) == path
     assert film().save(path) == path
@@ -148,7 +144,7 @@ def test_a_new_folder_is_made_an_older_file_replaced_and_nothing_printed(
     assert capsys.readouterr() == ("", "")
 
 
-def test_the_description_is_inside_the_files(tmp_path: Path) -> None:
+def test_the_description_is_inside_the_files(tmp_path):
     long = ALT * 40  # more than one block of a GIF
     made = Film(lambda: scene(TIMES), long)
     with Image.open(save(made, tmp_path / "a.gif")) as gif, Image.open(save(made, tmp_path / "b.png")) as png:
@@ -160,7 +156,7 @@ def test_the_description_is_inside_the_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize(("longest", "hold", "last"), [(20, 2000, 2000), (20, 20, 40), (655_350, 655_350, 655_350)])
-def test_the_last_frame_is_held(longest: int, hold: int, last: int, suffix: str, tmp_path: Path) -> None:
+def test_the_last_frame_is_held(longest, hold, last, suffix, tmp_path):
     path = save(film([20, longest, 40]), tmp_path / f"a{suffix}", hold=hold, sheet=False)
     assert decoded(path)[1] == [20, longest, last]
 
@@ -168,13 +164,13 @@ def test_the_last_frame_is_held(longest: int, hold: int, last: int, suffix: str,
 @pytest.mark.parametrize(
     ("loop", "gif", "other"), [("forever", 0, 0), ("once", None, 1), (1, None, 1), (3, 2, 3), (65_535, 65_534, 65_535)]
 )
-def test_a_film_plays_as_often_as_told(loop: str | int, gif: int | None, other: int, tmp_path: Path) -> None:
+def test_a_film_plays_as_often_as_told(loop, gif, other, tmp_path):
     for suffix, stored in ((".gif", gif), (".png", other), (".webp", other)):
         with Image.open(save(film(), tmp_path / f"a{suffix}", loop=loop, sheet=False)) as file:
             assert file.info.get("loop") == stored
 
 
-def test_with_a_poster_the_last_frame_also_comes_first_but_not_on_the_sheet(tmp_path: Path) -> None:
+def test_with_a_poster_the_last_frame_also_comes_first_but_not_on_the_sheet(tmp_path):
     path = save(film(poster=700), tmp_path / "a.gif")
     pictures, times = decoded(path)
     plain = colours(film())
@@ -183,7 +179,7 @@ def test_with_a_poster_the_last_frame_also_comes_first_but_not_on_the_sheet(tmp_
     assert (tmp_path / "a_sheet.png").read_bytes() == film().sheet() == film(poster=700).sheet()
 
 
-def test_a_film_is_drawn_only_when_asked_and_once_to_be_saved(tmp_path: Path) -> None:
+def test_a_film_is_drawn_only_when_asked_and_once_to_be_saved(tmp_path):
     drawn: list[int] = []
 
     def draw() -> Iterator[Frame]:
@@ -238,7 +234,7 @@ BAD: dict[str, tuple[Callable[[Path], object], *tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_is_refused_leaves_no_file_and_older_files_as_they_were(name: str, tmp_path: Path) -> None:
+def test_what_is_refused_leaves_no_file_and_older_files_as_they_were(name, tmp_path):
     call, *words = BAD[name]
     refused(lambda: call(tmp_path), *words)
     assert names(tmp_path) == []
@@ -250,14 +246,14 @@ def test_what_is_refused_leaves_no_file_and_older_files_as_they_were(name: str, 
     assert all(file.read_bytes() == b"old" for file in tmp_path.iterdir())
 
 
-def test_the_budget_is_to_the_byte_and_none_allows_any(tmp_path: Path) -> None:
+def test_the_budget_is_to_the_byte_and_none_allows_any(tmp_path):
     size = save(film(), tmp_path / "a.gif", budget=None).stat().st_size
     assert save(film(), tmp_path / "b.gif", budget=size).stat().st_size == size
     refused(lambda: save(film(), tmp_path / "c.gif", budget=size - 1), f"{size:,} bytes", f"{size - 1:,} bytes")
     assert not (tmp_path / "c.gif").exists()
 
 
-def test_where_film_or_sheet_cannot_be_written_neither_is(tmp_path: Path) -> None:
+def test_where_film_or_sheet_cannot_be_written_neither_is(tmp_path):
     (tmp_path / "file").write_bytes(b"old")
     for folder in (tmp_path / "file", tmp_path / "file" / "deeper"):
         refused(lambda folder=folder: gif(folder), "cannot write", str(folder))
@@ -268,7 +264,7 @@ def test_where_film_or_sheet_cannot_be_written_neither_is(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_file_that_lost_a_frame_is_not_written(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_lost_a_frame_is_not_written(suffix, tmp_path, monkeypatch):
     module = sys.modules[Film.__module__]  # its name in the room is that of the function
     whole = module._through_pillow
     monkeypatch.setattr(module, "_through_pillow", lambda frames, *others: whole(frames[1:], *others))
@@ -277,7 +273,7 @@ def test_a_file_that_lost_a_frame_is_not_written(suffix: str, tmp_path: Path, mo
 
 
 @pytest.mark.parametrize("error", [RuntimeError("half-way"), KeyboardInterrupt()], ids=["error", "interrupted"])
-def test_a_scene_that_breaks_off_leaves_no_file(error: BaseException, tmp_path: Path) -> None:
+def test_a_scene_that_breaks_off_leaves_no_file(error, tmp_path):
     def draw() -> Iterator[Frame]:
         yield from scene([100] * 4)
         raise error
@@ -288,7 +284,7 @@ def test_a_scene_that_breaks_off_leaves_no_file(error: BaseException, tmp_path: 
 
 
 @pytest.mark.parametrize(("frames", "count", "columns"), [(40, 9, 3), (5, 9, 3), (1, 9, 3), (40, 1, 3), (40, 5, 4)])
-def test_the_sheet_shows_its_frames_in_order_at_half_size(frames: int, count: int, columns: int) -> None:
+def test_the_sheet_shows_its_frames_in_order_at_half_size(frames, count, columns):
     made = film([100] * frames)
     page = pixels_of(made.sheet(count, columns))
     chosen = keyframes([100] * frames, count)
@@ -300,7 +296,7 @@ def test_the_sheet_shows_its_frames_in_order_at_half_size(frames: int, count: in
 
 
 @given(st.lists(st.sampled_from([20, 50, 100, 400, 2000]), min_size=1, max_size=40), st.integers(1, 12))
-def test_keyframes_are_those_that_stand_long_in_order_up_to_the_last(times: list[int], count: int) -> None:
+def test_keyframes_are_those_that_stand_long_in_order_up_to_the_last(times, count):
     chosen = keyframes(times, count)
     assert chosen == sorted(set(chosen))
     assert chosen[0] >= 0
@@ -314,16 +310,14 @@ def test_keyframes_are_those_that_stand_long_in_order_up_to_the_last(times: list
         assert standing <= set(chosen)
 
 
-def test_keyframes_are_spread_over_a_film_of_equal_times() -> None:
+def test_keyframes_are_spread_over_a_film_of_equal_times():
     assert keyframes([50] * 9, 9) == list(range(9))
     assert keyframes([50] * 102, 5) == [0, 33, 67, 100, 101]
     assert keyframes([20, 20, 900, 20, 20, 900, 20, 20, 20], 9) == [2, 5, 8]
 
 
 @pytest.mark.parametrize("suffix", [*SUFFIXES, ".mp4", None])
-def test_in_a_notebook_a_film_plays_as_it_was_saved_and_its_last_frame_is_the_plain_picture(
-    suffix: str | None, tmp_path: Path
-) -> None:
+def test_in_a_notebook_a_film_plays_as_it_was_saved_and_its_last_frame_is_the_plain_picture(suffix, tmp_path):
     made = film()
     content = save(made, tmp_path / f"a{suffix}").read_bytes() if suffix else b""
     data, about = made._repr_mimebundle_(include=None, exclude=None)
@@ -340,9 +334,7 @@ def test_in_a_notebook_a_film_plays_as_it_was_saved_and_its_last_frame_is_the_pl
 
 
 @pytest.mark.parametrize(("start", "shown"), [(-1, 6), (0, 0), (-7, 0)])
-def test_a_slider_without_widgets_is_a_plain_picture_with_its_description(
-    start: int, shown: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_slider_without_widgets_is_a_plain_picture_with_its_description(start, shown, monkeypatch):
     monkeypatch.setitem(sys.modules, "ipywidgets", None)
     data, about = film().slider(start)._repr_mimebundle_(include=None, exclude=None)
     assert sorted(data) == ["image/png", "text/plain"]
@@ -351,7 +343,7 @@ def test_a_slider_without_widgets_is_a_plain_picture_with_its_description(
     assert about == {"image/png": {"alt": ALT, "width": 26, "height": 18}}
 
 
-def test_moving_the_knob_changes_the_picture() -> None:
+def test_moving_the_knob_changes_the_picture():
     widgets = pytest.importorskip("ipywidgets")
     from ipywidgets.widgets.widget import _instances
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracle import ACCENT, Fresh, Watch, reads, texts_of
+from oracle import ACCENT, Fresh, reads, texts_of
 from torch import nn
 from zoo import flow_by_hand
 
@@ -35,7 +35,7 @@ def mixing(fresh: Fresh) -> list[str]:
     return [name for name, layer in fresh.layers.items() if isinstance(layer, nn.Conv2d | nn.Linear)]
 
 
-def test_links_are_as_strong_as_the_products_between_two_maps(passes: Passes) -> None:
+def test_links_are_as_strong_as_the_products_between_two_maps(passes):
     fresh, trace = passes
     shown = Stage(trace, mv.winning_path(trace))
     assert len(shown.flows) == len(mixing(fresh))
@@ -57,9 +57,7 @@ def test_links_are_as_strong_as_the_products_between_two_maps(passes: Passes) ->
 
 
 @pytest.mark.parametrize("name", ["light", "compact"])
-def test_the_strongest_link_of_all_is_drawn_darkest_in_the_colour_of_its_sign(
-    name: str, traces: dict[str, Trace]
-) -> None:
+def test_the_strongest_link_of_all_is_drawn_darkest_in_the_colour_of_its_sign(name, traces):
     trace = traces[name]
     strength, way, _ = Stage(trace, mv.winning_path(trace)).links()[-1]
     assert abs(strength) == 1
@@ -68,7 +66,7 @@ def test_the_strongest_link_of_all_is_drawn_darkest_in_the_colour_of_its_sign(
     assert before_the_path.pixels[round(y), round(x)] == palette.RAMPS[True][-1 if strength > 0 else 0]
 
 
-def test_columns_hold_the_path_and_the_maps_that_hand_on_most(passes: Passes) -> None:
+def test_columns_hold_the_path_and_the_maps_that_hand_on_most(passes):
     fresh, trace = passes
     path = {stop.layer: stop.unit for stop in mv.winning_path(trace)}
     *_, last = mv.animate.mnist_forward_propagation(trace, frames=1)
@@ -86,7 +84,7 @@ def test_columns_hold_the_path_and_the_maps_that_hand_on_most(passes: Passes) ->
         assert not len(rest) or min(handed_on[list(channels - {path[layer][0]})]) >= rest.max() * (1 - 1e-4)
 
 
-def test_the_path_that_is_drawn_is_the_winning_path(passes: Passes, watch: Watch) -> None:
+def test_the_path_that_is_drawn_is_the_winning_path(passes, watch):
     trace = passes[1]
     path = mv.winning_path(trace)
     *_, last = mv.animate.mnist_forward_propagation(trace, frames=1)
@@ -104,7 +102,7 @@ def test_the_path_that_is_drawn_is_the_winning_path(passes: Passes, watch: Watch
         assert (last.pixels[y - 2 : y + high + 2, x - 2 : x + wide + 2] == ACCENT).sum() >= 4
 
 
-def test_the_network_says_where_the_path_ends(traces: dict[str, Trace], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_network_says_where_the_path_ends(traces, monkeypatch):
     texts = texts_of(mv.animate.mnist_forward_propagation(traces["deep"], frames=1), monkeypatch)
     pixel = mv.winning_path(traces["deep"])[-1]
     row, column, value = re.search(r"pixel row (\d+), column (\d+), whose value is (\S+)", texts[-1][0]).groups()
@@ -112,7 +110,7 @@ def test_the_network_says_where_the_path_ends(traces: dict[str, Trace], monkeypa
     assert reads(value, pixel.value)
 
 
-def test_forward_propagation_shows_every_value_and_ends_with_ten_probabilities(passes: Passes) -> None:
+def test_forward_propagation_shows_every_value_and_ends_with_ten_probabilities(passes):
     trace, shown = passes[1], set()
     for frame in mv.animate.forward_propagation(trace, frames=2):
         shown |= {(c.source[0], c.source[2]) for c in frame.claims if c.zoom}
@@ -127,9 +125,7 @@ def test_forward_propagation_shows_every_value_and_ends_with_ten_probabilities(p
 
 @settings(max_examples=80, deadline=None)
 @given(st.integers(1, 140), SIDES, SIDES, st.integers(200, 800), st.integers(200, 500), st.integers(0, 8))
-def test_many_maps_fit_their_field_and_no_larger_zoom_would(
-    count: int, high: int, wide: int, across: int, down: int, gap: int
-) -> None:
+def test_many_maps_fit_their_field_and_no_larger_zoom_would(count, high, wide, across, down, gap):
     columns, zoom = stage.fitting(count, high, wide, across, down, gap)
 
     def fits(n: int, z: int) -> bool:
@@ -142,7 +138,7 @@ def test_many_maps_fit_their_field_and_no_larger_zoom_would(
         assert not any(fits(n, zoom + 1) for n in range(1, count + 1))
 
 
-def test_probabilities_are_right_even_for_large_scores_and_after_a_log_softmax() -> None:
+def test_probabilities_are_right_even_for_large_scores_and_after_a_log_softmax():
     scores = torch.tensor([[1000.0, 999.0, -1000.0], [0.0, 0.0, 0.0]])
     expected = [[1 / (1 + np.exp(-1)), 1 / (1 + np.exp(1)), 0], [1 / 3] * 3]
     np.testing.assert_allclose(stage.softmax(record(nn.Sequential(nn.Identity()), scores)), expected, rtol=1e-12)

@@ -2,7 +2,6 @@
 
 import math
 import runpy
-from collections.abc import Callable
 
 import matplotlib.style
 import numpy as np
@@ -29,7 +28,7 @@ def ramp_of(scale: Scale | None) -> tuple[np.ndarray, float, float]:
     return (GREYS, 0.0, 1.0) if scale is None else (RAMPS[scale.signed], scale.low, scale.high)
 
 
-def test_every_colour_is_there_once_and_used_and_transparency_is_none_of_them() -> None:
+def test_every_colour_is_there_once_and_used_and_transparency_is_none_of_them():
     assert PALETTE.shape == (256, 3)
     assert PALETTE.dtype == np.uint8
     assert len({tuple(colour) for colour in PALETTE[:USED].tolist()}) == USED
@@ -38,19 +37,19 @@ def test_every_colour_is_there_once_and_used_and_transparency_is_none_of_them() 
     assert USED <= TRANSPARENT < 256
 
 
-def test_the_palette_is_the_same_in_every_process_and_in_any_style(golden: Callable[[str, object], None]) -> None:
+def test_the_palette_is_the_same_in_every_process_and_in_any_style(golden):
     with matplotlib.style.context("ggplot"):
         assert runpy.run_path(palette.__file__)["PALETTE"].tobytes() == PALETTE.tobytes()
     for name, ramp in {"greys": GREYS, "signed": RAMPS[True], "positive": RAMPS[False], **INKS}.items():
         golden(name, " ".join(f"{number}:{bytes(PALETTE[number]).hex()}" for number in ramp))
 
 
-def test_greys_go_in_even_steps_from_black_to_paper() -> None:
+def test_greys_go_in_even_steps_from_black_to_paper():
     assert (GREYS[-1], len(GREYS)) == (PAPER, 32)
     assert np.abs(PALETTE[GREYS] - np.linspace([0] * 3, [255] * 3, 32)).max() < 1
 
 
-def test_an_ink_goes_straight_from_paper_to_its_colour() -> None:
+def test_an_ink_goes_straight_from_paper_to_its_colour():
     assert INKS["white"][-1] == PAPER  # the only one that comes out of the dark
     for name in INKS.keys() - {"white"}:
         colours = PALETTE[INKS[name]].astype(float)
@@ -61,7 +60,7 @@ def test_an_ink_goes_straight_from_paper_to_its_colour() -> None:
 
 @settings(deadline=None)
 @given(SCALES, SHARES)
-def test_a_number_is_read_back_to_half_a_step(scale: Scale | None, shares: np.ndarray) -> None:
+def test_a_number_is_read_back_to_half_a_step(scale, shares):
     ramp, low, high = ramp_of(scale)
     numbers = np.clip(low + shares * (high - low), low, high)
     colours = palette.indices(numbers, scale)
@@ -73,7 +72,7 @@ def test_a_number_is_read_back_to_half_a_step(scale: Scale | None, shares: np.nd
 
 @settings(deadline=None)
 @given(SCALES)
-def test_the_colours_of_a_scale_stand_for_equal_steps(scale: Scale | None) -> None:
+def test_the_colours_of_a_scale_stand_for_equal_steps(scale):
     ramp, low, high = ramp_of(scale)
     numbers = palette.values(ramp, scale)
     np.testing.assert_allclose(numbers, np.linspace(low, high, len(ramp)), rtol=1e-6, atol=1e-9 * high)
@@ -84,9 +83,7 @@ def test_the_colours_of_a_scale_stand_for_equal_steps(scale: Scale | None) -> No
 
 @settings(deadline=None)
 @given(SCALES, hnp.arrays(np.float32, 8, elements=st.floats(width=32, allow_subnormal=False)))
-def test_what_is_not_a_number_has_its_own_colour_and_what_is_off_the_scale_that_of_the_end(
-    scale: Scale | None, numbers: np.ndarray
-) -> None:
+def test_what_is_not_a_number_has_its_own_colour_and_what_is_off_the_scale_that_of_the_end(scale, numbers):
     ramp, low, high = ramp_of(scale)
     for number, colour in zip(numbers.tolist(), palette.indices(numbers, scale).tolist(), strict=True):
         if math.isnan(number):
@@ -97,7 +94,7 @@ def test_what_is_not_a_number_has_its_own_colour_and_what_is_off_the_scale_that_
             assert colour == (ramp[-1] if number >= high else ramp[0])
 
 
-def test_zero_is_exactly_white_with_signs_and_black_without() -> None:
+def test_zero_is_exactly_white_with_signs_and_black_without():
     for zero in (0.0, -0.0):
         assert palette.indices(zero, SIGNED) == PAPER
         assert palette.indices(zero, POSITIVE) == RAMPS[False][0]
@@ -107,7 +104,7 @@ def test_zero_is_exactly_white_with_signs_and_black_without() -> None:
     assert (palette.values(RAMPS[False], flat) == 0).all()
 
 
-def test_the_colours_are_those_of_the_static_figures() -> None:
+def test_the_colours_are_those_of_the_static_figures():
     steps = np.round(255 * SIGNED.rgb(np.linspace(-2, 2, 65)))
     np.testing.assert_array_equal(PALETTE[RAMPS[True]], steps)
     np.testing.assert_array_equal(PALETTE[palette.indices([math.nan], SIGNED)] / 255, SIGNED.rgb([math.nan]))

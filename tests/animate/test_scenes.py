@@ -2,20 +2,18 @@
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from helpers import refusals, refused
-from oracle import Fresh, Watch, half_step, lies, lies_of, reads
+from oracle import Fresh, half_step, lies, lies_of, reads
 from PIL import Image
 from torch import Tensor, nn
 
 import mnistviz as mv
 from mnistviz import project
 from mnistviz.animate import Claim, Film, palette, scenes
-from mnistviz.learn.data import DigitSet
 from mnistviz.look.capture import record
 from mnistviz.look.trace import Trace
 from mnistviz.show.scales import Scale
@@ -40,16 +38,14 @@ def assert_same(film: Film, other: Film) -> None:
 
 
 @every_scene
-def test_every_claim_of_a_frame_that_fits_a_slide_is_what_a_fresh_pass_computes(
-    scene: str, passes: Passes, traces: dict[str, Trace], watch: Watch
-) -> None:
+def test_every_claim_of_a_frame_that_fits_a_slide_is_what_a_fresh_pass_computes(scene, passes, traces, watch):
     fresh, trace = passes
     film = SCENES[scene](trace, frames=8 if trace is traces["compact"] else 2)
     assert lies_of(film, fresh, watch) == []
 
 
 @every_scene
-def test_a_forged_record_is_found(scene: str, real: dict[str, nn.Sequential], seven: Tensor, watch: Watch) -> None:
+def test_a_forged_record_is_found(scene, real, seven, watch):
     """One value of one layer, a quarter of the largest too high; the oracle must not sleep."""
     trace, layer = record(real["light"], seven), FORGED[scene]
     output = trace[layer].output
@@ -61,9 +57,7 @@ def test_a_forged_record_is_found(scene: str, real: dict[str, nn.Sequential], se
     assert [lie for f in SCENES[scene](trace, frames=1) for lie in lies(f, fresh, watch) if layer in lie]
 
 
-def test_a_forged_picture_and_forged_words_are_found(
-    real: dict[str, nn.Sequential], traces: dict[str, Trace], seven: Tensor, watch: Watch
-) -> None:
+def test_a_forged_picture_and_forged_words_are_found(real, traces, seven, watch):
     fresh, frame = Fresh(real["light"], seven), next(iter(mv.animate.convolution(traces["light"], frames=2)))
     assert lies(frame, fresh, watch) == []
     tile = next(c for c in frame.claims if c.source[0] == "padded")
@@ -81,7 +75,7 @@ def test_a_forged_picture_and_forged_words_are_found(
         assert any(lie in other for other in lies(watch.forged(frame, claims=(claim,)), fresh, watch))
 
 
-def test_the_check_of_words_and_colours_knows_right_from_wrong() -> None:
+def test_the_check_of_words_and_colours_knows_right_from_wrong():
     assert all(reads(w, v) for w, v in [("0.12", 0.1249), ("−1.5", -1.46), ("1.2e−03", 0.00123), ("0", 0.0)])
     assert all(reads(w, v) for w, v in [(">99.9 %", 0.9998), ("<0.1 %", 0.0), ("12.3 % of 60 right", 0.123)])
     assert not any(reads(w, v) for w, v in [("0.12", 0.13), ("0", 0.1), (">99.9 %", 0.99), ("1.2e−03", 0.0013)])
@@ -91,9 +85,7 @@ def test_the_check_of_words_and_colours_knows_right_from_wrong() -> None:
 
 
 @every_scene
-def test_a_film_is_the_same_each_time_and_one_frame_per_movement_is_enough(
-    scene: str, real: dict[str, nn.Sequential], seven: Tensor, tmp_path: Path
-) -> None:
+def test_a_film_is_the_same_each_time_and_one_frame_per_movement_is_enough(scene, real, seven, tmp_path):
     film, again = (SCENES[scene](record(real["compact"], seven), frames=1) for _ in range(2))
     assert_same(film, film)
     assert len(list(film)) > 3
@@ -102,7 +94,7 @@ def test_a_film_is_the_same_each_time_and_one_frame_per_movement_is_enough(
     assert (tmp_path / "a_sheet.png").exists()
 
 
-def test_the_largest_film_of_the_deep_network_is_within_the_budget(traces: dict[str, Trace], tmp_path: Path) -> None:
+def test_the_largest_film_of_the_deep_network_is_within_the_budget(traces, tmp_path):
     film = mv.animate.forward_propagation(traces["deep"])
     path = film.save(tmp_path / "film.gif", sheet=False, progress=False)
     *_, last = film
@@ -112,12 +104,12 @@ def test_the_largest_film_of_the_deep_network_is_within_the_budget(traces: dict[
 
 
 @every_scene
-def test_a_batch_is_not_one_digit(scene: str, real: dict[str, nn.Sequential], few: mv.Digits) -> None:
+def test_a_batch_is_not_one_digit(scene, real, few):
     trace = record(real["light"], few.pixels[:2])
     refused(lambda: SCENES[scene](trace), "one digit", "2 inputs")
 
 
-def test_alt_texts_tell_the_answer_and_the_sizes(passes: Passes) -> None:
+def test_alt_texts_tell_the_answer_and_the_sizes(passes):
     fresh, trace = passes
     alt = {scene: make(trace).alt for scene, make in SCENES.items()}
     answer, pixel = int(fresh.shares.argmax()), mv.winning_path(trace)[-1].unit[1:]
@@ -140,12 +132,12 @@ Training = tuple[nn.Module, mv.Timelapse]
 
 
 @pytest.fixture(scope="module")
-def training(loaded_once: None) -> Training:
+def training(loaded_once) -> Training:
     return scenes.trained("light", images=200, looks=4, epochs=1)
 
 
 @pytest.fixture
-def short(training: Training, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+def short(training, monkeypatch) -> dict[str, object]:
     """Trainings of a film are short here, and few digits judged; what was asked for is written down."""
     asked: dict[str, object] = {}
 
@@ -159,11 +151,11 @@ def short(training: Training, monkeypatch: pytest.MonkeyPatch) -> dict[str, obje
 
 
 @pytest.fixture
-def mine(mnist: DigitSet) -> mv.Digits:
+def mine(mnist) -> mv.Digits:
     return mv.Digits(mnist.test[2].images, None, "my drawing")
 
 
-def test_an_example_is_the_first_of_its_kind_among_the_test_digits(mnist: DigitSet) -> None:
+def test_an_example_is_the_first_of_its_kind_among_the_test_digits(mnist):
     for of in range(10):
         digit = scenes.example(of)
         assert torch.equal(digit.images[0], mnist.test.images[mnist.test.labels.tolist().index(of)])
@@ -171,19 +163,17 @@ def test_an_example_is_the_first_of_its_kind_among_the_test_digits(mnist: DigitS
 
 
 @every_scene
-def test_a_scene_of_one_pass_shows_the_digit_given_or_else_a_seven(
-    scene: str, real: dict[str, nn.Sequential], seven: Tensor, mine: mv.Digits
-) -> None:
+def test_a_scene_of_one_pass_shows_the_digit_given_or_else_a_seven(scene, real, seven, mine):
     assert_same(mv.animate.film(scene, "light", frames=2), SCENES[scene](record(real["light"], seven), frames=2))
     expected = SCENES[scene](record(real["compact"], mine.pixels), frames=1)
     assert_same(mv.animate.film(scene, "compact", mine, frames=1), expected)
 
 
-def test_a_film_is_of_eight_frames_a_movement_unless_told(traces: dict[str, Trace]) -> None:
+def test_a_film_is_of_eight_frames_a_movement_unless_told(traces):
     assert_same(mv.animate.film("convolution", "light"), mv.animate.convolution(traces["light"], frames=8))
 
 
-def test_a_demo_is_of_ten_digits_and_of_yours(real: dict[str, nn.Sequential], mine: mv.Digits) -> None:
+def test_a_demo_is_of_ten_digits_and_of_yours(real, mine):
     digits = [scenes.example(d) for d in range(10)]
     traces = [record(real["compact"], digit.pixels) for digit in [*digits, mine]]
     ten = mv.animate.forward_propagation_demo(traces[:10], range(10), frames=1)
@@ -194,9 +184,7 @@ def test_a_demo_is_of_ten_digits_and_of_yours(real: dict[str, nn.Sequential], mi
 
 
 @pytest.mark.parametrize("own", [False, True])
-def test_a_replay_watches_five_probes_or_yours_instead_of_the_first(
-    own: bool, short: dict[str, object], training: Training, mnist: DigitSet, mine: mv.Digits
-) -> None:
+def test_a_replay_watches_five_probes_or_yours_instead_of_the_first(own, short, training, mnist, mine):
     film = mv.animate.film("training_replay", "compact", mine if own else None, frames=2)
     assert short == {"model": "compact", "looks": 12}
     (model, lapse), probes = training, mnist.test.pixels[list(scenes.PROBES)]
@@ -205,9 +193,7 @@ def test_a_replay_watches_five_probes_or_yours_instead_of_the_first(
     assert_same(film, mv.animate.training_replay(watched, judged, mnist.test.labels[:80].tolist()))
 
 
-def test_a_plane_of_many_digits_has_yours_as_one_more_without_a_label(
-    short: dict[str, object], training: Training, mnist: DigitSet, mine: mv.Digits
-) -> None:
+def test_a_plane_of_many_digits_has_yours_as_one_more_without_a_label(short, training, mnist, mine):
     film = mv.animate.film("embedding_evolution", "light", mine, frames=1)
     assert short == {"model": "light", "looks": 6}
     model, lapse = training
@@ -231,7 +217,7 @@ def same(weights: dict[str, Tensor], others: dict[str, Tensor]) -> bool:
     return all(torch.equal(w, others[name]) for name, w in weights.items())
 
 
-def test_a_training_starts_afresh_ends_with_its_last_step_and_leaves_the_dice_of_others(training: Training) -> None:
+def test_a_training_starts_afresh_ends_with_its_last_step_and_leaves_the_dice_of_others(training):
     torch.manual_seed(99)
     np.random.seed(99)
     before, other = torch.random.get_rng_state(), np.random.get_state()[1].copy()

@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 import torch
 from helpers import refusals
-from oracle import ACCENT, Fresh, Watch, lies, reads, texts_of
+from oracle import ACCENT, Fresh, lies, reads, texts_of
 from torch import Tensor, nn
 
 import mnistviz as mv
 from mnistviz.animate import palette
 from mnistviz.animate.embedding_evolution import FIELD, plane
-from mnistviz.learn.data import DigitSet
 from mnistviz.look.capture import record
 from mnistviz.look.diary import Moment
 from mnistviz.look.trace import Trace
@@ -25,13 +24,13 @@ Judged = tuple[list[int], list[Moment]]
 
 
 @pytest.fixture(scope="module")
-def several(real: dict[str, nn.Sequential], mnist: DigitSet) -> Several:
+def several(real, mnist) -> Several:
     pixels = [mnist.test[i].pixels for i in range(4)]
     return pixels, [record(real["compact"], x) for x in pixels], mnist.test.labels[:4].tolist()
 
 
 @pytest.fixture(scope="module")
-def lapse(few: mv.Digits) -> tuple[mv.Timelapse, nn.Sequential]:
+def lapse(few) -> tuple[mv.Timelapse, nn.Sequential]:
     """A compact network that learns from 600 digits, looked at a dozen times and more."""
     kept = mv.Timelapse.over(20, 14)
     with torch.random.fork_rng():
@@ -43,17 +42,17 @@ def lapse(few: mv.Digits) -> tuple[mv.Timelapse, nn.Sequential]:
 
 
 @pytest.fixture(scope="module")
-def probes(lapse: tuple[mv.Timelapse, nn.Sequential], mnist: DigitSet) -> list[Moment]:
+def probes(lapse, mnist) -> list[Moment]:
     return lapse[0].moments(lapse[1], mnist.test[[0, 1, 8]].pixels)
 
 
 @pytest.fixture(scope="module")
-def judged(lapse: tuple[mv.Timelapse, nn.Sequential], mnist: DigitSet) -> Judged:
+def judged(lapse, mnist) -> Judged:
     return mnist.test.labels[:150].tolist(), lapse[0].moments(lapse[1], mnist.test[:150].pixels, "fc2")
 
 
 @pytest.fixture(scope="module")
-def afresh(lapse: tuple[mv.Timelapse, nn.Sequential], mnist: DigitSet) -> list[Fresh]:
+def afresh(lapse, mnist) -> list[Fresh]:
     """Every checkpoint in a new model, which sees the digits to watch, and its share of right answers."""
     passes = []
     for weights in lapse[0].checkpoints.values():
@@ -66,9 +65,7 @@ def afresh(lapse: tuple[mv.Timelapse, nn.Sequential], mnist: DigitSet) -> list[F
 
 
 @pytest.mark.parametrize("name", ["compact", "simple", "deep", "sprint"])
-def test_every_claim_of_a_demo_is_of_the_digit_it_names_and_mixed_up_digits_are_found(
-    name: str, several: Several, real: dict[str, nn.Sequential], watch: Watch
-) -> None:
+def test_every_claim_of_a_demo_is_of_the_digit_it_names_and_mixed_up_digits_are_found(name, several, real, watch):
     pixels, _, labels = several
     fresh = [Fresh(real[name], x) for x in pixels]
     film = mv.animate.forward_propagation_demo([record(real[name], x) for x in pixels], labels, frames=1)
@@ -85,7 +82,7 @@ def test_every_claim_of_a_demo_is_of_the_digit_it_names_and_mixed_up_digits_are_
         assert lies(frame, fresh[3 - frame.of], watch)
 
 
-def test_all_digits_of_a_demo_share_channels_and_scales(several: Several) -> None:
+def test_all_digits_of_a_demo_share_channels_and_scales(several):
     _, traces, labels = several
     seen: dict[int, dict[Any, Any]] = {}
     for frame in mv.animate.forward_propagation_demo(traces, labels, frames=1):
@@ -96,9 +93,7 @@ def test_all_digits_of_a_demo_share_channels_and_scales(several: Several) -> Non
         assert scale.high == pytest.approx(max(float(trace[layer].result.abs().max()) for trace in traces))
 
 
-def test_answers_are_marked_by_sign_and_colour_and_the_true_digit_is_boxed(
-    several: Several, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_answers_are_marked_by_sign_and_colour_and_the_true_digit_is_boxed(several, monkeypatch):
     _, traces, _ = several
     answers = [int(trace.output.argmax()) for trace in traces]
     labels = [answers[0], (answers[1] + 1) % 10, None, answers[3]]
@@ -119,9 +114,7 @@ def test_answers_are_marked_by_sign_and_colour_and_the_true_digit_is_boxed(
             assert bars[2].y - 5 < rows.min() < bars[3].y < rows.max() < bars[4].y + 5
 
 
-def test_every_frame_of_a_replay_is_its_checkpoint_run_again_and_no_other(
-    probes: list[Moment], judged: Judged, afresh: list[Fresh], watch: Watch
-) -> None:
+def test_every_frame_of_a_replay_is_its_checkpoint_run_again_and_no_other(probes, judged, afresh, watch):
     film = mv.animate.training_replay(probes, judged[1], judged[0])
     frames = list(film)
     assert [frame.of for frame in frames] == [len(afresh) - 1, *range(len(afresh))]  # it opens with its last frame
@@ -137,9 +130,7 @@ def test_every_frame_of_a_replay_is_its_checkpoint_run_again_and_no_other(
     assert film.alt.startswith(f"3 digits watched while a network learns for {probes[-1].step} steps")
 
 
-def test_a_colour_means_the_same_number_from_the_first_frame_to_the_last(
-    probes: list[Moment], judged: Judged, lapse: tuple[mv.Timelapse, nn.Sequential]
-) -> None:
+def test_a_colour_means_the_same_number_from_the_first_frame_to_the_last(probes, judged, lapse):
     scales: dict[str, set[Any]] = {}
     places: dict[Any, set[tuple[int, int]]] = {}
     for frame in mv.animate.training_replay(probes, judged[1], judged[0]):
@@ -152,7 +143,7 @@ def test_a_colour_means_the_same_number_from_the_first_frame_to_the_last(
     assert scales["weight"].pop().high == pytest.approx(max(float(w.abs().max()) for w in weights))
 
 
-def test_a_label_that_is_none_counts_neither_as_right_nor_as_wrong(probes: list[Moment], judged: Judged) -> None:
+def test_a_label_that_is_none_counts_neither_as_right_nor_as_wrong(probes, judged):
     labels, moments = judged
     *_, last = mv.animate.training_replay(probes, moments, [None, *labels[1:]])
     (text,) = {c.words for c in last.claims if c.source == ("right",)}
@@ -177,7 +168,7 @@ def pixels_by_hand(moments: Sequence[Moment]) -> tuple[list[list[np.ndarray]], f
     return [across, down], float((sizes[:2] ** 2).sum() / (sizes**2).sum())
 
 
-def test_all_frames_lie_on_one_plane_found_again_by_singular_values(judged: Judged) -> None:
+def test_all_frames_lie_on_one_plane_found_again_by_singular_values(judged):
     places, held = plane(judged[1])
     by_hand, share = pixels_by_hand(judged[1])
     for axis, directions in enumerate(by_hand):  # one and the same sign fits all frames
@@ -186,7 +177,7 @@ def test_all_frames_lie_on_one_plane_found_again_by_singular_values(judged: Judg
     assert held == pytest.approx(share)
 
 
-def test_every_dot_is_at_its_place_in_the_colour_of_its_digit(judged: Judged) -> None:
+def test_every_dot_is_at_its_place_in_the_colour_of_its_digit(judged):
     labels, moments = np.array(judged[0]), judged[1]
     places, _ = plane(moments)
     x0, y0, wide, tall = FIELD
@@ -205,9 +196,7 @@ def test_every_dot_is_at_its_place_in_the_colour_of_its_digit(judged: Judged) ->
         assert (~named[places[frame.of][:, 1], places[frame.of][:, 0]]).mean() > 0.4
 
 
-def test_the_share_of_right_answers_is_claimed_and_counted_again(
-    judged: Judged, afresh: list[Fresh], watch: Watch
-) -> None:
+def test_the_share_of_right_answers_is_claimed_and_counted_again(judged, afresh, watch):
     film = mv.animate.embedding_evolution(judged[1], judged[0])
     for frame in film:
         assert [claim.source for claim in frame.claims] == [("right",)]
@@ -219,7 +208,7 @@ def test_the_share_of_right_answers_is_claimed_and_counted_again(
     assert "becomes 10 groups" in film.alt
 
 
-def test_a_digit_without_a_label_is_framed_and_called_yours(judged: Judged, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_digit_without_a_label_is_framed_and_called_yours(judged, monkeypatch):
     film = mv.animate.embedding_evolution(judged[1], [*judged[0][:-1], None])
     places, _ = plane(judged[1])
     assert film.alt.startswith("149 digits")
@@ -237,7 +226,7 @@ def moments_at(*rows: list[list[float]]) -> list[Moment]:
     return [Moment(step, record(model, torch.tensor(points))) for step, points in enumerate(rows)]
 
 
-def test_nothing_of_a_frame_stays_beside_the_plane_in_the_next() -> None:
+def test_nothing_of_a_frame_stays_beside_the_plane_in_the_next():
     """Yours stands at every edge in turn; what is written next to it must be gone afterwards."""
     corners = [[0.0, 0.0], [10.0, 0.0], [0.0, 6.0], [10.0, 6.0], [5.0, 3.0]]
     rows = [[[0.0, 0.0], [10.0, 6.0], [10.0, 0.0], [0.0, 6.0], corner] for corner in corners]
@@ -248,7 +237,7 @@ def test_nothing_of_a_frame_stays_beside_the_plane_in_the_next() -> None:
         np.testing.assert_array_equal(last.pixels[part], alone.pixels[part])
 
 
-def test_a_class_is_named_once_no_other_name_would_lie_on_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_class_is_named_once_no_other_name_would_lie_on_its_own(monkeypatch):
     """0 and 1 begin as one heap, and 2 far off; in the end all three are apart."""
     rows = [[[0.0, 0.0], [0.1, 0.1], [9.0, 9.0]], [[0.0, 5.0], [5.0, 0.0], [9.0, 9.0]]]
     first, both = (texts_of(evolution(moments_at(*rows[:k]), [0, 1, 2]), monkeypatch) for k in (1, 2))

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 import mnistviz as mv
 from mnistviz.learn.attacks import FGSM, PGD, Attack, attacked
-from mnistviz.learn.data import DigitSet
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +29,12 @@ def curved() -> nn.Module:
 
 
 @pytest.fixture(scope="module")
-def x(few: mv.Digits) -> Tensor:
+def x(few) -> Tensor:
     return few.pixels[:12]
 
 
 @pytest.fixture(scope="module")
-def y(few: mv.Digits) -> Tensor:
+def y(few) -> Tensor:
     return few.known_labels()[:12]
 
 
@@ -57,9 +56,7 @@ attacks = st.builds(Attack, st.floats(0, 1), st.integers(1, 6), st.none() | st.f
 
 @settings(max_examples=50, deadline=None)
 @given(attack=attacks, seed=st.integers(0, 99))
-def test_no_pixel_changes_by_more_than_allowed_nor_leaves_0_to_1(
-    attack: Attack, seed: int, curved: nn.Module, x: Tensor, y: Tensor
-) -> None:
+def test_no_pixel_changes_by_more_than_allowed_nor_leaves_0_to_1(attack, seed, curved, x, y):
     mine, seen = x.clone(), []
     hook = curved.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach().clone()))
     result = attack(curved, mine, y, torch.Generator().manual_seed(seed))
@@ -73,9 +70,7 @@ def test_no_pixel_changes_by_more_than_allowed_nor_leaves_0_to_1(
 
 @settings(max_examples=25, deadline=None)
 @given(epsilon=st.floats(0, 0.5), steps=st.integers(1, 5), step=st.none() | st.floats(0.005, 0.3))
-def test_an_attack_is_the_loop_written_by_hand_and_no_loss_falls(
-    epsilon: float, steps: int, step: float | None, linear: nn.Sequential, x: Tensor, y: Tensor
-) -> None:
+def test_an_attack_is_the_loop_written_by_hand_and_no_loss_falls(epsilon, steps, step, linear, x, y):
     size = step if step is not None else epsilon if steps == 1 else 2.5 * epsilon / steps
     expected = x.double()
     for _ in range(steps):
@@ -88,16 +83,14 @@ def test_an_attack_is_the_loop_written_by_hand_and_no_loss_falls(
     assert (after >= before - 1e-5).all()
 
 
-def test_one_step_is_the_closed_form_for_ten_probabilities(linear: nn.Sequential, x: Tensor, y: Tensor) -> None:
+def test_one_step_is_the_closed_form_for_ten_probabilities(linear, x, y):
     truth = F.one_hot(y, 10).float()
     assert nearly_all_equal(FGSM(linear, x, truth), FGSM(linear, x, y))
     mixed = 0.7 * truth + 0.3 * truth.flip(0)
     assert nearly_all_equal(FGSM(linear, x, mixed), (x + 0.3 * slope(linear, x, mixed).sign()).clamp(0, 1))
 
 
-def test_the_generator_decides_where_it_starts_and_only_a_random_start_draws(
-    curved: nn.Module, x: Tensor, y: Tensor
-) -> None:
+def test_the_generator_decides_where_it_starts_and_only_a_random_start_draws(curved, x, y):
     attack = Attack(0.2, steps=2, random_start=True)
     before = torch.get_rng_state()
     first, again, other = (attack(curved, x, y, torch.Generator().manual_seed(seed)) for seed in (5, 5, 6))
@@ -109,7 +102,7 @@ def test_the_generator_decides_where_it_starts_and_only_a_random_start_draws(
     assert torch.equal(generator.get_state(), torch.Generator().manual_seed(5).get_state())
 
 
-def test_a_random_start_is_spread_over_the_whole_range(linear: nn.Module) -> None:
+def test_a_random_start_is_spread_over_the_whole_range(linear):
     grey, label = torch.full((20, 1, 28, 28), 0.5), torch.zeros(20, dtype=torch.int64)
     moved = Attack(0.2, step=1e-9, random_start=True)(linear, grey, label, torch.Generator().manual_seed(0)) - 0.5
     assert abs(float(moved.mean())) < 0.005
@@ -117,7 +110,7 @@ def test_a_random_start_is_spread_over_the_whole_range(linear: nn.Module) -> Non
     assert (float(moved.min()), float(moved.max())) == pytest.approx((-0.2, 0.2), abs=0.001)
 
 
-def test_it_works_whatever_the_caller_records(curved: nn.Module, x: Tensor, y: Tensor) -> None:
+def test_it_works_whatever_the_caller_records(curved, x, y):
     attack = Attack(0.1, steps=3)
     expected = attack(curved, x, y)
     for mode in zoo.GRAD_MODES.values():
@@ -132,7 +125,7 @@ def test_it_works_whatever_the_caller_records(curved: nn.Module, x: Tensor, y: T
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_it_judges_in_evaluation_mode_and_leaves_the_model_as_it_was(fails: bool, x: Tensor, y: Tensor) -> None:
+def test_it_judges_in_evaluation_mode_and_leaves_the_model_as_it_was(fails, x, y):
     attack, model, calls = Attack(0.1, steps=3), mv.load_model("deep"), []
 
     def fail_in_the_second_step(*_: object) -> None:
@@ -151,7 +144,7 @@ def test_it_judges_in_evaluation_mode_and_leaves_the_model_as_it_was(fails: bool
     assert zoo.facts(model) == before
 
 
-def test_digits_are_attacked_batch_by_batch_with_draws_from_one_seed(curved: nn.Module, few: mv.Digits) -> None:
+def test_digits_are_attacked_batch_by_batch_with_draws_from_one_seed(curved, few):
     some, attack = few[:40], Attack(0.1, steps=2)
     expected = attack(curved, some.pixels, some.known_labels())
     for batch in (1, 7, 128):
@@ -164,9 +157,7 @@ def test_digits_are_attacked_batch_by_batch_with_draws_from_one_seed(curved: nn.
     assert not torch.equal(halves[:10], halves[10:])  # the second batch has draws of its own
 
 
-def test_it_breaks_the_reference_and_random_changes_do_far_less(
-    reference: dict[str, nn.Module], mnist: DigitSet
-) -> None:
+def test_it_breaks_the_reference_and_random_changes_do_far_less(reference, mnist):
     model, some = reference["simple"], mnist.test.sample(200, seed=1)
 
     def share_right(pixels: Tensor) -> float:

@@ -46,7 +46,7 @@ def maps(augment: mv.Augment, seed: int = 0) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def x(few: mv.Digits) -> Tensor:
+def x(few) -> Tensor:
     return few.pixels[:N]
 
 
@@ -56,9 +56,7 @@ def angles(affine: np.ndarray) -> np.ndarray:
 
 @settings(max_examples=8, deadline=None)
 @given(rotation=st.floats(1, 90), zoom=st.floats(0.05, 0.4), shift=st.floats(0.02, 0.2), seed=st.integers(0, 99))
-def test_each_image_is_turned_zoomed_and_shifted_within_the_limits(
-    rotation: float, zoom: float, shift: float, seed: int
-) -> None:
+def test_each_image_is_turned_zoomed_and_shifted_within_the_limits(rotation, zoom, shift, seed):
     affine = maps(mv.Augment(rotation=rotation, zoom=zoom, shift=shift), seed)
     angle, scale, moved = angles(affine), np.hypot(affine[:, 0, 0], affine[:, 1, 0]), affine[:, :, 2]
     cos, sin = np.cos(np.radians(angle)) * scale, np.sin(np.radians(angle)) * scale
@@ -70,7 +68,7 @@ def test_each_image_is_turned_zoomed_and_shifted_within_the_limits(
     assert np.abs(np.corrcoef(draws) - np.eye(4)).max() < 0.6  # each has a draw of its own
 
 
-def test_each_part_and_all_together_are_torchvision_s_affine_map(x: Tensor) -> None:
+def test_each_part_and_all_together_are_torchvision_s_affine_map(x):
     parts = {"rotation": 30, "zoom": 0.3, "shift": 0.15}
     for setting in (*({name: value} for name, value in parts.items()), parts):
         augment = mv.Augment(**setting)
@@ -85,7 +83,7 @@ def test_each_part_and_all_together_are_torchvision_s_affine_map(x: Tensor) -> N
 
 @settings(max_examples=6, deadline=None)
 @given(slant=st.floats(2, 30), aspect=st.floats(0.05, 0.4), seed=st.integers(0, 99))
-def test_each_image_leans_and_widens_within_the_limits(slant: float, aspect: float, seed: int) -> None:
+def test_each_image_leans_and_widens_within_the_limits(slant, aspect, seed):
     affine = maps(mv.Augment(slant=slant, aspect=aspect, rotation=20, zoom=0.2), seed)[:, :, :2]
     turn = np.radians(angles(affine))
     back = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]).transpose(2, 0, 1)
@@ -100,13 +98,13 @@ def test_each_image_leans_and_widens_within_the_limits(slant: float, aspect: flo
     assert np.abs(np.corrcoef(draws) - np.eye(4)).max() < 0.6
 
 
-def test_a_crop_is_the_middle_resized(x: Tensor) -> None:
+def test_a_crop_is_the_middle_resized(x):
     theirs = tv.resized_crop(x, 4, 4, 20, 20, [28, 28], BILINEAR, antialias=False)
     ours = apply(mv.Augment(crop=(20, 1.0)), x)
     assert torch.allclose(ours[..., 1:-1, 1:-1], theirs[..., 1:-1, 1:-1], atol=1e-4)  # at its edge ours knows more
 
 
-def test_a_crop_happens_as_often_as_asked() -> None:
+def test_a_crop_happens_as_often_as_asked():
     where, _ = looks_at(mv.Augment(crop=(20, 0.3)), count=1000)
     step = where[:, 0, 14, 14] - where[:, 0, 14, 13]
     cropped = torch.isclose(step, torch.tensor(20 / 28), atol=1e-3)
@@ -114,7 +112,7 @@ def test_a_crop_happens_as_often_as_asked() -> None:
     assert stats.binomtest(int(cropped.sum()), 1000, 0.3).pvalue > 1e-3
 
 
-def test_one_resampling_serves_every_geometric_part(x: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_resampling_serves_every_geometric_part(x, monkeypatch):
     calls = []
     sample = module.F.grid_sample
     monkeypatch.setattr(module.F, "grid_sample", lambda *a, **k: calls.append(len(a[0])) or sample(*a, **k))
@@ -123,7 +121,7 @@ def test_one_resampling_serves_every_geometric_part(x: Tensor, monkeypatch: pyte
 
 
 @pytest.mark.parametrize(("pixels", "smoothness"), [(0.5, 3.0), (2.0, 4.0)])
-def test_elastic_moves_by_the_pixels_asked_as_smoothly_as_asked(pixels: float, smoothness: float) -> None:
+def test_elastic_moves_by_the_pixels_asked_as_smoothly_as_asked(pixels, smoothness):
     where, sure = looks_at(mv.Augment(elastic=(pixels, smoothness)), count=600)
     y, x = torch.meshgrid(torch.arange(28.0), torch.arange(28.0), indexing="ij")
     moved = (where - torch.stack([x, y]))[..., 12:16, 12:16].numpy()
@@ -139,7 +137,7 @@ def test_elastic_moves_by_the_pixels_asked_as_smoothly_as_asked(pixels: float, s
 
 @settings(max_examples=15, deadline=None)
 @given(side=st.integers(1, 28), seed=st.integers(0, 99))
-def test_cutout_blackens_one_square_inside_the_picture(side: int, seed: int) -> None:
+def test_cutout_blackens_one_square_inside_the_picture(side, seed):
     black = apply(mv.Augment(cutout=(side, 1.0)), torch.ones(500, 1, 28, 28), seed)[:, 0] == 0
     assert (black.sum((1, 2)) == side**2).all()
     assert (black.any(2).sum(1) == side).all()
@@ -148,7 +146,7 @@ def test_cutout_blackens_one_square_inside_the_picture(side: int, seed: int) -> 
     assert black.any(0).any(1).all()
 
 
-def test_cutout_keeps_the_rest_and_happens_as_often_as_asked(x: Tensor) -> None:
+def test_cutout_keeps_the_rest_and_happens_as_often_as_asked(x):
     hit = apply(mv.Augment(cutout=(8, 0.25)), torch.ones(1000, 1, 28, 28)).amin((1, 2, 3)) == 0
     assert stats.binomtest(int(hit.sum()), 1000, 0.25).pvalue > 1e-3
     ours = apply(mv.Augment(cutout=(8, 1.0)), x)
@@ -157,7 +155,7 @@ def test_cutout_keeps_the_rest_and_happens_as_often_as_asked(x: Tensor) -> None:
 
 @settings(max_examples=15, deadline=None)
 @given(alpha=st.just(1e-6) | st.floats(0.05, 5), count=st.integers(1, 100), seed=st.integers(0, 99))
-def test_mixup_mixes_images_and_labels_in_the_same_share(alpha: float, count: int, seed: int) -> None:
+def test_mixup_mixes_images_and_labels_in_the_same_share(alpha, count, seed):
     x = torch.eye(784)[:count].view(count, 1, 28, 28)  # image i is white in pixel i alone
     y = torch.arange(count) % 10
     mixed, labels = mv.Augment(mixup=alpha)(x, y, torch.Generator().manual_seed(seed))
@@ -169,7 +167,7 @@ def test_mixup_mixes_images_and_labels_in_the_same_share(alpha: float, count: in
 
 
 @pytest.mark.parametrize("alpha", [0.2, 3.0])
-def test_mixup_draws_its_share_from_a_beta_distribution(alpha: float) -> None:
+def test_mixup_draws_its_share_from_a_beta_distribution(alpha):
     x = torch.eye(784).view(784, 1, 28, 28)
     mixed, _ = mv.Augment(mixup=alpha)(x, torch.zeros(784, dtype=torch.int64), torch.Generator().manual_seed(0))
     shares = mixed.flatten(1)
@@ -182,7 +180,7 @@ def uniform(draws: np.ndarray, low: float, high: float) -> bool:
     return bool(stats.kstest(draws, stats.uniform(low, high - low).cdf).pvalue > 1e-3)
 
 
-def test_a_stroke_grows_by_dilation_and_shrinks_by_half_an_erosion(few: mv.Digits) -> None:
+def test_a_stroke_grows_by_dilation_and_shrinks_by_half_an_erosion(few):
     x = few.pixels[:300]
     moved = []
     for image, ours in zip(x[:, 0].numpy(), apply(mv.Augment(stroke=1.6), x)[:, 0].numpy(), strict=True):
@@ -197,7 +195,7 @@ def test_a_stroke_grows_by_dilation_and_shrinks_by_half_an_erosion(few: mv.Digit
     assert uniform(np.array(moved), -1.6, 1.6)
 
 
-def test_blur_is_a_bell_curve_that_keeps_full_ink() -> None:
+def test_blur_is_a_bell_curve_that_keeps_full_ink():
     dot = torch.zeros(500, 1, 28, 28)
     dot[..., 14, 14] = 0.9
     ours = apply(mv.Augment(blur=1.5), dot)[:, 0].double().numpy()
@@ -209,7 +207,7 @@ def test_blur_is_a_bell_curve_that_keeps_full_ink() -> None:
     assert uniform(sigmas[sigmas > 0.15], 0.15, 1.5)  # of a smaller one no trace can be measured
 
 
-def test_gamma_is_a_power_of_the_ink() -> None:
+def test_gamma_is_a_power_of_the_ink():
     grey = torch.linspace(0, 1, 784).view(1, 1, 28, 28).expand(500, 1, 28, 28)
     ours = apply(mv.Augment(gamma=0.7), grey)
     powers = ours[:, 0, 10, 10].log() / grey[0, 0, 10, 10].log()
@@ -236,7 +234,7 @@ parts = st.builds(
 
 @settings(max_examples=30, deadline=None)
 @given(augment=parts, seed=st.integers(0, 1000))
-def test_any_setting_keeps_pixels_in_range_and_repeats_with_its_seed(augment: mv.Augment, seed: int) -> None:
+def test_any_setting_keeps_pixels_in_range_and_repeats_with_its_seed(augment, seed):
     x = torch.rand(6, 1, 28, 28, generator=torch.Generator().manual_seed(seed))
     kept = x.clone()
     y = torch.arange(6)
@@ -250,7 +248,7 @@ def test_any_setting_keeps_pixels_in_range_and_repeats_with_its_seed(augment: mv
     assert augment.mixup or torch.equal(labels, y)
 
 
-def test_all_zero_changes_nothing_and_draws_nothing(x: Tensor) -> None:
+def test_all_zero_changes_nothing_and_draws_nothing(x):
     generator, y = torch.Generator().manual_seed(0), torch.arange(N) % 10
     result, labels = mv.Augment()(x, y, generator)
     assert torch.equal(result, x)
@@ -278,7 +276,7 @@ OUT_OF_RANGE = {
 
 
 @pytest.mark.parametrize("name", OUT_OF_RANGE)
-def test_a_setting_out_of_range_is_refused_by_name(name: str) -> None:
+def test_a_setting_out_of_range_is_refused_by_name(name):
     for value in OUT_OF_RANGE[name]:
         words = f"augmentation setting '{name}' is out of range", f"given:   {value}", "allowed:"
         refused(lambda setting={name: value}: mv.Augment(**setting), *words)

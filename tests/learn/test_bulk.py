@@ -27,13 +27,13 @@ WEIGHTS = {
 
 
 @pytest.fixture(autouse=True)
-def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_pieces(monkeypatch) -> None:
     monkeypatch.setattr(bulk, "ROWS", 128)
     monkeypatch.setattr(bulk, "FILES", 2)
 
 
 @pytest.fixture
-def path(few: mv.Digits, tmp_path: Path) -> Path:
+def path(few, tmp_path) -> Path:
     """600 labelled digits in Kaggle's form."""
     kaggle.write_csv(tmp_path / "digits.csv", few.images.numpy(), few.known_labels().numpy())
     return tmp_path / "digits.csv"
@@ -50,7 +50,7 @@ def expected(digits: mv.Digits, model: str = "light") -> bytes:
     return "\n".join(["ImageId,Label,Probability", *rows, ""]).encode()
 
 
-def test_a_file_is_answered_as_predict_answers_all_at_once(path: Path, few: mv.Digits, tmp_path: Path) -> None:
+def test_a_file_is_answered_as_predict_answers_all_at_once(path, few, tmp_path):
     kaggle.write_csv(tmp_path / "unknown.csv", few.images[:3].numpy())
     first, second = answer(path, tmp_path / "unknown.csv", out=tmp_path / "there")
     assert (tmp_path / "there" / "digits_answers.csv").read_bytes() == expected(few)
@@ -70,7 +70,7 @@ def answer_here(path: str, die_at: int) -> None:
     assert not answer(Path(path))[0].error
 
 
-def test_killed_at_every_single_write_it_goes_on_to_the_same_bytes(path: Path, few: mv.Digits, tmp_path: Path) -> None:
+def test_killed_at_every_single_write_it_goes_on_to_the_same_bytes(path, few, tmp_path):
     names = "digits_answers.csv", "digits_answers.json", ".digits_answers.csv.part/answers.csv"
     out, card, part = (tmp_path / name for name in names)
     answers = {"light": expected(few[:200]), "compact": expected(few[:200], "compact")}
@@ -91,7 +91,7 @@ def test_killed_at_every_single_write_it_goes_on_to_the_same_bytes(path: Path, f
     assert not list(tmp_path.glob(".*"))
 
 
-def test_what_is_answered_is_not_answered_again(path: Path, few: mv.Digits, tmp_path: Path, monkeypatch) -> None:
+def test_what_is_answered_is_not_answered_again(path, few, tmp_path, monkeypatch):
     asked = []
 
     def counted(model, digits: mv.Digits) -> np.ndarray:
@@ -114,9 +114,7 @@ def test_what_is_answered_is_not_answered_again(path: Path, few: mv.Digits, tmp_
     assert (tmp_path / "digits_answers.csv").read_bytes() == expected(few)
 
 
-def test_answers_by_another_model_or_of_another_input_are_not_taken_for_these(
-    path: Path, few: mv.Digits, tmp_path: Path, monkeypatch
-) -> None:
+def test_answers_by_another_model_or_of_another_input_are_not_taken_for_these(path, few, tmp_path, monkeypatch):
     out = tmp_path / "digits_answers.csv"
     answer(path, model="compact")
     answer(path)
@@ -145,7 +143,7 @@ def interrupted_at(call: int, function: Callable) -> Callable:
     return wrapped
 
 
-def test_an_input_that_changes_and_a_second_writer_are_refused(path: Path, few: mv.Digits, monkeypatch) -> None:
+def test_an_input_that_changes_and_a_second_writer_are_refused(path, few, monkeypatch):
     def slow(model, digits: mv.Digits) -> np.ndarray:
         os.utime(path, ns=(0, 0))
         return mv.predict(model, digits)
@@ -159,7 +157,7 @@ def test_an_input_that_changes_and_a_second_writer_are_refused(path: Path, few: 
     assert not answer(path)[0].error
 
 
-def test_memory_does_not_grow_with_the_number_of_digits(tmp_path: Path, monkeypatch) -> None:
+def test_memory_does_not_grow_with_the_number_of_digits(tmp_path, monkeypatch):
     def peak(batches: int) -> int:
         monkeypatch.setattr(kaggle, "_batches", lambda *_: (np.zeros((500, 785), np.uint8) for _ in range(batches)))
         tracemalloc.start()
@@ -190,7 +188,7 @@ def folder_of_pictures(folder: Path, few: mv.Digits) -> dict[str, mv.Digits]:
     return {name: mv.read_digit(folder / name) for name in names}
 
 
-def test_a_folder_is_answered_picture_by_picture_and_a_broken_one_stops_none(few: mv.Digits, tmp_path: Path) -> None:
+def test_a_folder_is_answered_picture_by_picture_and_a_broken_one_stops_none(few, tmp_path):
     pictures, model = folder_of_pictures(tmp_path / "mine", few), mv.load_model(WEIGHTS["light"])
     (done,) = answer(tmp_path / "mine")
     with open(tmp_path / "mine_answers.csv", newline="", encoding="utf-8") as file:
@@ -210,7 +208,7 @@ def test_a_folder_is_answered_picture_by_picture_and_a_broken_one_stops_none(few
     assert "2 could not be read" in str(done)
 
 
-def test_an_interrupted_folder_goes_on_behind_what_stands(few: mv.Digits, tmp_path: Path, monkeypatch) -> None:
+def test_an_interrupted_folder_goes_on_behind_what_stands(few, tmp_path, monkeypatch):
     folder_of_pictures(tmp_path / "mine", few)
     answer(tmp_path / "mine", out=tmp_path / "whole")
     with monkeypatch.context() as patch:
@@ -223,7 +221,7 @@ def test_an_interrupted_folder_goes_on_behind_what_stands(few: mv.Digits, tmp_pa
     assert (tmp_path / "mine_answers.csv").read_bytes() == (tmp_path / "whole" / "mine_answers.csv").read_bytes()
 
 
-def test_of_many_a_bad_one_stops_no_other_and_leaves_nothing(path: Path, tmp_path: Path) -> None:
+def test_of_many_a_bad_one_stops_no_other_and_leaves_nothing(path, tmp_path):
     (tmp_path / "bad.csv").write_text("ImageId,Label\n1,2\n")
     (tmp_path / "none").mkdir()
     done = answer(tmp_path / "bad.csv", tmp_path / "none", tmp_path / "missing.csv", path)
@@ -237,7 +235,7 @@ def test_of_many_a_bad_one_stops_no_other_and_leaves_nothing(path: Path, tmp_pat
     assert (again.source, again.rate) == (str(path), 0)
 
 
-def test_what_cannot_be_begun_is_refused(path: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_begun_is_refused(path, tmp_path):
     shutil.copytree(path.parent, tmp_path / "other", ignore=lambda *_: ["other"])
     refused(lambda: answer(path, tmp_path / "other" / "digits.csv", out=tmp_path), "two inputs", "digits_answers.csv")
     refused(lambda: list(predict_files([path], "nothing.pth")), "nothing.json is missing")

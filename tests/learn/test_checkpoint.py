@@ -63,21 +63,21 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def saved(tmp_path: Path) -> Path:
+def saved(tmp_path) -> Path:
     path = tmp_path / "a.pth"
     save_model(path, weights(compact()), {"architecture": "compact", "seed": 7})
     return path
 
 
 @pytest.fixture
-def bare(saved: Path) -> Path:
+def bare(saved) -> Path:
     """The same weights without their card."""
     saved.with_suffix(".json").unlink()
     return saved
 
 
 @pytest.mark.parametrize("name", mv.models.MODELS)
-def test_a_saved_model_comes_back_with_the_same_answers(name: str, tmp_path: Path, few: mv.Digits) -> None:
+def test_a_saved_model_comes_back_with_the_same_answers(name, tmp_path, few):
     model, path = mv.models.build(name), tmp_path / "a.pth"
     model(few.pixels[:50])  # moves the running statistics of batch norm
     card = save_model(path, weights(model), {"architecture": name, "seed": 7})
@@ -91,7 +91,7 @@ def test_a_saved_model_comes_back_with_the_same_answers(name: str, tmp_path: Pat
     assert (card["architecture"], card["seed"], card["versions"]["torch"]) == (name, 7, torch.__version__)
 
 
-def test_a_training_writes_two_models_with_cards_and_its_history(few: mv.Digits, tmp_path: Path) -> None:
+def test_a_training_writes_two_models_with_cards_and_its_history(few, tmp_path):
     model = compact()
     history = train(tmp_path, few, model=model)
     names = {path.name for path in tmp_path.iterdir()}
@@ -106,7 +106,7 @@ def test_a_training_writes_two_models_with_cards_and_its_history(few: mv.Digits,
         assert mv.evaluate(loaded, few[400:]).accuracy == pytest.approx(row.val_accuracy)
 
 
-def test_the_card_names_the_teachers_and_a_resumed_student_needs_the_same(few: mv.Digits, tmp_path: Path) -> None:
+def test_the_card_names_the_teachers_and_a_resumed_student_needs_the_same(few, tmp_path):
     for seed in (1, 2):
         card = {"architecture": "compact", "data": {"train": "9 images, MNIST train"}}
         kept = save_model(tmp_path / f"{seed}.pth", weights(compact(seed)), card)
@@ -121,7 +121,7 @@ def test_the_card_names_the_teachers_and_a_resumed_student_needs_the_same(few: m
     refused(lambda: train(tmp_path / "run", few, recipe, resume=True), "another teachers")
 
 
-def test_weights_are_a_plain_copy_and_equal_weights_are_equal_bytes(tmp_path: Path) -> None:
+def test_weights_are_a_plain_copy_and_equal_weights_are_equal_bytes(tmp_path):
     model = compact().to(memory_format=torch.channels_last)
     kept = weights(model)
     assert kept["conv2.weight"].stride() == (250, 25, 5, 1)
@@ -134,7 +134,7 @@ def test_weights_are_a_plain_copy_and_equal_weights_are_equal_bytes(tmp_path: Pa
     assert one == two != three
 
 
-def test_bare_weights_go_into_a_model_of_ones_own(bare: Path) -> None:
+def test_bare_weights_go_into_a_model_of_ones_own(bare):
     model = compact(seed=5)
     load_weights(model, bare)
     assert same(model.state_dict(), compact().state_dict())
@@ -148,7 +148,7 @@ def own() -> nn.Sequential:
     return nn.Sequential(OrderedDict((f"layer{i}", layer) for i, layer in enumerate(layers)))
 
 
-def test_a_network_of_ones_own_is_built_again_from_its_card(few: mv.Digits, tmp_path: Path) -> None:
+def test_a_network_of_ones_own_is_built_again_from_its_card(few, tmp_path):
     model = own()
     mv.fit(model, few[:200], few[200:300], RECIPE.but(model="mine", epochs=1), folder=tmp_path, progress=False)
     loaded = mv.load_model(tmp_path / FINAL)
@@ -165,7 +165,7 @@ def test_a_network_of_ones_own_is_built_again_from_its_card(few: mv.Digits, tmp_
         refused(lambda: mv.load_model(tmp_path / FINAL), "layer", words)
 
 
-def test_a_network_of_layers_that_no_card_can_tell_says_so_when_loaded(few: mv.Digits, tmp_path: Path) -> None:
+def test_a_network_of_layers_that_no_card_can_tell_says_so_when_loaded(few, tmp_path):
     model = nn.Sequential(nn.Flatten(), nn.Sequential(nn.Linear(784, 10)))
     mv.fit(model, few[:200], few[200:300], RECIPE.but(model="mine", epochs=1), folder=tmp_path, progress=False)
     assert "layers" not in mv.read_card(tmp_path / FINAL)
@@ -173,7 +173,7 @@ def test_a_network_of_layers_that_no_card_can_tell_says_so_when_loaded(few: mv.D
 
 
 @pytest.mark.parametrize("deal", ["MNIST {}", "Kaggle stand-in {}", "Kaggle {}.csv"])
-def test_only_the_test_part_of_the_same_deal_counts_as_unseen(few: mv.Digits, deal: str, repository: Path) -> None:
+def test_only_the_test_part_of_the_same_deal_counts_as_unseen(few, deal, repository):
     card = {"data": {"train": f"35,700 images, {deal.format('train')}"}}
     for other in ("MNIST {}", "Kaggle stand-in {}", "Kaggle {}.csv"):
         assert unseen(card, mv.Digits(few.images, None, other.format("test"))) == (other == deal)
@@ -182,7 +182,7 @@ def test_only_the_test_part_of_the_same_deal_counts_as_unseen(few: mv.Digits, de
     assert unseen(shipped, mv.Digits(few.images, None, deal.format("test"))) == ("MNIST" in deal)
 
 
-def test_weights_of_another_architecture_are_refused(bare: Path) -> None:
+def test_weights_of_another_architecture_are_refused(bare):
     for name in set(mv.models.MODELS) - {"compact"}:
         torch.save(weights(mv.models.build(name)), bare)
         not_loaded(bare, "another architecture", "given:", "allowed:", "load_model")
@@ -190,7 +190,7 @@ def test_weights_of_another_architecture_are_refused(bare: Path) -> None:
     not_loaded(bare, "1 tensors differ", "fc2.bias: (11,)", "fc2.bias: (10,)")
 
 
-def test_a_truncated_file_is_refused_at_every_length(saved: Path) -> None:
+def test_a_truncated_file_is_refused_at_every_length(saved):
     content, bare = saved.read_bytes(), saved.with_name("bare.pth")
     for length in (0, 1, 2, 3, 64, len(content) - 1, len(content) - 22, *range(0, len(content), len(content) // 12)):
         for path, words in ((saved, "truncated"), (bare, "not a file of tensors")):
@@ -205,7 +205,7 @@ def flipped(content: bytes, at: float, flip: int) -> bytes:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
 @given(at=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255))
-def test_a_changed_byte_is_refused_and_without_a_card_changes_no_weight(at: float, flip: int, saved: Path) -> None:
+def test_a_changed_byte_is_refused_and_without_a_card_changes_no_weight(at, flip, saved):
     with_card, bare = saved.with_name("damaged.pth"), saved.with_name("bare.pth")
     with_card.with_suffix(".json").write_bytes(saved.with_suffix(".json").read_bytes())
     for path in (with_card, bare):
@@ -228,7 +228,7 @@ class Malicious:
 
 
 @pytest.mark.parametrize("form", ["pickle", "torch", "torch, beside tensors", "torch, in the old format"])
-def test_a_pickle_with_code_is_refused_and_the_code_not_run(form: str, bare: Path, tmp_path: Path) -> None:
+def test_a_pickle_with_code_is_refused_and_the_code_not_run(form, bare, tmp_path):
     marker = tmp_path / "run"
     content = {**weights(compact()), "more": Malicious(marker)} if "beside" in form else Malicious(marker)
     if form == "pickle":
@@ -241,7 +241,7 @@ def test_a_pickle_with_code_is_refused_and_the_code_not_run(form: str, bare: Pat
     assert marker.exists()  # the code was real
 
 
-def test_what_is_no_state_dict_of_this_model_is_refused(bare: Path) -> None:
+def test_what_is_no_state_dict_of_this_model_is_refused(bare):
     one = torch.zeros(1)
     for content in (one, [one], {"conv1.weight": 3}, {"a": {"b": one}}, 7, {1: one}, {}):
         torch.save(content, bare)
@@ -251,7 +251,7 @@ def test_what_is_no_state_dict_of_this_model_is_refused(bare: Path) -> None:
         not_loaded(bare)
 
 
-def test_an_unreadable_or_incomplete_card_is_refused(saved: Path) -> None:
+def test_an_unreadable_or_incomplete_card_is_refused(saved):
     card, unnamed = saved.with_suffix(".json"), (b'{"architecture": null}', b'{"architecture": ["compact"]}')
     for content in (b"", b"{", b"\xff\xfe", b"[]", b"3", b"{}", *unnamed):
         card.write_bytes(content)
@@ -263,7 +263,7 @@ def test_an_unreadable_or_incomplete_card_is_refused(saved: Path) -> None:
     refused(lambda: mv.load_model(saved), "did you mean 'compact'")
 
 
-def test_an_unknown_name_and_missing_reference_weights_say_what_there_is(project_root: Path) -> None:
+def test_an_unknown_name_and_missing_reference_weights_say_what_there_is(project_root):
     refused(lambda: mv.load_model("depp"), "no such checkpoint", "deep")
     refused(lambda: mv.load_model("deep"), "no reference weights for 'deep'", "train deep")
     save_model(project_root / "models" / "compact" / BEST, weights(compact()), {"architecture": "compact"})
@@ -271,7 +271,7 @@ def test_an_unknown_name_and_missing_reference_weights_say_what_there_is(project
     refused(lambda: mv.load_model("deep"), "allowed: compact")
 
 
-def test_a_folder_that_cannot_be_written_is_found_before_the_first_epoch(few: mv.Digits, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_found_before_the_first_epoch(few, tmp_path):
     (tmp_path / "file").write_text("in the way")
     began = {"start": lambda state: pytest.fail("began to train")}
     for resume in (False, True):
@@ -279,7 +279,7 @@ def test_a_folder_that_cannot_be_written_is_found_before_the_first_epoch(few: mv
     assert (tmp_path / "file").read_text() == "in the way"
 
 
-def test_a_full_disk_leaves_the_earlier_files_whole(few: mv.Digits, tmp_path: Path, monkeypatch) -> None:
+def test_a_full_disk_leaves_the_earlier_files_whole(few, tmp_path, monkeypatch):
     kept = {}
 
     def fail(file: int) -> None:
@@ -293,7 +293,7 @@ def test_a_full_disk_leaves_the_earlier_files_whole(few: mv.Digits, tmp_path: Pa
     assert contents(tmp_path) == kept
 
 
-def test_another_training_is_not_resumed(few: mv.Digits, tmp_path: Path) -> None:
+def test_another_training_is_not_resumed(few, tmp_path):
     train(tmp_path, few, callbacks={"epoch": interrupt})
     before = contents(tmp_path)
 
@@ -308,7 +308,7 @@ def test_another_training_is_not_resumed(few: mv.Digits, tmp_path: Path) -> None
     assert contents(tmp_path) == before
 
 
-def test_a_damaged_way_on_is_refused(few: mv.Digits, tmp_path: Path) -> None:
+def test_a_damaged_way_on_is_refused(few, tmp_path):
     train(tmp_path, few, callbacks={"epoch": interrupt})
     path, marker = tmp_path / "resume.pt", tmp_path / "marker"
     content = path.read_bytes()
@@ -349,7 +349,7 @@ def whole_files(folder: Path) -> None:
             assert len(pd.read_csv(path)) >= 1
 
 
-def test_a_run_killed_at_every_single_write_resumes_to_the_same_files(few: mv.Digits, tmp_path: Path) -> None:
+def test_a_run_killed_at_every_single_write_resumes_to_the_same_files(few, tmp_path):
     material = few.images[:400].numpy(), few.known_labels()[:400].numpy()
     train_here(str(tmp_path / "whole"), *material)
     expected = [(tmp_path / "whole" / name).read_bytes() for name in (BEST, FINAL)]

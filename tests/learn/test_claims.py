@@ -28,7 +28,7 @@ def dead() -> int:
     return process.pid
 
 
-def test_one_of_many_gets_it_and_afterwards_nothing_is_left(tmp_path: Path, dead: int) -> None:
+def test_one_of_many_gets_it_and_afterwards_nothing_is_left(tmp_path, dead):
     host = claims._mine().split()[0]
 
     def bid(name: str) -> bool:
@@ -44,7 +44,7 @@ def test_one_of_many_gets_it_and_afterwards_nothing_is_left(tmp_path: Path, dead
             assert not list(tmp_path.iterdir())
 
 
-def test_nobody_gets_what_somebody_alive_has(tmp_path: Path) -> None:
+def test_nobody_gets_what_somebody_alive_has(tmp_path):
     with claimed(tmp_path, "a") as mine, claimed(tmp_path, "a") as other, claimed(tmp_path, "b") as another:
         assert (mine.name, other, another.name) == ("a.claim.1", None, "b.claim.1")
         assert busy(tmp_path, "a")
@@ -64,7 +64,7 @@ HOLDERS = {  # who, how long ago the last sign, and whether the work is held
 
 
 @pytest.mark.parametrize(("who", "silent", "held"), HOLDERS.values(), ids=HOLDERS)
-def test_a_claim_holds_as_long_as_its_process_lives(tmp_path: Path, dead, who: str, silent: float, held: bool) -> None:
+def test_a_claim_holds_as_long_as_its_process_lives(tmp_path, dead, who, silent, held):
     claim = tmp_path / "a.claim.9"
     who = who.replace("HERE", claims._mine().split()[0]).replace("DEAD", str(dead)).replace("SELF", str(os.getpid()))
     claim.write_text(who)
@@ -76,7 +76,7 @@ def test_a_claim_holds_as_long_as_its_process_lives(tmp_path: Path, dead, who: s
     assert claim.exists() == held
 
 
-def test_where_process_numbers_cannot_be_asked_the_last_sign_counts(tmp_path: Path, dead: int, monkeypatch) -> None:
+def test_where_process_numbers_cannot_be_asked_the_last_sign_counts(tmp_path, dead, monkeypatch):
     monkeypatch.setattr(claims, "os", SimpleNamespace(name="nt", getpid=os.getpid))  # there `kill` ends the process
     claim = tmp_path / "a.claim.1"
     claim.write_text(f"{claims._mine().split()[0]} {dead}")
@@ -85,7 +85,7 @@ def test_where_process_numbers_cannot_be_asked_the_last_sign_counts(tmp_path: Pa
     assert not busy(tmp_path, "a")
 
 
-def test_signs_of_life_are_given_now_and_then(tmp_path: Path) -> None:
+def test_signs_of_life_are_given_now_and_then(tmp_path):
     with claimed(tmp_path, "a") as claim:
         old(claim, claims.LEASE / 2)
         alive(claim)
@@ -96,7 +96,7 @@ def test_signs_of_life_are_given_now_and_then(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["outbid", "gone", "made anew"])
-def test_who_lost_a_claim_is_told_and_removes_nothing(tmp_path: Path, how: str) -> None:
+def test_who_lost_a_claim_is_told_and_removes_nothing(tmp_path, how):
     with ExitStack() as stack:
         claim = stack.enter_context(claimed(tmp_path, "a"))
         if how == "outbid":
@@ -114,13 +114,13 @@ def test_who_lost_a_claim_is_told_and_removes_nothing(tmp_path: Path, how: str) 
     assert sorted(tmp_path.iterdir()) == left
 
 
-def test_an_error_gives_the_claim_back(tmp_path: Path) -> None:
+def test_an_error_gives_the_claim_back(tmp_path):
     with pytest.raises(RuntimeError), claimed(tmp_path, "a"):
         raise RuntimeError
     assert not list(tmp_path.iterdir())
 
 
-def test_a_place_that_cannot_be_written_to_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_place_that_cannot_be_written_to_is_said(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
         refused(lambda at=folder: claimed(at, "a").__enter__(), "cannot claim a run", "file", "room on its disk")

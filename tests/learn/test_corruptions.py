@@ -20,12 +20,12 @@ each_strength = pytest.mark.parametrize("strength", [1, 3, 5])
 
 
 @pytest.fixture(scope="module")
-def some(few: mv.Digits) -> mv.Digits:
+def some(few) -> mv.Digits:
     return few[:40]
 
 
 @pytest.fixture(scope="module")
-def pixels(some: mv.Digits) -> np.ndarray:
+def pixels(some) -> np.ndarray:
     return some.images.numpy().astype(float)
 
 
@@ -50,7 +50,7 @@ def off(result: np.ndarray, expected: np.ndarray) -> float:
 
 
 @each_kind
-def test_more_strength_changes_more_and_0_changes_nothing(kind: str, few: mv.Digits) -> None:
+def test_more_strength_changes_more_and_0_changes_nothing(kind, few):
     before, sizes = few.images.clone(), [0.0]
     assert torch.equal(corrupt(few, kind, 0).images, few.images)
     for strength in range(1, 6):
@@ -65,7 +65,7 @@ def test_more_strength_changes_more_and_0_changes_nothing(kind: str, few: mv.Dig
 
 
 @each_kind
-def test_the_seed_decides_and_each_digit_has_a_draw_of_its_own(kind: str, some: mv.Digits) -> None:
+def test_the_seed_decides_and_each_digit_has_a_draw_of_its_own(kind, some):
     state = torch.get_rng_state()
     first, again, other = (corrupt(some, kind, 3, seed).images for seed in (4, 4, 5))
     assert torch.equal(first, again)
@@ -83,7 +83,7 @@ def test_the_seed_decides_and_each_digit_has_a_draw_of_its_own(kind: str, some: 
 
 @settings(max_examples=25, deadline=None)
 @given(st.sampled_from(list(CORRUPTIONS)), st.integers(1, 5), st.integers(0, 2**31), st.integers(0, 28))
-def test_white_up_to_the_edge_neither_wraps_round_nor_overflows(kind: str, strength: int, seed: int, side: int) -> None:
+def test_white_up_to_the_edge_neither_wraps_round_nor_overflows(kind, strength, seed, side):
     picture = np.zeros((28, 28))
     picture[:side] = 255
     result = corrupt(painted(picture, 3), kind, strength, seed).images
@@ -94,7 +94,7 @@ def test_white_up_to_the_edge_neither_wraps_round_nor_overflows(kind: str, stren
 
 
 @each_strength
-def test_a_shift_is_a_blend_of_four_whole_ones(strength: int, some: mv.Digits, pixels: np.ndarray) -> None:
+def test_a_shift_is_a_blend_of_four_whole_ones(strength, some, pixels):
     dot = np.zeros((28, 28))
     dot[12:16, 12:16] = 255
     moved = np.array([ndimage.center_of_mass(image) for image in worse(painted(dot), "shift", strength)]) - 13.5
@@ -106,9 +106,7 @@ def test_a_shift_is_a_blend_of_four_whole_ones(strength: int, some: mv.Digits, p
 
 
 @each_strength
-def test_a_rotation_is_scipy_s_and_a_shear_moves_each_row_by_its_height(
-    strength: int, some: mv.Digits, pixels: np.ndarray
-) -> None:
+def test_a_rotation_is_scipy_s_and_a_shear_moves_each_row_by_its_height(strength, some, pixels):
     def turned(image: np.ndarray, way: int) -> np.ndarray:
         return ndimage.rotate(image, way * 10 * strength, reshape=False, order=1, mode="grid-constant")
 
@@ -127,7 +125,7 @@ def test_a_rotation_is_scipy_s_and_a_shear_moves_each_row_by_its_height(
 
 
 @each_strength
-def test_shrinking_keeps_the_middle_and_blur_is_a_gaussian(strength: int, some: mv.Digits, pixels: np.ndarray) -> None:
+def test_shrinking_keeps_the_middle_and_blur_is_a_gaussian(strength, some, pixels):
     factor, sigma = 1 + 0.2 * strength, 0.3 * strength
     shrunk, blurred = worse(some, "shrink", strength), worse(some, "blur", strength)
     for i, image in enumerate(pixels):
@@ -138,7 +136,7 @@ def test_shrinking_keeps_the_middle_and_blur_is_a_gaussian(strength: int, some: 
 
 
 @each_strength
-def test_ink_and_paper_change_as_the_formula_says(strength: int, some: mv.Digits, pixels: np.ndarray) -> None:
+def test_ink_and_paper_change_as_the_formula_says(strength, some, pixels):
     assert off(worse(some, "fading", strength), pixels * (1 - 0.16 * strength)) < 0.51
     assert off(worse(some, "grey paper", strength), pixels + (255 - pixels) * 0.05 * strength) < 0.51
     for kind, grow in (("thick", ndimage.grey_dilation), ("thin", ndimage.grey_erosion)):
@@ -149,7 +147,7 @@ def test_ink_and_paper_change_as_the_formula_says(strength: int, some: mv.Digits
 
 
 @each_strength
-def test_noise_is_normal_and_specks_are_white_and_black(strength: int, some: mv.Digits, pixels: np.ndarray) -> None:
+def test_noise_is_normal_and_specks_are_white_and_black(strength, some, pixels):
     noise = (worse(flat(128), "noise", strength) - 128) / 255
     assert abs(np.median(noise)) < 0.01
     assert np.median(np.abs(noise)) == pytest.approx(0.67449 * 0.06 * strength, abs=0.003)
@@ -163,7 +161,7 @@ def test_noise_is_normal_and_specks_are_white_and_black(strength: int, some: mv.
 
 
 @each_strength
-def test_cover_blacks_out_one_square_over_the_middle(strength: int, some: mv.Digits, pixels: np.ndarray) -> None:
+def test_cover_blacks_out_one_square_over_the_middle(strength, some, pixels):
     corners = []
     for image in worse(flat(255, 200), "cover", strength):
         rows, columns = np.nonzero(image == 0)
@@ -178,7 +176,7 @@ def test_cover_blacks_out_one_square_over_the_middle(strength: int, some: mv.Dig
     assert ((result == pixels) | (result == 0)).all()
 
 
-def test_robustness_is_the_accuracy_for_every_kind_and_strength(some: mv.Digits) -> None:
+def test_robustness_is_the_accuracy_for_every_kind_and_strength(some):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))

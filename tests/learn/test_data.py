@@ -19,7 +19,7 @@ from torchvision.datasets.mnist import read_image_file, read_label_file
 import mnistviz as mv
 from mnistviz import kaggle
 from mnistviz.learn import data
-from mnistviz.learn.data import IDX, Digits, DigitSet, read_idx
+from mnistviz.learn.data import IDX, Digits, read_idx
 
 LABELS = "t10k-labels-idx1-ubyte"
 
@@ -43,16 +43,16 @@ def hashes(images: Tensor, labels: Tensor | None = None) -> Counter:
 
 
 @pytest.fixture(scope="session")
-def embedded(repository: Path) -> Path:
+def embedded(repository) -> Path:
     return repository / "digit-recognizer"
 
 
-def test_pixels_are_the_images_over_255(few: Digits) -> None:
+def test_pixels_are_the_images_over_255(few):
     assert (few.pixels.shape, few.pixels.dtype) == ((600, 1, 28, 28), torch.float32)
     assert np.array_equal(few.pixels[:, 0].numpy(), few.images.numpy().astype(np.float32) / np.float32(255))
 
 
-def test_an_index_gives_digits_again() -> None:
+def test_an_index_gives_digits_again():
     digits = numbered(40)
     assert repr(digits) == "Digits(40 images 28×28, labels 0–9, from numbered)"
     assert "no labels" in repr(UNKNOWN)
@@ -64,7 +64,7 @@ def test_an_index_gives_digits_again() -> None:
     assert [numbers(digit.images) for digit in numbered(3)] == [[0], [1], [2]]
 
 
-def test_a_fingerprint_changes_with_any_pixel_or_label() -> None:
+def test_a_fingerprint_changes_with_any_pixel_or_label():
     digits = numbered(20)
     images, labels = digits.images.clone(), digits.known_labels().clone()
     assert Digits(images.clone(), labels.clone(), "else").fingerprint() == digits.fingerprint()
@@ -78,7 +78,7 @@ def test_a_fingerprint_changes_with_any_pixel_or_label() -> None:
 @given(
     counts=st.lists(st.integers(8, 40), min_size=10, max_size=10), share=st.floats(0.2, 0.8), seed=st.integers(0, 99)
 )
-def test_a_split_shares_every_digit_out_and_loses_none(counts: list[int], share: float, seed: int) -> None:
+def test_a_split_shares_every_digit_out_and_loses_none(counts, share, seed):
     labels = torch.repeat_interleave(torch.arange(10), torch.tensor(counts))
     digits = Digits(numbered(len(labels)).images, labels, "here")
     rest, part = digits.split(share, seed=seed)
@@ -91,7 +91,7 @@ def test_a_split_shares_every_digit_out_and_loses_none(counts: list[int], share:
     assert not torch.equal(digits.split(share, seed=seed + 1)[0].images, rest.images)
 
 
-def test_a_sample_is_fair_seeded_and_of_the_size_asked(few: Digits) -> None:
+def test_a_sample_is_fair_seeded_and_of_the_size_asked(few):
     sample = few.sample(100, seed=2)
     assert len(sample) == 100
     share = np.bincount(few.known_labels(), minlength=10) / 6
@@ -108,7 +108,7 @@ def test_a_sample_is_fair_seeded_and_of_the_size_asked(few: Digits) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(count=st.integers(0, 60), size=st.integers(1, 70), seed=st.integers(0, 99))
-def test_batches_serve_every_image_once_with_its_label(count: int, size: int, seed: int) -> None:
+def test_batches_serve_every_image_once_with_its_label(count, size, seed):
     digits = numbered(count)
 
     def served(generator: torch.Generator | None) -> list[int]:
@@ -129,13 +129,13 @@ def test_batches_serve_every_image_once_with_its_label(count: int, size: int, se
         assert served(torch.Generator().manual_seed(seed + 1)) != shuffled
 
 
-def test_each_image_of_a_batch_is_augmented_by_itself(few: Digits) -> None:
+def test_each_image_of_a_batch_is_augmented_by_itself(few):
     same = Digits(few.images[:1].expand(8, -1, -1), few.known_labels()[:1].expand(8), "one digit, eight times")
     x, _ = next(same.batches(8, generator=torch.Generator().manual_seed(0), augment=mv.Augment(rotation=20)))
     assert len({image.numpy().tobytes() for image in x}) == 8
 
 
-def test_mnist_is_60_000_and_10_000_as_torchvision_reads_them(mnist: DigitSet, embedded: Path, tmp_path: Path) -> None:
+def test_mnist_is_60_000_and_10_000_as_torchvision_reads_them(mnist, embedded, tmp_path):
     theirs = []
     for name, (_, _, md5) in IDX.items():
         raw = gzip.decompress((embedded / f"{name}.gz").read_bytes())
@@ -150,7 +150,7 @@ def test_mnist_is_60_000_and_10_000_as_torchvision_reads_them(mnist: DigitSet, e
     assert torch.equal(mnist.judged.known_labels(), mnist.test.known_labels())
 
 
-def test_the_stand_in_deals_out_exactly_the_70_000(mnist: DigitSet) -> None:
+def test_the_stand_in_deals_out_exactly_the_70_000(mnist):
     dealt = data.stand_in(mnist)
     assert dealt.stand_in
     assert (len(dealt.train), len(dealt.test)) == (42_000, 28_000)
@@ -170,9 +170,7 @@ def test_the_stand_in_deals_out_exactly_the_70_000(mnist: DigitSet) -> None:
     assert torch.equal(again.answers, dealt.answers)
 
 
-def test_the_stand_in_is_announced_and_your_own_kaggle_files_come_first(
-    tmp_path: Path, few: Digits, mnist: DigitSet, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_stand_in_is_announced_and_your_own_kaggle_files_come_first(tmp_path, few, mnist, capsys, monkeypatch):
     monkeypatch.setattr(data, "load_mnist", lambda folder: mnist)
     digits = mv.load_digits("kaggle", folder=tmp_path, limit=200)
     assert digits.stand_in
@@ -194,9 +192,7 @@ def test_the_stand_in_is_announced_and_your_own_kaggle_files_come_first(
     refused(lambda: mv.load_digits("kaggle", folder=tmp_path), "test.csv is there without train.csv")
 
 
-def test_missing_files_are_downloaded_and_checked(
-    tmp_path: Path, embedded: Path, mnist: DigitSet, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_files_are_downloaded_and_checked(tmp_path, embedded, mnist, capsys, monkeypatch):
     def fail(root: str, download: bool) -> None:
         raise RuntimeError("Error downloading")
 
@@ -218,7 +214,7 @@ def test_missing_files_are_downloaded_and_checked(
 
 
 @pytest.fixture(scope="module")
-def raw(embedded: Path) -> bytes:
+def raw(embedded) -> bytes:
     return gzip.decompress((embedded / f"{LABELS}.gz").read_bytes())
 
 
@@ -228,7 +224,7 @@ def not_read(folder: Path, content: bytes, *words: str, name: str = LABELS) -> N
     refused(lambda: read_idx(path), path.name, "git checkout digit-recognizer", *words)
 
 
-def test_what_is_no_whole_gzip_file_is_refused(tmp_path: Path, embedded: Path, raw: bytes) -> None:
+def test_what_is_no_whole_gzip_file_is_refused(tmp_path, embedded, raw):
     whole = (embedded / f"{LABELS}.gz").read_bytes()
     for content in (raw, whole[:1], whole[:10], whole[: len(whole) // 2], whole[:-1], whole + b"more"):
         not_read(tmp_path, content, "not a whole gzip file")
@@ -236,7 +232,7 @@ def test_what_is_no_whole_gzip_file_is_refused(tmp_path: Path, embedded: Path, r
         not_read(tmp_path, whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
 
 
-def test_another_magic_number_and_wrong_sizes_are_refused(tmp_path: Path, raw: bytes) -> None:
+def test_another_magic_number_and_wrong_sizes_are_refused(tmp_path, raw):
     for content in (b"", gzip.compress(b""), gzip.compress(b"\0\0\x08"), gzip.compress(b"label,7\n")):
         not_read(tmp_path, content, "is not an IDX file", "allowed: magic number 2049")
     labels = "magic number 2049'\n  allowed: magic number 2051"
@@ -247,7 +243,7 @@ def test_another_magic_number_and_wrong_sizes_are_refused(tmp_path: Path, raw: b
 
 @settings(max_examples=10, deadline=None)
 @given(at=st.integers(8, 10_007), by=st.integers(1, 255))
-def test_one_changed_byte_is_noticed(raw: bytes, tmp_path_factory: pytest.TempPathFactory, at: int, by: int) -> None:
+def test_one_changed_byte_is_noticed(raw, tmp_path_factory, at, by):
     changed = raw[:at] + bytes([(raw[at] + by) % 256]) + raw[at + 1 :]
     folder = tmp_path_factory.getbasetemp() / "changed"
     folder.mkdir(exist_ok=True)

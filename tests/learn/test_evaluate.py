@@ -18,12 +18,11 @@ from torch import Tensor, nn
 
 import mnistviz as mv
 from mnistviz.learn.attacks import FGSM, PGD, Attack, attacked
-from mnistviz.learn.data import DigitSet
 from mnistviz.learn.evaluate import Report, logits, measure
 
 
 @pytest.fixture(scope="module")
-def trained(few: mv.Digits) -> nn.Sequential:
+def trained(few) -> nn.Sequential:
     """Right on most digits, wrong on some."""
     with zoo.seeded():
         model = mv.models.compact()
@@ -33,7 +32,7 @@ def trained(few: mv.Digits) -> nn.Sequential:
 
 
 @pytest.fixture(scope="module")
-def report(trained: nn.Module, few: mv.Digits) -> Report:
+def report(trained, few) -> Report:
     return mv.evaluate(trained, few)
 
 
@@ -69,7 +68,7 @@ sometimes = settings(max_examples=40, deadline=None)
 
 
 @pytest.mark.parametrize("name", ["deep", "light"])
-def test_predictions_are_the_softmax_of_the_plain_forward(name: str, few: mv.Digits) -> None:
+def test_predictions_are_the_softmax_of_the_plain_forward(name, few):
     model = mv.models.build(name)  # "light" puts out log-probabilities, which the softmax leaves as they are
     probabilities = mv.predict(model, few[:40])
     with torch.no_grad():
@@ -83,15 +82,13 @@ def test_predictions_are_the_softmax_of_the_plain_forward(name: str, few: mv.Dig
 
 @settings(max_examples=15, deadline=None)
 @given(batch=st.integers(1, 70), order=st.permutations(range(20)))
-def test_neither_batch_size_nor_order_changes_an_answer(
-    batch: int, order: list[int], trained: nn.Module, few: mv.Digits
-) -> None:
+def test_neither_batch_size_nor_order_changes_an_answer(batch, order, trained, few):
     expected = logits(trained, few[:60])
     torch.testing.assert_close(logits(trained, few[:60], batch), expected, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(logits(trained, few[:20][order]), expected[order], rtol=1e-4, atol=1e-4)
 
 
-def test_it_judges_in_evaluation_mode_and_leaves_the_model_as_it_was(few: mv.Digits) -> None:
+def test_it_judges_in_evaluation_mode_and_leaves_the_model_as_it_was(few):
     model, some = mv.models.deep(), few[:10]
     expected = [logits(model.eval(), some), mv.evaluate(model, some, attack=FGSM).log_probabilities]
     zoo.unsettle(model.train())  # mixed modes, and a gradient on every second parameter
@@ -103,7 +100,7 @@ def test_it_judges_in_evaluation_mode_and_leaves_the_model_as_it_was(few: mv.Dig
     assert zoo.facts(model) == before
 
 
-def test_measure_and_nll_are_the_cross_entropy(trained: nn.Module, report: Report, few: mv.Digits) -> None:
+def test_measure_and_nll_are_the_cross_entropy(trained, report, few):
     with torch.no_grad():
         scores = trained.eval()(few.pixels)
     expected = pytest.approx(float(F.cross_entropy(scores.double(), few.labels)), rel=1e-5)
@@ -111,7 +108,7 @@ def test_measure_and_nll_are_the_cross_entropy(trained: nn.Module, report: Repor
     assert report.nll == expected
 
 
-def test_nll_stays_finite_where_a_probability_underflows(few: mv.Digits) -> None:
+def test_nll_stays_finite_where_a_probability_underflows(few):
     class Sure(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return torch.tensor([2000.0] + [0.0] * 9).repeat(len(x), 1)
@@ -120,7 +117,7 @@ def test_nll_stays_finite_where_a_probability_underflows(few: mv.Digits) -> None
     assert report.nll == pytest.approx(2000 * float((few.labels != 0).double().mean()), rel=1e-6)
 
 
-def test_a_report_agrees_with_scikit_learn(report: Report, trained: nn.Module, few: mv.Digits) -> None:
+def test_a_report_agrees_with_scikit_learn(report, trained, few):
     truth, answers = few.labels.numpy(), mv.predict(trained, few).argmax(1)
     assert 0 < report.correct < 600
     assert report.accuracy == metrics.accuracy_score(truth, answers)
@@ -137,7 +134,7 @@ def test_a_report_agrees_with_scikit_learn(report: Report, trained: nn.Module, f
 
 @settings(max_examples=30, deadline=None)
 @given(outcomes)
-def test_counting_by_hand_gives_confusion_pairs_and_interval(outcome: list[tuple[int, int]]) -> None:
+def test_counting_by_hand_gives_confusion_pairs_and_interval(outcome):
     report, n = report_of(*map(list, zip(*outcome, strict=True))), len(outcome)
     expected = [[outcome.count((true, answer)) for answer in range(10)] for true in range(10)]
     assert report.confusion.tolist() == expected
@@ -150,7 +147,7 @@ def test_counting_by_hand_gives_confusion_pairs_and_interval(outcome: list[tuple
     assert report.interval == pytest.approx(wilson(report.correct, n), abs=1e-12)
 
 
-def test_mistakes_are_all_the_wrong_answers_the_surest_first(report: Report) -> None:
+def test_mistakes_are_all_the_wrong_answers_the_surest_first(report):
     table = report.mistakes
     assert sorted(table.row) == [i for i in range(600) if report.predictions[i] != report.labels[i]]
     assert table.confidence.is_monotonic_decreasing
@@ -163,7 +160,7 @@ def test_mistakes_are_all_the_wrong_answers_the_surest_first(report: Report) -> 
 
 @sometimes
 @given(report=random_reports, bins=st.integers(1, 40))
-def test_reliability_and_the_calibration_error_are_counted_step_by_step(report: Report, bins: int) -> None:
+def test_reliability_and_the_calibration_error_are_counted_step_by_step(report, bins):
     steps: dict[int, list[int]] = {}
     for i, p in enumerate(report.confidence):
         for k in range(bins):
@@ -183,7 +180,7 @@ def test_reliability_and_the_calibration_error_are_counted_step_by_step(report: 
     assert 0 <= error.by_chance <= error.limit <= 1 + 1e-9
 
 
-def test_an_answer_on_an_edge_belongs_to_the_step_above_and_certainty_to_the_last() -> None:
+def test_an_answer_on_an_edge_belongs_to_the_step_above_and_certainty_to_the_last():
     sure = np.full((1, 10), -1e4)
     sure[:, 3] = 0
     table = report_from(sure, np.array([3])).reliability(10)
@@ -192,7 +189,7 @@ def test_an_answer_on_an_edge_belongs_to_the_step_above_and_certainty_to_the_las
     assert report_from(half, np.array([0])).reliability(4)["from"].tolist() == [0.5]
 
 
-def test_honest_confidences_stay_within_the_limit_95_times_of_100() -> None:
+def test_honest_confidences_stay_within_the_limit_95_times_of_100():
     reports = [random_report(300, seed, honest=True) for seed in range(100)]
     errors = [report.calibration_error(draws=100, seed=seed) for seed, report in enumerate(reports)]
     assert 91 < sum(error.value <= error.limit for error in errors) <= 98
@@ -207,7 +204,7 @@ def test_honest_confidences_stay_within_the_limit_95_times_of_100() -> None:
 
 @sometimes
 @given(random_reports)
-def test_coverage_gives_the_surest_first(report: Report) -> None:
+def test_coverage_gives_the_surest_first(report):
     table, n = report.coverage, len(report.labels)
     assert table.coverage.tolist() == pytest.approx([(i + 1) / n for i in range(n)])
     order = sorted(range(n), key=lambda i: -report.confidence[i])  # stable
@@ -218,7 +215,7 @@ def test_coverage_gives_the_surest_first(report: Report) -> None:
 
 @sometimes
 @given(report=random_reports, data=st.data())
-def test_take_keeps_those_rows_in_that_order(report: Report, data: st.DataObject) -> None:
+def test_take_keeps_those_rows_in_that_order(report, data):
     rows = data.draw(st.lists(st.integers(0, len(report.labels) - 1), min_size=1, max_size=20))
     for chosen in (rows, np.array(rows)):
         part = report.take(chosen)
@@ -227,7 +224,7 @@ def test_take_keeps_those_rows_in_that_order(report: Report, data: st.DataObject
         assert part.digits.source == report.digits.source
 
 
-def test_mistakes_are_taken_with_their_pictures_and_without_a_warning(report: Report, few: mv.Digits) -> None:
+def test_mistakes_are_taken_with_their_pictures_and_without_a_warning(report, few):
     torch.set_warn_always(True)
     try:
         with warnings.catch_warnings():
@@ -242,7 +239,7 @@ def test_mistakes_are_taken_with_their_pictures_and_without_a_warning(report: Re
 
 @sometimes
 @given(report=random_reports, temperature=st.floats(0.02, 50))
-def test_a_temperature_divides_the_scores_and_changes_no_answer(report: Report, temperature: float) -> None:
+def test_a_temperature_divides_the_scores_and_changes_no_answer(report, temperature):
     cooled = report.cooled(temperature)
     np.testing.assert_array_equal(cooled.predictions, report.predictions)
     p = report.probabilities ** (1 / temperature)
@@ -250,7 +247,7 @@ def test_a_temperature_divides_the_scores_and_changes_no_answer(report: Report, 
 
 
 @pytest.mark.parametrize("honest", [True, False])
-def test_the_best_temperature_is_that_of_a_search_through_many(honest: bool) -> None:
+def test_the_best_temperature_is_that_of_a_search_through_many(honest):
     report = random_report(200, 0, honest=honest)
     best, tried = report.best_temperature(), np.exp(np.linspace(-4, 4, 161))
     surprise = [metrics.log_loss(report.labels, report.cooled(t).probabilities, labels=range(10)) for t in tried]
@@ -258,7 +255,7 @@ def test_the_best_temperature_is_that_of_a_search_through_many(honest: bool) -> 
     assert abs(math.log(best) - math.log(tried[int(np.argmin(surprise))])) < 0.051
 
 
-def test_honest_confidences_need_no_cooling_and_cooling_one_that_boasts_helps() -> None:
+def test_honest_confidences_need_no_cooling_and_cooling_one_that_boasts_helps():
     assert random_report(20_000, 0, honest=True).best_temperature() == pytest.approx(1, abs=0.03)
     val, test = (random_report(3000, seed, honest=True).cooled(0.5) for seed in (1, 2))
     before, after = test.calibration_error(draws=100), test.cooled(val.best_temperature()).calibration_error(draws=100)
@@ -287,7 +284,7 @@ EXTREME = {
 
 
 @pytest.mark.parametrize("name", EXTREME)
-def test_every_number_can_be_had_without_a_warning(name: str) -> None:
+def test_every_number_can_be_had_without_a_warning(name):
     report = EXTREME[name]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -301,7 +298,7 @@ def test_every_number_can_be_had_without_a_warning(name: str) -> None:
         assert f"{report.accuracy:.2%} of {len(report.labels)} right" in repr(report)
 
 
-def test_the_numbers_of_extreme_reports() -> None:
+def test_the_numbers_of_extreme_reports():
     perfect, wrong = EXTREME["perfect"], EXTREME["a single digit, wrong"]
     assert (perfect.accuracy, perfect.interval[1], len(perfect.mistakes), len(perfect.pairs)) == (1, 1, 0, 0)
     assert list(perfect.mistakes.columns) == ["row", "label", "prediction", "confidence", "given_to_label"]
@@ -317,7 +314,7 @@ def test_the_numbers_of_extreme_reports() -> None:
     assert (EXTREME["certain"].brier, certain(DIGITS, (DIGITS + 1) % 10).brier) == (0, 2)
 
 
-def test_a_report_under_attack_is_of_the_attacked_pictures(trained: nn.Module, few: mv.Digits) -> None:
+def test_a_report_under_attack_is_of_the_attacked_pictures(trained, few):
     some, attack = few[:40], Attack(0.05, steps=2, random_start=True)
     report, pictures = mv.evaluate(trained, some, attack=attack, seed=4), attacked(trained, some, attack, seed=4)
     with torch.no_grad():
@@ -326,14 +323,14 @@ def test_a_report_under_attack_is_of_the_attacked_pictures(trained: nn.Module, f
     np.testing.assert_array_equal(report.labels, some.known_labels())
 
 
-def test_the_shipped_robust_network_resists(reference: dict[str, nn.Module], mnist: DigitSet) -> None:
+def test_the_shipped_robust_network_resists(reference, mnist):
     some = mnist.test[:2000]
     assert mv.evaluate(reference["simple_robust"], some).accuracy > 0.975
     assert mv.evaluate(reference["simple_robust"], some[:100], attack=PGD).accuracy > 0.85
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_model_on_a_gpu_is_judged_under_attack(trained: nn.Module, few: mv.Digits) -> None:
+def test_a_model_on_a_gpu_is_judged_under_attack(trained, few):
     expected = mv.evaluate(trained, few, attack=FGSM).accuracy
     on_gpu = copy.deepcopy(trained).cuda()
     for digits in (few, few.to("cuda")):

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
 from sklearn.datasets import load_digits
-from torch import nn
 
 import mnistviz as mv
 from mnistviz.learn.handwriting import digits_from_elsewhere
@@ -61,14 +60,14 @@ def alike(a: np.ndarray, b: np.ndarray) -> float:
 
 
 @pytest.fixture(scope="module")
-def ten(few: mv.Digits) -> list[np.ndarray]:
+def ten(few) -> list[np.ndarray]:
     """One digit of each kind."""
     labels = few.known_labels().tolist()
     return [few.images[labels.index(digit)].numpy() for digit in range(10)]
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_page_with_a_digit_gives_the_digit_back(tmp_path: Path, ten: list[np.ndarray], place: str) -> None:
+def test_a_page_with_a_digit_gives_the_digit_back(tmp_path, ten, place):
     for digit in ten:
         for picture in (page(digit, place), digit):  # an MNIST image itself is read too
             result = read(tmp_path, picture)
@@ -76,7 +75,7 @@ def test_a_page_with_a_digit_gives_the_digit_back(tmp_path: Path, ten: list[np.n
             assert alike(result, digit) > 0.85
 
 
-def test_light_on_dark_is_dark_on_light_and_faint_ink_becomes_full_ink(tmp_path: Path, ten: list[np.ndarray]) -> None:
+def test_light_on_dark_is_dark_on_light_and_faint_ink_becomes_full_ink(tmp_path, ten):
     for digit in ten:
         drawn = page(digit)
         assert np.array_equal(read(tmp_path, 255 - drawn), read(tmp_path, drawn))
@@ -85,9 +84,7 @@ def test_light_on_dark_is_dark_on_light_and_faint_ink_becomes_full_ink(tmp_path:
         assert alike(strong, faint) > 0.99
 
 
-def test_a_transparent_background_is_paper_under_dark_ink_and_under_light(
-    tmp_path: Path, ten: list[np.ndarray]
-) -> None:
+def test_a_transparent_background_is_paper_under_dark_ink_and_under_light(tmp_path, ten):
     for digit in ten:
         drawn = page(digit, ink=0, paper=255)
         share = 255 - drawn
@@ -97,18 +94,18 @@ def test_a_transparent_background_is_paper_under_dark_ink_and_under_light(
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
-def test_every_kind_of_pixel_is_read(tmp_path: Path, ten: list[np.ndarray], mode: str) -> None:
+def test_every_kind_of_pixel_is_read(tmp_path, ten, mode):
     drawn = Image.fromarray(page(ten[3])).convert(mode, dither=Image.Dither.NONE)
     assert alike(read(tmp_path, drawn), read(tmp_path, page(ten[3]))) > (0.85 if mode == "1" else 0.999)
 
 
 @pytest.mark.parametrize("name", ["scan.png", "scan.tif"])
-def test_sixteen_bit_grey_is_not_cut_off(tmp_path: Path, ten: list[np.ndarray], name: str) -> None:
+def test_sixteen_bit_grey_is_not_cut_off(tmp_path, ten, name):
     drawn = page(ten[5], ink=90, paper=200)
     assert np.array_equal(read(tmp_path, drawn.astype(np.uint16) * 257, name), read(tmp_path, drawn))
 
 
-def test_coloured_ink_on_coloured_paper_is_read(tmp_path: Path, ten: list[np.ndarray]) -> None:
+def test_coloured_ink_on_coloured_paper_is_read(tmp_path, ten):
     blue_on_cream, yellow_on_green = ((20, 30, 160), (250, 240, 200)), ((250, 240, 90), (20, 70, 30))
     for digit in ten[:5]:
         share = (page(digit, ink=255, paper=0) / 255)[..., None]
@@ -118,7 +115,7 @@ def test_coloured_ink_on_coloured_paper_is_read(tmp_path: Path, ten: list[np.nda
             assert alike(result, digit) > 0.85
 
 
-def test_paper_grain_uneven_light_and_jpeg_are_not_ink(tmp_path: Path, ten: list[np.ndarray]) -> None:
+def test_paper_grain_uneven_light_and_jpeg_are_not_ink(tmp_path, ten):
     rng = np.random.default_rng(0)
     for digit in ten[5:]:
         drawn = page(digit, ink=40, paper=200)
@@ -133,7 +130,7 @@ def test_paper_grain_uneven_light_and_jpeg_are_not_ink(tmp_path: Path, ten: list
         assert alike(photograph, read(tmp_path, page(digit))) > 0.98
 
 
-def test_a_photograph_is_turned_the_way_it_was_taken(tmp_path: Path, ten: list[np.ndarray]) -> None:
+def test_a_photograph_is_turned_the_way_it_was_taken(tmp_path, ten):
     upright, exif = page(ten[7]), Image.Exif()
     stored_as = {2: upright[:, ::-1], 5: upright.T, 6: np.rot90(upright), 8: np.rot90(upright, -1)}
     for orientation, stored in stored_as.items():  # the viewer turns it upright
@@ -145,9 +142,7 @@ def test_a_photograph_is_turned_the_way_it_was_taken(tmp_path: Path, ten: list[n
 @given(
     height=st.integers(1, 60), width=st.integers(1, 60), margin=st.integers(1, 30), paper=st.sampled_from([0, 90, 255])
 )
-def test_a_block_of_ink_is_fitted_and_centred(
-    tmp_path_factory: pytest.TempPathFactory, height: int, width: int, margin: int, paper: int
-) -> None:
+def test_a_block_of_ink_is_fitted_and_centred(tmp_path_factory, height, width, margin, paper):
     drawn = np.full((height + 2 * margin, width + 2 * margin + 40), paper, np.uint8)
     drawn[margin : margin + height, margin : margin + width] = 255 - paper
     result = read(tmp_path_factory.getbasetemp(), drawn)
@@ -159,7 +154,7 @@ def test_a_block_of_ink_is_fitted_and_centred(
     assert all(abs(start + (side - 1) / 2 - 14) <= 0.5 for start, side in zip(first, sides, strict=True))
 
 
-def test_a_line_one_pixel_wide_on_a_large_page_is_not_lost(tmp_path: Path) -> None:
+def test_a_line_one_pixel_wide_on_a_large_page_is_not_lost(tmp_path):
     thin = np.full((2000, 1500), 255, np.uint8)
     thin[300:1700, 700] = 0
     result = read(tmp_path, thin)
@@ -167,7 +162,7 @@ def test_a_line_one_pixel_wide_on_a_large_page_is_not_lost(tmp_path: Path) -> No
     assert result.any(0).sum() == 1
 
 
-def test_a_blank_page_and_a_faint_mark_are_no_digit(tmp_path: Path, ten: list[np.ndarray]) -> None:
+def test_a_blank_page_and_a_faint_mark_are_no_digit(tmp_path, ten):
     for grey in (0, 128, 255):
         for size in ((100, 80), (1, 1)):
             blank = np.full(size, grey, np.uint8)
@@ -176,7 +171,7 @@ def test_a_blank_page_and_a_faint_mark_are_no_digit(tmp_path: Path, ten: list[np
     refused(lambda: read(tmp_path, faint), "by 20 of 255 grey levels", "allowed:", "25 or more")
 
 
-def test_what_is_no_picture_or_cut_short_is_refused(tmp_path: Path, ten: list[np.ndarray]) -> None:
+def test_what_is_no_picture_or_cut_short_is_refused(tmp_path, ten):
     refused(lambda: mv.read_digit(tmp_path / "missing.png"), "no such picture", "missing.png")
     refused(lambda: mv.read_digit(tmp_path), "cannot be read as a picture")
     path, broken = tmp_path / "digit", [b"", b"a text", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"]
@@ -190,7 +185,7 @@ def test_what_is_no_picture_or_cut_short_is_refused(tmp_path: Path, ten: list[np
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_a_damaged_picture_is_read_or_refused(tmp_path: Path, ten: list[np.ndarray]) -> None:
+def test_a_damaged_picture_is_read_or_refused(tmp_path, ten):
     rng, n_refused = np.random.default_rng(0), 0
     for form in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"):
         file = io.BytesIO()
@@ -207,9 +202,7 @@ def test_a_damaged_picture_is_read_or_refused(tmp_path: Path, ten: list[np.ndarr
     assert 0 < n_refused < 120
 
 
-def test_digits_from_elsewhere_have_the_form_of_mnist_and_are_those_of_scikit_learn(
-    reference: dict[str, nn.Module],
-) -> None:
+def test_digits_from_elsewhere_have_the_form_of_mnist_and_are_those_of_scikit_learn(reference):
     digits, theirs = digits_from_elsewhere(), load_digits()
     assert len(digits) == 1797
     np.testing.assert_array_equal(digits.known_labels(), theirs.target)

@@ -11,7 +11,6 @@ from helpers import refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import mnistviz as mv
 from mnistviz import kaggle
 
 Rows = list[list[str]]
@@ -27,23 +26,21 @@ def write(path: Path, rows: Rows, *, end: str = "\n", start: str = "") -> Path:
 
 
 @pytest.fixture
-def rows(few: mv.Digits) -> Rows:
+def rows(few) -> Rows:
     """Kaggle's header and twelve labelled digits."""
     values = torch.cat([few.known_labels()[:12, None], few.images[:12].reshape(12, 784)], dim=1)
     return [HEADER, *([str(value) for value in row] for row in values.tolist())]
 
 
 @pytest.fixture
-def path(project_root: Path) -> Path:
+def path(project_root) -> Path:
     return project_root / "train.csv"
 
 
 QUOTED, SPACED = ",".join(f'"{name}"' for name in HEADER), f" {','.join(HEADER)} "
 
 
-def test_the_files_are_read_however_their_lines_end_and_their_header_is_dressed(
-    path: Path, few: mv.Digits, rows: Rows
-) -> None:
+def test_the_files_are_read_however_their_lines_end_and_their_header_is_dressed(path, few, rows):
     def reads(labelled: bool = True) -> None:
         images, labels = kaggle.read_csv(path, labelled=labelled)
         assert images.dtype == np.uint8
@@ -65,9 +62,7 @@ def test_the_files_are_read_however_their_lines_end_and_their_header_is_dressed(
 
 @settings(max_examples=8, deadline=None)
 @given(count=st.integers(1, 5), seed=st.integers(0, 1000), labelled=st.booleans())
-def test_what_is_written_is_kaggle_s_form_to_the_byte_and_read_back(
-    tmp_path_factory: pytest.TempPathFactory, count: int, seed: int, labelled: bool
-) -> None:
+def test_what_is_written_is_kaggle_s_form_to_the_byte_and_read_back(tmp_path_factory, count, seed, labelled):
     folder, rng = tmp_path_factory.mktemp("csv"), np.random.default_rng(seed)
     images = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
     labels = rng.integers(0, 10, count) if labelled else None
@@ -102,7 +97,7 @@ LABELS = {
 }
 
 
-def test_a_value_that_is_no_pixel_or_no_label_is_refused(path: Path, rows: Rows) -> None:
+def test_a_value_that_is_no_pixel_or_no_label_is_refused(path, rows):
     pixel = rows[3][10]
     for value, words in VALUES.items():
         rows[3][10] = value
@@ -114,7 +109,7 @@ def test_a_value_that_is_no_pixel_or_no_label_is_refused(path: Path, rows: Rows)
         not_read(write(path, rows), *words)
 
 
-def test_other_rows_and_columns_are_refused(path: Path, rows: Rows) -> None:
+def test_other_rows_and_columns_are_refused(path, rows):
     for row, length in ((rows[3][:-1], 784), ([*rows[3], "0"], 786), (["1", "2"], 2)):
         not_read(write(path, [*rows[:3], row, *rows[4:]]), f"Expected 785 columns, got {length}")
     not_read(write(path, [row[:-2] for row in rows]), "given:   'missing pixel782, pixel783'")
@@ -125,7 +120,7 @@ def test_other_rows_and_columns_are_refused(path: Path, rows: Rows) -> None:
     not_read(write(path, rows), "this looks like train.csv", labelled=False)
 
 
-def test_a_stream_deals_in_pieces_and_counts_rows_through_all_of_them(path: Path, few: mv.Digits) -> None:
+def test_a_stream_deals_in_pieces_and_counts_rows_through_all_of_them(path, few):
     kaggle.write_csv(path, few.images.numpy(), few.known_labels().numpy())
     pieces = list(kaggle.stream_csv(path, 250))
     assert [len(images) for images, _ in pieces] == [250, 250, 100]
@@ -152,19 +147,19 @@ NO_CSV = {
 
 
 @pytest.mark.parametrize("case", NO_CSV.values(), ids=NO_CSV)
-def test_what_is_no_csv_is_refused(case: tuple[bytes, str], path: Path) -> None:
+def test_what_is_no_csv_is_refused(case, path):
     content, words = case
     path.write_bytes(content)
     not_read(path, words)
 
 
-def test_a_missing_file_and_a_folder_are_refused(path: Path) -> None:
+def test_a_missing_file_and_a_folder_are_refused(path):
     not_read(path, "does not exist", "digit-recognizer/")
     path.mkdir()
     not_read(path, "cannot be read")
 
 
-def test_a_submission_is_kaggle_s_form_to_the_byte(tmp_path: Path) -> None:
+def test_a_submission_is_kaggle_s_form_to_the_byte(tmp_path):
     path, predictions = tmp_path / "submission.csv", np.random.default_rng(0).integers(0, 10, 28_000)
     table = kaggle.write_submission(path, predictions)
     rows = [["ImageId", "Label"], *([str(i), str(label)] for i, label in enumerate(predictions.tolist(), 1))]
@@ -186,13 +181,13 @@ NO_PREDICTIONS = {
 
 
 @pytest.mark.parametrize("wrong", NO_PREDICTIONS.values(), ids=NO_PREDICTIONS)
-def test_what_are_no_predictions_is_refused_and_nothing_written(wrong: np.ndarray, tmp_path: Path) -> None:
+def test_what_are_no_predictions_is_refused_and_nothing_written(wrong, tmp_path):
     path = tmp_path / "submission.csv"
     refused(lambda: kaggle.write_submission(path, wrong), "not predictions for Kaggle's test set", "28,000")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_submission_that_fails_leaves_the_last_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_submission_that_fails_leaves_the_last_one(tmp_path, monkeypatch):
     path = tmp_path / "submission.csv"
     path.write_text("mine")
     monkeypatch.setattr(pd.DataFrame, "to_csv", lambda table, part, **_: Path(part).write_text("ImageId,Label\n1,3\n"))
@@ -215,7 +210,7 @@ CHANGED = {
 }
 
 
-def test_a_submission_is_compared_line_by_line(tmp_path: Path) -> None:
+def test_a_submission_is_compared_line_by_line(tmp_path):
     path = tmp_path / "submission.csv"
     path.write_text(GOOD)
     kaggle.validate_submission(path, np.array([3, 4]))

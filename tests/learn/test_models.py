@@ -10,7 +10,6 @@ from helpers import refused
 from torch import nn
 
 import mnistviz as mv
-from mnistviz.learn.data import DigitSet
 from mnistviz.learn.models import MODELS, Ensemble, Normalise, build, count_parameters, layer_table
 
 # Each published table row, written out by hand: convolution (in, out, kernel, padding), linear (in, out).
@@ -59,12 +58,12 @@ def spelled(layer: nn.Module) -> str:
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_the_layers_are_the_published_ones_in_their_order(name: str) -> None:
+def test_the_layers_are_the_published_ones_in_their_order(name):
     assert " ".join(map(spelled, build(name))) == PUBLISHED[name]
 
 
 @every_model
-def test_a_model_is_a_flat_row_of_leaves_that_turns_a_digit_into_ten_numbers(name: str) -> None:
+def test_a_model_is_a_flat_row_of_leaves_that_turns_a_digit_into_ten_numbers(name):
     model = build(name).eval()
     assert type(model) is nn.Sequential
     names = [name for name, _ in model.named_children()]
@@ -85,13 +84,13 @@ def test_a_model_is_a_flat_row_of_leaves_that_turns_a_digit_into_ten_numbers(nam
         assert x.dtype == torch.float32
 
 
-def test_frozen_parameters_are_not_counted() -> None:
+def test_frozen_parameters_are_not_counted():
     model = build("simple").requires_grad_(False)
     model.fc2.requires_grad_(True)
     assert count_parameters(model) == 128 * 10 + 10
 
 
-def test_normalise_uses_the_mean_and_deviation_of_the_training_pixels(mnist: DigitSet) -> None:
+def test_normalise_uses_the_mean_and_deviation_of_the_training_pixels(mnist):
     counts = torch.bincount(mnist.train.images.flatten(), minlength=256).double()
     levels = torch.arange(256, dtype=torch.float64) / 255
     mean = (counts * levels).sum() / counts.sum()
@@ -101,7 +100,7 @@ def test_normalise_uses_the_mean_and_deviation_of_the_training_pixels(mnist: Dig
 
 
 @every_model
-def test_the_layer_table_has_a_row_for_every_layer_and_adds_up(name: str) -> None:
+def test_the_layer_table_has_a_row_for_every_layer_and_adds_up(name):
     model = build(name).train()
     before = zoo.facts(model)
     table = layer_table(model)
@@ -128,7 +127,7 @@ def test_the_layer_table_has_a_row_for_every_layer_and_adds_up(name: str) -> Non
         assert row["weights kB"] == pytest.approx(row["parameters"] * 4 / 1000)
 
 
-def test_an_ensemble_answers_with_the_mean_of_its_members_probabilities(reference, few: mv.Digits) -> None:
+def test_an_ensemble_answers_with_the_mean_of_its_members_probabilities(reference, few):
     """Averaged in numpy; of members that put out scores (pooled, simple) and log-probabilities (light)."""
     members = [reference[name] for name in ("pooled", "light", "simple")]
     ensemble, part = Ensemble(members).eval(), few[:80]
@@ -143,7 +142,7 @@ def test_an_ensemble_answers_with_the_mean_of_its_members_probabilities(referenc
     assert [step.name for step in trace.steps] == names
 
 
-def test_an_ensemble_has_members_and_one_device() -> None:
+def test_an_ensemble_has_members_and_one_device():
     refused(lambda: Ensemble([]), "no members of an ensemble")
     away = nn.Linear(784, 10, device="meta")
     refused(lambda: Ensemble([build("light"), away]), "different devices", "cpu", "meta", ".to(device)")

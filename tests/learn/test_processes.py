@@ -63,7 +63,7 @@ def worker(folder: Path, *options: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> tuple[Path, str]:
+def two(tmp_path_factory, repository) -> tuple[Path, str]:
     """The folder that two processes wrote, and what they printed: in a first try, and in one that goes on from it."""
     folder, said = tmp_path_factory.mktemp("two"), ""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", __file__, folder]
@@ -77,7 +77,7 @@ def two(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> tuple[Pat
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_two_processes_give_the_weights_of_one(case: str, two: tuple[Path, str], mnist) -> None:
+def test_two_processes_give_the_weights_of_one(case, two, mnist):
     """To 1e-4, in steps of up to 0.01. Batch norm and dropout differ: then both still have the same weights."""
     (first, second), alone = (torch.load(two[0] / f"{rank}.pt")[case] for rank in (0, 1)), training(case, mnist.train)
     assert all(torch.equal(first[0][name], value) for name, value in second[0].items())
@@ -90,7 +90,7 @@ def test_two_processes_give_the_weights_of_one(case: str, two: tuple[Path, str],
             assert values == pytest.approx(alone[1][name], abs=1e-5)
 
 
-def test_the_command_goes_on_after_one_process_was_killed(two: tuple[Path, str], tmp_path: Path, capsys) -> None:
+def test_the_command_goes_on_after_one_process_was_killed(two, tmp_path, capsys):
     """To the weights of an unbroken run by one process; and only the first process prints and saves."""
     assert main([*COMMAND, "--out", str(tmp_path)]) == 0
     alone, joined = (mv.load_model(folder / FINAL).state_dict() for folder in (tmp_path, two[0] / "run"))
@@ -101,7 +101,7 @@ def test_the_command_goes_on_after_one_process_was_killed(two: tuple[Path, str],
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 7, 128])
-def test_the_shares_are_disjoint_and_their_weights_make_the_mean(count: int) -> None:
+def test_the_shares_are_disjoint_and_their_weights_make_the_mean(count):
     values, places = torch.rand(count, generator=torch.Generator().manual_seed(count)), torch.arange(count)
     shares = [World(rank, 3).share(values, places) for rank in range(3)]
     mean = sum(weight * part.mean() for part, _, weight in shares) / 3
@@ -110,7 +110,7 @@ def test_the_shares_are_disjoint_and_their_weights_make_the_mean(count: int) -> 
     assert sorted(taken.tolist()) == (list(range(count)) if count >= 6 else sorted([*range(count)] * 3))
 
 
-def test_synchronised_batch_norm_shares_the_weights_of_the_model_it_stands_for(monkeypatch) -> None:
+def test_synchronised_batch_norm_shares_the_weights_of_the_model_it_stands_for(monkeypatch):
     """Where each process has a GPU of its own; here only what it is made of."""
     monkeypatch.setattr("mnistviz.device.device_of", lambda model: torch.device("cuda"))
     monkeypatch.setattr(nn.parallel, "DistributedDataParallel", lambda model: model)

@@ -31,7 +31,7 @@ STATED = {
 
 
 @pytest.mark.parametrize("name", STATED)
-def test_a_published_recipe_has_every_figure_its_system_states(name: str) -> None:
+def test_a_published_recipe_has_every_figure_its_system_states(name):
     recipe, stated = published(name), STATED[name]
     assert {key: getattr(recipe, key) for key in stated} == stated
     assert recipe.weight_decay == recipe.average == 0
@@ -41,7 +41,7 @@ def test_a_published_recipe_has_every_figure_its_system_states(name: str) -> Non
         assert recipe.augment.shift > 0
 
 
-def test_there_is_a_recipe_for_every_model_under_its_own_name() -> None:
+def test_there_is_a_recipe_for_every_model_under_its_own_name():
     assert set(TUNED) == set(MODELS)
     assert set(PUBLISHED) == set(STATED) == set(MODELS) - {"sprint", "tiny", "small"}  # ours alone
     for kind, table in TABLES.items():
@@ -54,7 +54,7 @@ def test_there_is_a_recipe_for_every_model_under_its_own_name() -> None:
 
 
 @pytest.mark.parametrize("name", OPTIMISERS)
-def test_every_optimiser_learns_with_the_settings_it_is_given(name: str) -> None:
+def test_every_optimiser_learns_with_the_settings_it_is_given(name):
     x = torch.randn(60, 5, generator=torch.Generator().manual_seed(0))
     y = (x[:, 0] > 0).long()
     model = nn.Linear(5, 2)
@@ -84,7 +84,7 @@ def rates(recipe: Recipe, count: int, losses: list[float] | None = None, steps_p
     return seen
 
 
-def test_reductions_come_when_they_should() -> None:
+def test_reductions_come_when_they_should():
     step = Recipe("", epochs=7, lr=0.8, schedule="step", step_every=3, factor=0.5)
     assert rates(step, 7) == pytest.approx([0.8, 0.8, 0.8, 0.4, 0.4, 0.4, 0.2])
     milestones = Recipe("", epochs=6, lr=1.0, schedule="milestones", milestones=(1, 4), factor=0.1)
@@ -95,7 +95,7 @@ def test_reductions_come_when_they_should() -> None:
     assert rates(plateau, 9, losses) == pytest.approx([1, 1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5])
 
 
-def test_one_cycle_rises_on_a_cosine_and_falls_on_another() -> None:
+def test_one_cycle_rises_on_a_cosine_and_falls_on_another():
     peak, low, end = 0.25 * 21 - 1, 1 / 25, 1 / 25 / 10_000
 
     def cosine(a: float, b: float, share: float) -> float:
@@ -108,7 +108,7 @@ def test_one_cycle_rises_on_a_cosine_and_falls_on_another() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 6), st.integers(1, 12), st.sampled_from([0.0, 0.1, 0.2, 0.25, 0.3, 0.5, 1.0]))
-def test_one_cycle_lasts_any_training_and_never_exceeds_its_rate(epochs: int, steps: int, warm_up: float) -> None:
+def test_one_cycle_lasts_any_training_and_never_exceeds_its_rate(epochs, steps, warm_up):
     recipe = Recipe("", epochs=epochs, lr=0.01, schedule="one-cycle", warm_up=warm_up)
     seen = rates(recipe, epochs * steps + 1, steps_per_epoch=steps)
     assert 0 < min(seen) <= max(seen) <= 0.01 * (1 + 1e-9)
@@ -116,7 +116,7 @@ def test_one_cycle_lasts_any_training_and_never_exceeds_its_rate(epochs: int, st
 
 @settings(max_examples=30, deadline=None)
 @given(st.sampled_from(sorted(PUBLISHED)), st.integers(0, 2**31), st.integers(1, 50))
-def test_a_run_sets_the_seed_and_caps_the_epochs_and_nothing_else(name: str, seed: int, epochs: int) -> None:
+def test_a_run_sets_the_seed_and_caps_the_epochs_and_nothing_else(name, seed, epochs):
     for table in (published, tuned):
         plain = table(name)
         sized = table(name, SimpleNamespace(seed=seed, epochs=epochs))
@@ -144,7 +144,7 @@ OUT_OF_RANGE = {
 
 
 @pytest.mark.parametrize("name", OUT_OF_RANGE)
-def test_a_setting_out_of_range_is_named_with_what_is_allowed(name: str) -> None:
+def test_a_setting_out_of_range_is_named_with_what_is_allowed(name):
     for value in OUT_OF_RANGE[name]:
         refused(lambda setting={name: value}: published("deep").but(**setting), repr(name), "allowed:", str(value))
 

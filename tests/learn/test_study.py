@@ -32,26 +32,26 @@ NUMBERS = ["learned_from", "best_epoch", "test_final", "test_kept", "nll_final",
 
 
 @pytest.fixture(scope="module")
-def small(few: mv.Digits) -> DigitSet:
+def small(few) -> DigitSet:
     return DigitSet(mv.Digits(few.images[:400], few.labels[:400], "few train"), few[400:])
 
 
 @pytest.fixture
-def digits(small: DigitSet, monkeypatch: pytest.MonkeyPatch) -> DigitSet:
+def digits(small, monkeypatch) -> DigitSet:
     """The studies of this process find 400 training and 200 test digits, whatever they ask for."""
     monkeypatch.setattr(study, "load_digits", lambda name: small)
     return small
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
+def file(tmp_path) -> Path:
     path = tmp_path / "small.toml"
     path.write_text(SMALL)
     return path
 
 
 @pytest.fixture(scope="module")
-def whole(small: DigitSet, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+def whole(small, tmp_path_factory) -> pd.DataFrame:
     """The numbers of the study that nothing interrupts."""
     path = tmp_path_factory.mktemp("whole") / "small.toml"
     path.write_text(SMALL)
@@ -74,7 +74,7 @@ def left_in(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir() if path.suffix != ".json" and path.name != "weights"}
 
 
-def test_the_published_study_is_the_published_table(repository: Path) -> None:
+def test_the_published_study_is_the_published_table(repository):
     runs = study.read(repository / "studies" / "published.toml")
     stated = {"simple": ("kaggle", 0.15, 8), "deep": ("kaggle", 0.15, 30), "light": ("mnist", 0.0, 5)}
     stated |= {"compact": ("mnist", 0.15, 10), "pooled": ("mnist", 0.2, 30)}
@@ -91,7 +91,7 @@ def test_the_published_study_is_the_published_table(repository: Path) -> None:
     assert len({run.name for run in runs}) == len(runs) == len(whole) + 5 == 30
 
 
-def test_every_kept_result_is_named_by_what_its_study_says(repository: Path) -> None:
+def test_every_kept_result_is_named_by_what_its_study_says(repository):
     for file in (repository / "studies").glob("*.toml"):
         named = {run.name: run for run in study.read(file)}
         for path in file.with_suffix("").glob("*.json"):
@@ -99,7 +99,7 @@ def test_every_kept_result_is_named_by_what_its_study_says(repository: Path) -> 
     assert study.read(repository / "studies" / "published.toml")[0].name == "simple_published_0_8878b769c932"
 
 
-def test_every_setting_changes_the_name_and_keeping_weights_does_not(file: Path) -> None:
+def test_every_setting_changes_the_name_and_keeping_weights_does_not(file):
     names = [only(file)[0].name]
     for change in ("validation = 0.25", "images = 301", 'data = ["kaggle"]', 'recipes = ["published"]', "seeds = [7]"):
         key = change.split(" =")[0]
@@ -145,7 +145,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG.values(), ids=WRONG)
-def test_a_wrong_file_is_refused_before_anything_runs(case: tuple, tmp_path: Path) -> None:
+def test_a_wrong_file_is_refused_before_anything_runs(case, tmp_path):
     text, *words = case
     file = tmp_path / "small.toml"
     if text is not None:
@@ -155,7 +155,7 @@ def test_a_wrong_file_is_refused_before_anything_runs(case: tuple, tmp_path: Pat
     assert set(tmp_path.iterdir()) == before
 
 
-def test_a_run_is_a_training_and_one_judgement(digits: DigitSet, file: Path) -> None:
+def test_a_run_is_a_training_and_one_judgement(digits, file):
     config = only(file)[0]
     train, val = digits.train.split(0.2, seed=42)
     torch.manual_seed(config.recipe.seed)
@@ -173,7 +173,7 @@ def test_a_run_is_a_training_and_one_judgement(digits: DigitSet, file: Path) -> 
     assert (result["best_epoch"], result["test_kept"]) == (history.best_epoch, mv.evaluate(model, digits.test).accuracy)
 
 
-def test_the_table_and_the_weights_are_those_of_the_results(digits: DigitSet, file: Path) -> None:
+def test_the_table_and_the_weights_are_those_of_the_results(digits, file):
     file.write_text(SMALL + "keep = [1]")
     table = here(file)
     assert [(row.model, row.recipe, row.seed, row.changes) for row in table.itertuples()] == [
@@ -195,13 +195,13 @@ def test_the_table_and_the_weights_are_those_of_the_results(digits: DigitSet, fi
     assert left_in(file.with_suffix("")) == set()
 
 
-def test_what_is_there_is_not_done_again(digits: DigitSet, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_there_is_not_done_again(digits, file, monkeypatch):
     before = here(file)
     monkeypatch.setattr(study, "run", lambda *_: pytest.fail("a training"))
     pd.testing.assert_frame_equal(here(file), before)
 
 
-def test_the_order_and_the_number_of_threads_change_nothing(digits: DigitSet, file: Path, whole: pd.DataFrame) -> None:
+def test_the_order_and_the_number_of_threads_change_nothing(digits, file, whole):
     file.write_text(SMALL.replace("[0, 1]", "[1, 0]"))
     torch.set_num_threads(2)
     try:
@@ -213,7 +213,7 @@ def test_the_order_and_the_number_of_threads_change_nothing(digits: DigitSet, fi
     assert (file.parent / "v1.2.csv").exists()
 
 
-def test_kaggles_own_digits_are_judged_by_validation_alone(file: Path, digits: DigitSet, monkeypatch, capsys) -> None:
+def test_kaggles_own_digits_are_judged_by_validation_alone(file, digits, monkeypatch, capsys):
     unlabelled = DigitSet(digits.train, mv.Digits(digits.test.images, None, "Kaggle test.csv"))
     monkeypatch.setattr(study, "load_digits", lambda name: unlabelled)
     table = here(file)
@@ -226,7 +226,7 @@ def arrays(few: mv.Digits) -> tuple[np.ndarray, np.ndarray]:
     return few.images.numpy(), few.labels.numpy()
 
 
-def test_random_kills_cost_no_epoch_and_change_no_number(digits, few, file: Path, tmp_path: Path) -> None:
+def test_random_kills_cost_no_epoch_and_change_no_number(digits, few, file, tmp_path):
     longer = SMALL.replace("epochs = 2, batch = 60", "epochs = 4, batch = 20")
     file.write_text(longer.replace("[0, 1]", "[0, 1, 2, 3]").replace("300", "100"))
     log, folder, moments = tmp_path / "epochs", tmp_path / "killed", random.Random(0)
@@ -246,7 +246,7 @@ def test_random_kills_cost_no_epoch_and_change_no_number(digits, few, file: Path
     assert left_in(folder) == set()
 
 
-def test_a_run_killed_before_its_result_was_kept_is_not_trained_again(digits, file: Path, monkeypatch) -> None:
+def test_a_run_killed_before_its_result_was_kept_is_not_trained_again(digits, file, monkeypatch):
     task, judge, trained = only(file), study.evaluate, []
     monkeypatch.setattr(study, "evaluate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
@@ -259,7 +259,7 @@ def test_a_run_killed_before_its_result_was_kept_is_not_trained_again(digits, fi
     assert kept["test_final"] == study.run(task[0])["test_final"]
 
 
-def test_two_processes_at_once_do_each_run_once_and_both_have_the_table(few, file: Path, tmp_path: Path) -> None:
+def test_two_processes_at_once_do_each_run_once_and_both_have_the_table(few, file, tmp_path):
     file.write_text(SMALL.replace("[0, 1]", "[0, 1, 2, 3]"))
     log, folder = tmp_path / "epochs", tmp_path / "shared"
     args = (str(file), str(folder), arrays(few), str(log))
@@ -276,7 +276,7 @@ def test_two_processes_at_once_do_each_run_once_and_both_have_the_table(few, fil
     assert left_in(folder) == set()
 
 
-def test_an_interruption_gives_the_claim_back_and_keeps_the_work(digits, file, whole, monkeypatch) -> None:
+def test_an_interruption_gives_the_claim_back_and_keeps_the_work(digits, file, whole, monkeypatch):
     seen = []
 
     def interrupt(claim: Path) -> None:
@@ -296,7 +296,7 @@ def test_an_interruption_gives_the_claim_back_and_keeps_the_work(digits, file, w
     pd.testing.assert_frame_equal(table[NUMBERS], whole)
 
 
-def test_who_was_outbid_stops_and_spoils_nothing(digits, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_was_outbid_stops_and_spoils_nothing(digits, file, monkeypatch):
     (config, folder), steps, first = only(file), [], []
     monkeypatch.setattr(claims, "LEASE", 0.0)  # every claim is stale at once
 
@@ -324,7 +324,7 @@ def test_who_was_outbid_stops_and_spoils_nothing(digits, file: Path, monkeypatch
     assert len(steps) == 10 + 2  # the second one did steps of the second epoch alone; two were done twice
 
 
-def test_a_run_that_fails_is_kept_with_its_error_and_stops_no_other(digits, file: Path, monkeypatch, capsys) -> None:
+def test_a_run_that_fails_is_kept_with_its_error_and_stops_no_other(digits, file, monkeypatch, capsys):
     file.write_text(SMALL.replace("[0, 1]", "[0, 1, 2]"))
     fit, broken = study.fit, [1]
 
@@ -357,7 +357,7 @@ WRITTEN = ["whole.pt", "best_mnist_model.pth", "resume.pt", "final_mnist_model.j
 
 
 @pytest.mark.parametrize("name", WRITTEN)
-def test_a_full_disk_stops_the_study_in_clear_words_and_loses_nothing(digits, file, whole, monkeypatch, name) -> None:
+def test_a_full_disk_stops_the_study_in_clear_words_and_loses_nothing(digits, file, whole, monkeypatch, name):
     replace, copyfile, written = os.replace, study.shutil.copyfile, []
 
     def until_full(write: Callable) -> Callable:
@@ -383,26 +383,26 @@ def test_a_full_disk_stops_the_study_in_clear_words_and_loses_nothing(digits, fi
     pd.testing.assert_frame_equal(table[NUMBERS], whole)
 
 
-def test_a_folder_that_cannot_be_is_said(digits, file: Path) -> None:
+def test_a_folder_that_cannot_be_is_said(digits, file):
     (file.parent / "in_the_way").write_text("")
     refused(lambda: here(file, folder=file.parent / "in_the_way"), "cannot claim a run", "in_the_way", "fix:")
     refused(lambda: here(file, folder=file.parent / "in_the_way" / "x"), "cannot claim a run", "in_the_way/x", "fix:")
     assert (file.parent / "in_the_way").read_text() == ""
 
 
-def test_a_result_that_a_worker_kept_elsewhere_is_missed(digits, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_result_that_a_worker_kept_elsewhere_is_missed(digits, file, monkeypatch):
     monkeypatch.setattr(study, "take", lambda task: (task[0].name, "done"))
     monkeypatch.setattr(study, "time", SimpleNamespace(sleep=lambda _: None))
     refused(lambda: here(file), "cannot be seen from here", "small", "a disk that")
 
 
-def test_a_damaged_result_is_made_anew(digits, file: Path, whole: pd.DataFrame) -> None:
+def test_a_damaged_result_is_made_anew(digits, file, whole):
     file.with_suffix("").mkdir()
     (file.with_suffix("") / f"{whole.index[0]}.json").write_text('{"config"')
     pd.testing.assert_frame_equal(here(file)[NUMBERS], whole)
 
 
-def test_the_estimate_grows_with_digits_epochs_and_validation(digits, file: Path, monkeypatch) -> None:
+def test_the_estimate_grows_with_digits_epochs_and_validation(digits, file, monkeypatch):
     asked = []
 
     def fit(model, train, val, recipe, **settings):

@@ -36,7 +36,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, mnist) -> Iterator[Path]:
+def place(tmp_path_factory, mnist) -> Iterator[Path]:
     """A project with small files of Kaggle's form, which worker processes read as anybody's."""
     root = tmp_path_factory.mktemp("project")
     (root / "digit-recognizer").mkdir()
@@ -50,14 +50,14 @@ def place(tmp_path_factory: pytest.TempPathFactory, mnist) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def cluster(place: Path) -> Iterator["distributed.LocalCluster"]:
+def cluster(place) -> Iterator["distributed.LocalCluster"]:
     """Two workers, each a process of one thread."""
     with distributed.LocalCluster(n_workers=2, **LOCAL) as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="module")
-def table(place: Path) -> pd.DataFrame:
+def table(place) -> pd.DataFrame:
     """What this process makes of the study."""
     return study.study(place / "small.toml", engine="here")
 
@@ -71,9 +71,7 @@ def no_workers_left() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("engine", ["processes", "dask"])
-def test_a_worker_killed_in_the_middle_of_a_run_changes_no_number(
-    engine: str, place: Path, table: pd.DataFrame, cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_killed_in_the_middle_of_a_run_changes_no_number(engine, place, table, cluster, monkeypatch):
     address = cluster.scheduler_address if engine == "dask" else None
     folder, killed = place / engine, []
 
@@ -106,7 +104,7 @@ def given(engine: str, cluster: object) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("engine", engines.ENGINES)
-def test_all_answers_come_and_an_error_comes_too(engine: str, cluster) -> None:
+def test_all_answers_come_and_an_error_comes_too(engine, cluster):
     settings = given(engine, cluster)
     assert sorted(spread(tasks.square, [1, 2, 3], **settings)) == [1, 4, 9]
     refused(lambda: list(spread(tasks.refuse_two, [1, 2, 3], **settings)), "no room for this number", "2")
@@ -114,9 +112,7 @@ def test_all_answers_come_and_an_error_comes_too(engine: str, cluster) -> None:
 
 
 @pytest.mark.parametrize("engine", ["processes", "dask"])
-def test_a_worker_that_dies_once_is_replaced_and_one_that_always_dies_is_said(
-    engine: str, cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_that_dies_once_is_replaced_and_one_that_always_dies_is_said(engine, cluster, tmp_path, monkeypatch):
     settings, mark = given(engine, cluster), str(tmp_path / "died")
     assert set(spread(tasks.die_once, [(number, mark) for number in (1, 2, 3)], **settings)) == {1, 2, 3}
     assert Path(mark).exists()
@@ -125,7 +121,7 @@ def test_a_worker_that_dies_once_is_replaced_and_one_that_always_dies_is_said(
     refused(lambda: list(spread(tasks.die_at_two, [1, 2, 3], **settings)), "died", engine, "memory")
 
 
-def test_a_generator_left_early_leaves_nothing_in_the_way(cluster) -> None:
+def test_a_generator_left_early_leaves_nothing_in_the_way(cluster):
     for engine in ("processes", "dask"):
         answers = spread(tasks.square, list(range(20)), **given(engine, cluster))
         assert next(answers) in [n * n for n in range(20)]
@@ -143,12 +139,12 @@ def test_a_generator_left_early_leaves_nothing_in_the_way(cluster) -> None:
         ({"engine": "dask", "address": "nowhere://x"}, ("no Dask scheduler", "nowhere://x", "dask worker")),
     ],
 )
-def test_an_engine_that_cannot_be_is_said_in_clear_words(settings: dict, words: tuple, monkeypatch) -> None:
+def test_an_engine_that_cannot_be_is_said_in_clear_words(settings, words, monkeypatch):
     monkeypatch.setattr(engines, "TIMEOUT", 1)
     refused(lambda: list(spread(tasks.square, [1], **settings)), *words)
 
 
-def test_a_scheduler_without_workers_and_one_that_goes_away_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scheduler_without_workers_and_one_that_goes_away_are_said(monkeypatch):
     monkeypatch.setattr(engines, "TIMEOUT", 1)
     with distributed.LocalCluster(n_workers=0, processes=False, **LOCAL) as empty:
         settings = {"engine": "dask", "address": empty.scheduler_address}
@@ -159,7 +155,7 @@ def test_a_scheduler_without_workers_and_one_that_goes_away_are_said(monkeypatch
         refused(lambda: list(spread(time.sleep, [4, 4, 4], **settings)), "no Dask scheduler with a worker")
 
 
-def test_a_worker_without_torch_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_without_torch_is_said(tmp_path, monkeypatch):
     (tmp_path / "torch.py").write_text("raise ImportError('there is no torch here')")
     monkeypatch.syspath_prepend(str(tmp_path))  # worker processes inherit the path
     with distributed.LocalCluster(n_workers=1, **LOCAL) as bare:
@@ -167,12 +163,12 @@ def test_a_worker_without_torch_is_said(tmp_path: Path, monkeypatch: pytest.Monk
         refused(lambda: list(spread(study.take, [1], **settings)), "no torch here", "mnistviz.learn.study", "install")
 
 
-def test_without_its_packages_dask_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_its_packages_dask_is_asked_for(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "dask.distributed", None)
     refused(lambda: list(spread(tasks.square, [1], engine="dask")), "mnistviz[study]")
 
 
-def test_the_table_of_this_process_is_that_of_a_plain_training(place: Path, table: pd.DataFrame) -> None:
+def test_the_table_of_this_process_is_that_of_a_plain_training(place, table):
     train, val = mv.load_digits("kaggle").train.split(0.2, seed=42)
     recipe = mv.recipes.tuned("compact").but(epochs=3, seed=2)
     mv.learn.study.torch.manual_seed(2)

@@ -2,7 +2,6 @@
 
 import copy
 import math
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -40,17 +39,17 @@ def same(a: nn.Module | dict[str, Tensor], b: nn.Module | dict[str, Tensor]) -> 
 
 
 @pytest.fixture(scope="module")
-def part(few: mv.Digits) -> mv.Digits:
+def part(few) -> mv.Digits:
     return few[:220]  # four batches of 50 and one of 20
 
 
 @pytest.fixture(scope="module")
-def val(few: mv.Digits) -> mv.Digits:
+def val(few) -> mv.Digits:
     return few[400:]
 
 
 @pytest.mark.parametrize("attack", [None, Attack(0.1)], ids=["plain", "under attack"])
-def test_fit_equals_the_loop_written_by_hand(attack: Attack | None, part: mv.Digits) -> None:
+def test_fit_equals_the_loop_written_by_hand(attack, part):
     """Bit for bit. Under attack each batch is first changed against the model as it stands, judging."""
     model, by_hand = tiny(dropout=0.3), tiny(dropout=0.3)
     history = train(model, part, recipe=PLAIN.but(attack=attack, label_smoothing=0.1))
@@ -75,7 +74,7 @@ def test_fit_equals_the_loop_written_by_hand(attack: Attack | None, part: mv.Dig
     assert not any(module.training for module in model.modules())
 
 
-def test_the_numbers_of_an_epoch_are_those_of_its_digits(part: mv.Digits, val: mv.Digits) -> None:
+def test_the_numbers_of_an_epoch_are_those_of_its_digits(part, val):
     """A short last batch weighs by its size; smoothed labels are of the training alone."""
     model = tiny()
     rows = train(model, part, val, STILL.but(label_smoothing=0.2)).rows
@@ -88,7 +87,7 @@ def test_the_numbers_of_an_epoch_are_those_of_its_digits(part: mv.Digits, val: m
         assert rows[0][f"{prefix}accuracy"] == pytest.approx(float(right))
 
 
-def test_a_taught_network_follows_the_differences_of_the_softmaxes(part: mv.Digits, reference) -> None:
+def test_a_taught_network_follows_the_differences_of_the_softmaxes(part, reference):
     """The gradient at its scores is (1 - a) (p - y) + a T (p_T - q_T), by hand; q is the mean of two teachers."""
     share, hot, seen = 0.7, 3.0, []
 
@@ -119,7 +118,7 @@ def test_a_taught_network_follows_the_differences_of_the_softmaxes(part: mv.Digi
 
 
 @pytest.mark.parametrize("change", [{}, {"precision": "bfloat16", "augment": Augment(mixup=0.4, rotation=8)}])
-def test_learning_helps(change: dict, few: mv.Digits, val: mv.Digits) -> None:
+def test_learning_helps(change, few, val):
     model = tiny()
     history = train(model, few[:400], val, PLAIN.but(epochs=4, batch=20, **change))
     assert history.table.val_accuracy.iloc[-1] > 0.6
@@ -130,9 +129,7 @@ def test_learning_helps(change: dict, few: mv.Digits, val: mv.Digits) -> None:
 
 
 @pytest.mark.parametrize("change", [{}, {"precision": "bfloat16", "attack": Attack(0.1, steps=2, random_start=True)}])
-def test_the_seed_decides_and_the_caller_s_random_numbers_are_neither_used_nor_moved(
-    change: dict, part: mv.Digits
-) -> None:
+def test_the_seed_decides_and_the_caller_s_random_numbers_are_neither_used_nor_moved(change, part):
     recipe = PLAIN.but(augment=Augment(rotation=10, shift=0.1, mixup=0.5), **change)
     models = [tiny(dropout=0.3) for _ in range(3)]
     for i, (model, seed) in enumerate(zip(models, (3, 3, 4), strict=True)):
@@ -145,7 +142,7 @@ def test_the_seed_decides_and_the_caller_s_random_numbers_are_neither_used_nor_m
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_an_attack_that_may_change_nothing_leaves_the_training_as_it_was(precision: str, part: mv.Digits) -> None:
+def test_an_attack_that_may_change_nothing_leaves_the_training_as_it_was(precision, part):
     """Its passes through the model leave no trace: not in dropout's draws, nor in what autocast keeps."""
     plain, under = tiny(dropout=0.3), tiny(dropout=0.3)
     recipe = PLAIN.but(precision=precision, augment=Augment(shift=0.1))
@@ -154,7 +151,7 @@ def test_an_attack_that_may_change_nothing_leaves_the_training_as_it_was(precisi
     assert same(plain, under)
 
 
-def test_callbacks_hear_every_event_in_order_and_see_the_whole_training(part: mv.Digits) -> None:
+def test_callbacks_hear_every_event_in_order_and_see_the_whole_training(part):
     model, heard, losses = tiny(), [], []
 
     def listen(state: Fit) -> None:
@@ -170,7 +167,7 @@ def test_callbacks_hear_every_event_in_order_and_see_the_whole_training(part: mv
     assert history.table.loss[1] == pytest.approx(weighted, rel=1e-6)
 
 
-def test_rates_move_every_step_or_after_every_epoch(part: mv.Digits) -> None:
+def test_rates_move_every_step_or_after_every_epoch(part):
     seen = []
     listener = {"step": lambda state: seen.append(state.optimiser.param_groups[0]["lr"])}
     train(tiny(), part, recipe=PLAIN.but(schedule="one-cycle", warm_up=0.5, lr=0.02), callbacks=listener)
@@ -183,7 +180,7 @@ def test_rates_move_every_step_or_after_every_epoch(part: mv.Digits) -> None:
     assert list(table.lr) == pytest.approx([0.1, 0.05, 0.025])
 
 
-def test_plateau_watches_the_validation_loss(part: mv.Digits, val: mv.Digits) -> None:
+def test_plateau_watches_the_validation_loss(part, val):
     recipe = PLAIN.but(epochs=12, lr=0.03, schedule="plateau", plateau_patience=1, factor=0.5)
     table = train(tiny(), part[:100], val, recipe).table
     rate, best, waited, expected = 0.03, math.inf, 0, []
@@ -198,7 +195,7 @@ def test_plateau_watches_the_validation_loss(part: mv.Digits, val: mv.Digits) ->
     assert table.loss.is_monotonic_decreasing
 
 
-def test_training_stops_once_patience_is_used_up(part: mv.Digits, val: mv.Digits) -> None:
+def test_training_stops_once_patience_is_used_up(part, val):
     still = STILL.but(epochs=9, stop_after=3)  # epoch 1 stays the best
     history = train(tiny(), part, val, still)
     assert list(history.table.index) == [1, 2, 3, 4]
@@ -208,7 +205,7 @@ def test_training_stops_once_patience_is_used_up(part: mv.Digits, val: mv.Digits
 
 
 @pytest.mark.parametrize(("keep", "pick"), [("accuracy", "idxmax"), ("loss", "idxmin")])
-def test_the_best_epoch_is_the_first_with_the_best_value(keep: str, pick: str, part: mv.Digits, val: mv.Digits) -> None:
+def test_the_best_epoch_is_the_first_with_the_best_value(keep, pick, part, val):
     model, snapshots = tiny(), {}
 
     def spoil(state: Fit) -> None:
@@ -224,7 +221,7 @@ def test_the_best_epoch_is_the_first_with_the_best_value(keep: str, pick: str, p
     assert same(model, snapshots[6])
 
 
-def test_averaged_weights_equal_the_average_worked_out_by_hand(part: mv.Digits, val: mv.Digits) -> None:
+def test_averaged_weights_equal_the_average_worked_out_by_hand(part, val):
     decay, steps = 0.4, []
     model = nn.Sequential(nn.Flatten(), nn.Linear(784, 8), nn.BatchNorm1d(8), nn.Linear(8, 10))
     listener = {"step": lambda state: steps.append(copy.deepcopy(state.model.state_dict()))}
@@ -262,8 +259,8 @@ INTERRUPTIONS = {
 
 @pytest.mark.parametrize(("event", "step", "recipe"), INTERRUPTIONS.values(), ids=INTERRUPTIONS)
 def test_an_interruption_ends_cleanly_and_resumes_to_the_files_of_an_unbroken_run(
-    event: str, step: int, recipe: Recipe, part: mv.Digits, val: mv.Digits, tmp_path: Path
-) -> None:
+    event, step, recipe, part, val, tmp_path
+):
     unbroken, broken = tiny(dropout=0.3), tiny(dropout=0.3)
     whole = train(unbroken, part, val, recipe, folder=tmp_path / "whole")
     folder = tmp_path / "broken"
@@ -292,7 +289,7 @@ def test_an_interruption_ends_cleanly_and_resumes_to_the_files_of_an_unbroken_ru
     assert not (folder / "resume.pt").exists()
 
 
-def test_an_interruption_while_judging_leaves_no_half_measured_epoch(part: mv.Digits, val: mv.Digits) -> None:
+def test_an_interruption_while_judging_leaves_no_half_measured_epoch(part, val):
     class Impatient(nn.Sequential):
         judged = 0
 
@@ -308,9 +305,7 @@ def test_an_interruption_while_judging_leaves_no_half_measured_epoch(part: mv.Di
     assert history.table.notna().all(axis=None)
 
 
-def test_a_loss_that_is_no_number_stops_and_leaves_the_files_of_earlier_epochs(
-    part: mv.Digits, val: mv.Digits, tmp_path: Path
-) -> None:
+def test_a_loss_that_is_no_number_stops_and_leaves_the_files_of_earlier_epochs(part, val, tmp_path):
     model, kept = tiny(), {}
 
     def spoil(state: Fit) -> None:
@@ -327,9 +322,7 @@ def test_a_loss_that_is_no_number_stops_and_leaves_the_files_of_earlier_epochs(
     assert not model.training
 
 
-def test_the_history_is_a_table_and_a_csv_with_the_same_numbers(
-    part: mv.Digits, val: mv.Digits, tmp_path: Path
-) -> None:
+def test_the_history_is_a_table_and_a_csv_with_the_same_numbers(part, val, tmp_path):
     history = train(tiny(), part, val, PLAIN.but(model="deep"), folder=tmp_path / "run")
     table, path = history.table, tmp_path / "history.csv"
     assert list(table.columns) == ["loss", "accuracy", "lr", "seconds", "val_loss", "val_accuracy"]
@@ -343,7 +336,7 @@ def test_the_history_is_a_table_and_a_csv_with_the_same_numbers(
     assert f"in epoch {history.best_epoch}" in repr(history)
 
 
-def test_without_validation_the_last_epoch_is_the_best(part: mv.Digits, tmp_path: Path) -> None:
+def test_without_validation_the_last_epoch_is_the_best(part, tmp_path):
     model = tiny()
     history = train(model, part, folder=tmp_path)
     assert list(history.table.columns) == ["loss", "accuracy", "lr", "seconds"]
@@ -353,7 +346,7 @@ def test_without_validation_the_last_epoch_is_the_best(part: mv.Digits, tmp_path
     assert (tmp_path / "best_mnist_model.pth").read_bytes() == (tmp_path / "final_mnist_model.pth").read_bytes()
 
 
-def test_each_epoch_is_one_printed_line(part: mv.Digits, val: mv.Digits, capsys: pytest.CaptureFixture) -> None:
+def test_each_epoch_is_one_printed_line(part, val, capsys):
     history = mv.fit(tiny(), part, val, device="cpu")
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3  # epochs, without a recipe
@@ -378,6 +371,6 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD.values(), ids=BAD)
-def test_bad_input_is_refused_before_the_first_epoch(case: tuple) -> None:
+def test_bad_input_is_refused_before_the_first_epoch(case):
     refused(*case)
     assert same(UNTOUCHED, tiny())

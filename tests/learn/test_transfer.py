@@ -1,6 +1,5 @@
 """Networks of photographs take digits as they were taught, and what they say of them is kept truthfully."""
 
-from pathlib import Path
 from urllib.error import URLError
 
 import pytest
@@ -89,7 +88,7 @@ def test_resnet50_keeps_the_scores_and_the_scale_of_torchvision(few, monkeypatch
     assert [name for name, _ in ours.named_children()][-2:] == ["flatten", "fc"]
 
 
-def test_what_cannot_be_had_is_told(monkeypatch, few, big, tmp_path: Path):
+def test_what_cannot_be_had_is_told(monkeypatch, few, big, tmp_path):
     def offline(**_: object) -> None:
         raise URLError("no route")
 

@@ -2,7 +2,7 @@
 
 import pytest
 from torch import Tensor, nn
-from zoo import Models, Small, make
+from zoo import Small, make
 
 
 @pytest.fixture
@@ -16,5 +16,5 @@ def x() -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def compact(reference: Models) -> nn.Sequential:
+def compact(reference) -> nn.Sequential:
     return reference["compact"]

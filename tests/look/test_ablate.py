@@ -9,7 +9,7 @@ import zoo
 from helpers import refusals, refused
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
-from zoo import GRAD_MODES, Small, assert_equal, by_hand, facts, make, record, silencing, unsettle
+from zoo import GRAD_MODES, assert_equal, by_hand, facts, make, record, silencing, unsettle
 
 import mnistviz as mv
 
@@ -24,9 +24,7 @@ def silenced(model: nn.Module, x: Tensor, layer: str, channels: Any) -> Tensor:
     ("layer", "channels"),
     [("conv1", [3, 1]), ("relu1", [0, 1, 2, 3]), ("relu2", [2, 2]), ("pool", [0, 5]), ("fc1", [0, 7]), ("fc2", [7])],
 )
-def test_silenced_channels_are_zero_and_the_others_as_they_were(
-    layer: str, channels: list[int], model: Small, x: Tensor
-) -> None:
+def test_silenced_channels_are_zero_and_the_others_as_they_were(layer, channels, model, x):
     unsettle(model)
     for grad in GRAD_MODES.values():
         with grad():
@@ -46,7 +44,7 @@ def test_silenced_channels_are_zero_and_the_others_as_they_were(
         assert not torch.equal(trace.output, plain.output)
 
 
-def test_channels_are_a_number_or_any_iterable_or_what_argmax_and_topk_give(model: Small, x: Tensor) -> None:
+def test_channels_are_a_number_or_any_iterable_or_what_argmax_and_topk_give(model, x):
     expected = by_hand(model, x, silencing("conv2", [2, 4]))
     for channels in ([2, 4], (4, 2), (c for c in (2, 4)), {2, 4}, np.array([2, 4]), torch.tensor([2, 4])):
         torch.testing.assert_close(silenced(model, x, "conv2", channels), expected)
@@ -56,7 +54,7 @@ def test_channels_are_a_number_or_any_iterable_or_what_argmax_and_topk_give(mode
     assert (one - expected).abs().max() > 1e-3
 
 
-def test_a_capture_sees_the_silence_inside_it(model: Small, x: Tensor) -> None:
+def test_a_capture_sees_the_silence_inside_it(model, x):
     unsettle(model)
     before = facts(model)
     with mv.capture(model) as trace, mv.ablate(model, "relu1", [0, 2]):
@@ -68,14 +66,14 @@ def test_a_capture_sees_the_silence_inside_it(model: Small, x: Tensor) -> None:
     torch.testing.assert_close(out, by_hand(model, x, silencing("relu1", [0, 2])))
 
 
-def test_a_gradient_does_not_pass_through_a_silenced_channel(model: Small, x: Tensor) -> None:
+def test_a_gradient_does_not_pass_through_a_silenced_channel(model, x):
     with mv.ablate(model, "relu1", [1]):
         model(x).sum().backward()
     assert (model.conv1.weight.grad[1] == 0).all()
     assert (model.conv1.weight.grad[[0, 2, 3]] != 0).any()
 
 
-def test_what_is_not_a_number_is_silenced_too(model: Small, x: Tensor) -> None:
+def test_what_is_not_a_number_is_silenced_too(model, x):
     with torch.no_grad():
         model.conv1.bias[1] = torch.nan
         assert model(x).isnan().any()
@@ -84,7 +82,7 @@ def test_what_is_not_a_number_is_silenced_too(model: Small, x: Tensor) -> None:
     torch.testing.assert_close(result, by_hand(model, x, silencing("conv1", 1)))
 
 
-def test_every_call_of_a_layer_under_any_of_its_names_is_silenced() -> None:
+def test_every_call_of_a_layer_under_any_of_its_names_is_silenced():
     case = make("alias")
     with torch.no_grad(), mv.ablate(case.model, "also_relu", [0, 3]), mv.capture(case.model) as trace:
         case()
@@ -97,7 +95,7 @@ def test_every_call_of_a_layer_under_any_of_its_names_is_silenced() -> None:
 
 
 @pytest.mark.parametrize("name", ["scripted_part", "traced_part"])
-def test_a_model_with_a_scripted_part_can_be_silenced_there_and_after_it(name: str) -> None:
+def test_a_model_with_a_scripted_part_can_be_silenced_there_and_after_it(name):
     case = make(name)
     unsettle(case.model)
     before = facts(case.model)
@@ -112,7 +110,7 @@ def test_a_model_with_a_scripted_part_can_be_silenced_there_and_after_it(name: s
 
 
 @pytest.mark.parametrize("name", ["bare_conv", "scripted_model"])
-def test_a_whole_model_can_be_silenced(name: str) -> None:
+def test_a_whole_model_can_be_silenced(name):
     case = make(name)
     case.model.eval()
     plain, result = case(), silenced(case.model, *case.args, "", 2)
@@ -130,7 +128,7 @@ def test_a_whole_model_can_be_silenced(name: str) -> None:
         pytest.param(nn.Linear(8, 6), id="the units of a linear layer are its last axis"),
     ],
 )
-def test_the_channels_are_those_of_the_output(layer: nn.Module) -> None:
+def test_the_channels_are_those_of_the_output(layer):
     model, x, axis = nn.Sequential(layer), zoo.images(2, 5), -1 if isinstance(layer, nn.Linear) else 1
     with torch.no_grad():
         plain = model(x)
@@ -141,7 +139,7 @@ def test_the_channels_are_those_of_the_output(layer: nn.Module) -> None:
     refused(lambda: silenced(model, x, "0", last + 1), f"0 to {last}")
 
 
-def test_silence_ends_when_the_model_or_the_caller_raises(model: Small) -> None:
+def test_silence_ends_when_the_model_or_the_caller_raises(model):
     unsettle(model)
     before = facts(model)
     with pytest.raises(ZeroDivisionError), mv.ablate(model, "conv1", 0):
@@ -151,7 +149,7 @@ def test_silence_ends_when_the_model_or_the_caller_raises(model: Small) -> None:
     assert facts(model) == before
 
 
-def test_silence_leaves_a_computed_weight_as_it_was() -> None:
+def test_silence_leaves_a_computed_weight_as_it_was():
     """Merely reading a spectrally normed weight in training mode moves its buffers."""
     model = nn.Sequential(spectral_norm(nn.Conv2d(1, 3, 3))).train()
     before = facts(model)

@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch import Tensor, nn
-from zoo import Golden, Models, assert_equal, facts, layer_by_layer, make, record, seeded, unsettle
+from zoo import assert_equal, facts, layer_by_layer, make, record, seeded, unsettle
 
 import mnistviz as mv
 from mnistviz.look.activity import Activity, Bins, Totals, summarise
@@ -58,7 +58,7 @@ def assert_equals_numpy(totals: Totals, values: np.ndarray) -> None:
     assert (totals.silent_channels, totals.channels) == (dead, values.shape[1])
 
 
-def test_every_layer_has_the_totals_that_numpy_finds(reference: Models, few: mv.Digits) -> None:
+def test_every_layer_has_the_totals_that_numpy_finds(reference, few):
     model, x, bins = copy.deepcopy(reference["deep"]), few[:90].pixels, Bins(-1, 1, 16)
     with torch.no_grad():  # channels that never rise
         for layer in (layer for layer in model if isinstance(layer, nn.BatchNorm2d | nn.BatchNorm1d)):
@@ -78,13 +78,13 @@ def test_every_layer_has_the_totals_that_numpy_finds(reference: Models, few: mv.
 
 
 @pytest.mark.parametrize(("mean", "sd"), [(0.7, 0), (3.3, 0), (100, 1), (-1000, 1)])
-def test_values_far_from_zero_keep_their_deviation(mean: float, sd: float) -> None:
+def test_values_far_from_zero_keep_their_deviation(mean, sd):
     x = torch.randn(64, 16, 28, 28, generator=torch.Generator().manual_seed(0)).mul_(sd).add_(mean)
     assert watched(x).sd == pytest.approx(float(x.double().std(correction=0)), rel=1e-3, abs=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
-def test_other_precisions_are_summed_as_they_are_under_autocast_too(dtype: torch.dtype) -> None:
+def test_other_precisions_are_summed_as_they_are_under_autocast_too(dtype):
     x = torch.randn(30, 4, 5, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype)
     values = x.double().numpy()
     with torch.autocast("cpu", torch.bfloat16):
@@ -110,7 +110,7 @@ maps = hnp.arrays(np.float32, st.tuples(*(st.integers(1, n) for n in (6, 4, 3, 5
 @given(values=maps, cuts=st.lists(st.integers(1, 5), max_size=4), layout=st.sampled_from(list(LAYOUTS)))
 @example(values=np.full((2, 3, 4, 5), 0.7, np.float32), cuts=[], layout="batch last")
 @example(values=np.full((3, 1, 1, 1), 12371, np.float32), cuts=[1], layout="in order")
-def test_neither_layout_nor_batches_change_the_totals(values: np.ndarray, cuts: list[int], layout: str) -> None:
+def test_neither_layout_nor_batches_change_the_totals(values, cuts, layout):
     model, x, bins = nn.Sequential(nn.Identity()), torch.from_numpy(values), Bins(-4, 4, 8)
     with mv.watch(model, bins=bins) as activity:
         for part in LAYOUTS[layout](x).tensor_split(sorted({c for c in cuts if c < len(x)})):
@@ -122,7 +122,7 @@ def test_neither_layout_nor_batches_change_the_totals(values: np.ndarray, cuts: 
 
 
 @pytest.mark.parametrize("shape", [(50,), (20, 7), (6, 5, 4), (4, 3, 2, 5, 2)])
-def test_outputs_of_any_rank(shape: tuple[int, ...]) -> None:
+def test_outputs_of_any_rank(shape):
     """A number for each input, without a unit to its name, is a layer of one unit."""
     values = np.random.default_rng(0).integers(-2, 3, (*shape, 1)[: max(2, len(shape))]).astype(np.float32)
     values[:, -1] = 0
@@ -131,7 +131,7 @@ def test_outputs_of_any_rank(shape: tuple[int, ...]) -> None:
     assert_equals_numpy(totals, values)
 
 
-def test_the_text_says_the_totals(few: mv.Digits, golden: Golden) -> None:
+def test_the_text_says_the_totals(few, golden):
     model = zoo.whole_numbers()
     with mv.watch(model) as activity:
         golden("before a pass", activity)
@@ -149,7 +149,7 @@ def test_the_text_says_the_totals(few: mv.Digits, golden: Golden) -> None:
 )
 @example(np.array([np.inf, -np.inf, 3e38, -3e38, 0], np.float32), -6.0, 12.0, 48)
 @example(np.array([np.nan, np.nan], np.float32), -6.0, 12.0, 48)
-def test_no_value_is_lost(values: np.ndarray, low: float, width: float, count: int) -> None:
+def test_no_value_is_lost(values, low, width, count):
     totals = watched(torch.from_numpy(values)[:, None], Bins(low, low + width, count))
     assert totals.nan == np.isnan(values).sum()
     assert totals.histogram.shape == (count + 2,)
@@ -171,7 +171,7 @@ def test_no_value_is_lost(values: np.ndarray, low: float, width: float, count: i
 )
 @example(np.array([-96, 95, 96], np.int16), -6, 96, 16)  # at the first edge, before the last, at the last
 @example(np.array([0, 41, 82], np.int16), 0, 41, 2)  # at the edges 0, 2.5625 and 5.125
-def test_dyadic_bins_count_as_numpy_does(sixteenths: np.ndarray, low: int, eighths: int, count: int) -> None:
+def test_dyadic_bins_count_as_numpy_does(sixteenths, low, eighths, count):
     """All edges and values are exact in binary; numpy's last bin would hold the last edge too."""
     values, high = sixteenths.astype(np.float32) / 16, low + eighths / 8
     bins = Bins(low, high, count)
@@ -183,7 +183,7 @@ def test_dyadic_bins_count_as_numpy_does(sixteenths: np.ndarray, low: int, eight
 
 
 @pytest.mark.parametrize("bins", [None, Bins()])
-def test_values_that_are_not_numbers_are_counted_and_left_out(bins: Bins | None) -> None:
+def test_values_that_are_not_numbers_are_counted_and_left_out(bins):
     x = torch.tensor([[1.0, math.nan, 0.0, 0.0], [math.nan, -3.0, 0.0, math.nan], [2.0, 5.0, 0.0, 0.0]])
     totals, values = watched(x, bins), x.numpy()[~np.isnan(x.numpy())]
     assert (totals.nan, totals.count, totals.numbers) == (3, 12, 9)
@@ -196,7 +196,7 @@ def test_values_that_are_not_numbers_are_counted_and_left_out(bins: Bins | None)
         assert (int(totals.histogram.sum()), int(nothing.histogram.sum())) == (9, 0)
 
 
-def test_a_summary_of_a_trace_is_a_watch_over_one_pass(reference: Models, few: mv.Digits) -> None:
+def test_a_summary_of_a_trace_is_a_watch_over_one_pass(reference, few):
     light, bins = reference["light"], Bins(-2, 2, 8)
     with mv.watch(light, bins=bins) as activity:
         trace = record(light, few[:20].pixels)
@@ -207,7 +207,7 @@ def test_a_summary_of_a_trace_is_a_watch_over_one_pass(reference: Models, few: m
         np.testing.assert_array_equal(totals.high, trace[layer].result.amax(0))
 
 
-def test_calls_are_kept_apart_of_several_outputs_the_first_counts_and_whole_numbers_do_not() -> None:
+def test_calls_are_kept_apart_of_several_outputs_the_first_counts_and_whole_numbers_do_not():
     case = make("reused_relu")
     activity, trace = in_batches(case.model, *case.args, 2), record(case.model, *case.args)
     assert activity.keys == trace.keys == ["fc1", "relu:0", "fc2", "relu:1"]
@@ -219,7 +219,7 @@ def test_calls_are_kept_apart_of_several_outputs_the_first_counts_and_whole_numb
     assert in_batches(nn.Sequential(nn.Flatten()), torch.ones(2, 3, dtype=torch.long), 2).keys == []
 
 
-def test_a_pass_that_broke_does_not_shift_the_calls() -> None:
+def test_a_pass_that_broke_does_not_shift_the_calls():
     relu = nn.ReLU()
     model = nn.Sequential(relu, nn.BatchNorm1d(3), relu).train()
     with mv.watch(model) as activity, mv.watch(model, "") as itself:
@@ -231,7 +231,7 @@ def test_a_pass_that_broke_does_not_shift_the_calls() -> None:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_everything_is_as_it_was(fails: bool, few: mv.Digits) -> None:
+def test_everything_is_as_it_was(fails, few):
     deep = unsettle(mv.models.deep())
     deep.relu1.register_forward_hook(lambda *_: None)
     before = facts(deep)
@@ -242,7 +242,7 @@ def test_everything_is_as_it_was(fails: bool, few: mv.Digits) -> None:
     assert facts(deep) == before
 
 
-def test_training_passes_run_as_if_nobody_watched(few: mv.Digits) -> None:
+def test_training_passes_run_as_if_nobody_watched(few):
     """Dropout draws the same, batch norms take in the same, and gradients flow."""
     deep = mv.models.deep().train()
     twin, results = copy.deepcopy(deep), []
@@ -255,7 +255,7 @@ def test_training_passes_run_as_if_nobody_watched(few: mv.Digits) -> None:
     assert_equal(*results)
 
 
-def test_of_all_outputs_none_is_kept(few: mv.Digits) -> None:
+def test_of_all_outputs_none_is_kept(few):
     """But for a lowest and a highest value of each unit, and the histogram."""
     model, outputs = mv.models.deep().eval(), []
     for layer in model:

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from helpers import refusals
 from hypothesis import given, settings
-from torch import Tensor, nn
-from zoo import Golden, Passes, convolutions, layers, make, noise, record, seeded, whole_numbers
+from torch import nn
+from zoo import convolutions, layers, make, noise, record, seeded, whole_numbers
 
 import mnistviz as mv
 from mnistviz.look.trace import Step, Trace
@@ -23,7 +23,7 @@ def units(step: Step) -> list[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize(("name", "stride"), [("compact", 3), ("light", 17), ("deep", 211), ("pooled", 211)])
-def test_the_total_is_the_recorded_value(name: str, stride: int, passes: Passes) -> None:
+def test_the_total_is_the_recorded_value(name, stride, passes):
     """Of every third unit of `compact`, and of each 17th or 211th of the others, against the layer's own function."""
     for key, step in passes[name].of_kind("Conv2d", "Linear").items():
         ledgers = [mv.ledger(passes[name], key, *unit) for unit in units(step)[::stride]]
@@ -43,7 +43,7 @@ def test_the_total_is_the_recorded_value(name: str, stride: int, passes: Passes)
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 @settings(max_examples=40, deadline=None)
 @given(drawn=convolutions())
-def test_patches_of_any_convolution_are_those_of_unfold(drawn: tuple[nn.Conv2d, Tensor]) -> None:
+def test_patches_of_any_convolution_are_those_of_unfold(drawn):
     """Whatever the border is made of, torch pads it for the layer itself."""
     conv, x = drawn
     trace, expected = record(nn.Sequential(conv), x), conv(x).detach()
@@ -63,7 +63,7 @@ def test_patches_of_any_convolution_are_those_of_unfold(drawn: tuple[nn.Conv2d, 
         assert ledger.total == pytest.approx(float(expected[(0, *unit)]), abs=1e-10)
 
 
-def test_ledgers_print_sums_that_add_up(golden: Golden, passes: Passes) -> None:
+def test_ledgers_print_sums_that_add_up(golden, passes):
     exact = record(whole_numbers(), torch.arange(784.0).view(1, 1, 28, 28) % 4)
     golden("a unit of a convolution", mv.ledger(exact, "0", 1, 0, 27))
     golden("a unit of a linear layer", mv.ledger(exact, "4", 3))
@@ -81,7 +81,7 @@ def test_ledgers_print_sums_that_add_up(golden: Golden, passes: Passes) -> None:
                 assert value == pytest.approx(float(ledger.sums[at]), abs=1e-6)
 
 
-def test_what_is_not_a_number_stays_visible() -> None:
+def test_what_is_not_a_number_stays_visible():
     model, x = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.Flatten(), nn.Linear(72, 4)).double(), noise(1, 1, 6, 6)
     x[0, 0, 0, 0] = torch.nan
     trace = record(model, x)
@@ -118,7 +118,7 @@ def check_formula(trace: Trace, layer: str) -> None:
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 @settings(max_examples=100, deadline=None)
 @given(drawn=layers())
-def test_the_formula_of_any_window_gives_the_true_size_and_count(drawn: tuple[nn.Module, Tensor]) -> None:
+def test_the_formula_of_any_window_gives_the_true_size_and_count(drawn):
     layer, x = drawn
     check_formula(record(nn.Sequential(layer), x), "0")
 
@@ -136,16 +136,14 @@ def test_the_formula_of_any_window_gives_the_true_size_and_count(drawn: tuple[nn
     ],
     ids=str,
 )
-def test_a_layer_of_any_kind_follows_its_formula(layer: nn.Module, size: tuple[int, ...]) -> None:
+def test_a_layer_of_any_kind_follows_its_formula(layer, size):
     trace = record(layer, torch.zeros(1, *size))
     check_formula(trace, "")
     mixes = isinstance(layer, nn.LayerNorm | nn.GroupNorm | nn.ConvTranspose2d)
     assert not (mixes and "by itself" in mv.shape_formula(trace, "").size)
 
 
-def test_every_layer_of_every_model_follows_its_formula_and_has_a_row_in_the_description(
-    passes: Passes, golden: Golden
-) -> None:
+def test_every_layer_of_every_model_follows_its_formula_and_has_a_row_in_the_description(passes, golden):
     for name, trace in passes.items():
         for key in trace:
             check_formula(trace, key)

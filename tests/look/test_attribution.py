@@ -12,10 +12,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, stats
 from torch import Tensor, nn
-from zoo import Models, assert_equal, bits, facts, seeded, unsettle
+from zoo import assert_equal, bits, facts, seeded, unsettle
 
 import mnistviz as mv
-from mnistviz.learn.data import DigitSet
 from mnistviz.look.attribution import METHODS, agreement, attribute, deletion, edges, randomised, sanity
 
 FAST = {"integrated gradients": {"steps": 20}, "occlusion": {"side": 7, "stride": 7}}  # options for a quick look
@@ -23,7 +22,7 @@ BLACK = torch.zeros(1, 1, 28, 28)
 
 
 @pytest.fixture(scope="module")
-def digits(mnist: DigitSet) -> mv.Digits:
+def digits(mnist) -> mv.Digits:
     return mnist.test[:20]
 
 
@@ -39,7 +38,7 @@ def score(model: nn.Module, x: Tensor, target: int) -> float:
 
 
 @pytest.mark.parametrize("name", ["deep", "compact", "light"])
-def test_saliency_is_the_gradient_with_its_sign(name: str, reference: Models, digits: mv.Digits) -> None:
+def test_saliency_is_the_gradient_with_its_sign(name, reference, digits):
     result = attribute(reference[name], digits[1].pixels, "saliency", 3)
     torch.testing.assert_close(result.values, slope(reference[name], digits[1].pixels, 3)[0, 0], rtol=1e-4, atol=1e-6)
     assert torch.equal(result.values, result.cells)
@@ -48,7 +47,7 @@ def test_saliency_is_the_gradient_with_its_sign(name: str, reference: Models, di
 
 
 @pytest.mark.parametrize("name", ["compact", "deep"])
-def test_integrated_gradients_sum_to_what_the_digit_adds(name: str, reference: Models, digits: mv.Digits) -> None:
+def test_integrated_gradients_sum_to_what_the_digit_adds(name, reference, digits):
     """Completeness, and the residual says how much is missing; with few steps more than with many."""
     model = reference[name]
     for i in (5,) if name == "deep" else (0, 3, 8):
@@ -60,7 +59,7 @@ def test_integrated_gradients_sum_to_what_the_digit_adds(name: str, reference: M
         assert result.residual < attribute(model, x, steps=2).residual
 
 
-def test_integrated_gradients_are_a_sum_of_many_gradients(compact: nn.Sequential, digits: mv.Digits) -> None:
+def test_integrated_gradients_are_a_sum_of_many_gradients(compact, digits):
     x, steps = digits[3].pixels, 600
     result = attribute(compact, x)
     shares = ((torch.arange(steps) + 0.5) / steps).view(-1, 1, 1, 1)  # the middle of each step
@@ -77,9 +76,7 @@ def test_integrated_gradients_are_a_sum_of_many_gradients(compact: nn.Sequential
 @pytest.mark.parametrize(
     ("name", "layer"), [("deep", None), ("deep", "conv1"), ("compact", "conv1"), ("light", None), ("light", "conv3")]
 )
-def test_grad_cam_is_maps_weighted_by_their_mean_gradients(
-    name: str, layer: str | None, reference: Models, digits: mv.Digits
-) -> None:
+def test_grad_cam_is_maps_weighted_by_their_mean_gradients(name, layer, reference, digits):
     model = reference[name]
     convolutions = [key for key, module in model.named_children() if isinstance(module, nn.Conv2d)]
     for i in (0, 8):
@@ -98,9 +95,7 @@ def test_grad_cam_is_maps_weighted_by_their_mean_gradients(
 
 
 @pytest.mark.parametrize("options", [{}, {"side": 6, "stride": 3}, {"side": 28, "stride": 5}])
-def test_occlusion_is_what_the_score_loses_under_black_patches(
-    options: dict[str, int], compact: nn.Sequential, digits: mv.Digits
-) -> None:
+def test_occlusion_is_what_the_score_loses_under_black_patches(options, compact, digits):
     """Of all patches over a pixel the mean; the last of a row may reach over the border."""
     side, stride = options.get("side", 4), options.get("stride", 2)
     x, target = digits[2].pixels, 1
@@ -122,9 +117,7 @@ def test_occlusion_is_what_the_score_loses_under_black_patches(
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad])
-def test_the_own_answer_is_explained_and_model_and_digit_are_left_as_they_were(
-    method: str, mode: type, reference: Models, digits: mv.Digits
-) -> None:
+def test_the_own_answer_is_explained_and_model_and_digit_are_left_as_they_were(method, mode, reference, digits):
     """Also in modes of training, under no_grad and with frozen layers; no warning, and the same map."""
     model, x, options = unsettle(mv.load_model("deep")), digits[8].pixels, FAST.get(method, {})
     model.conv1.requires_grad_(False)
@@ -159,7 +152,7 @@ test_bad_calls_are_refused_with_what_is_allowed = refusals(BAD)
 
 
 @pytest.mark.filterwarnings("ignore:An input array is constant")
-def test_edges_are_those_of_sobel_and_agree_with_no_flat_map(digits: mv.Digits) -> None:
+def test_edges_are_those_of_sobel_and_agree_with_no_flat_map(digits):
     for digit in digits[:5]:
         image = digit.pixels[0, 0].double().numpy()
         expected = np.hypot(ndimage.sobel(image, 0), ndimage.sobel(image, 1))
@@ -169,7 +162,7 @@ def test_edges_are_those_of_sobel_and_agree_with_no_flat_map(digits: mv.Digits) 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 9999), st.integers(1, 40), st.floats(0.05, 1))
-def test_agreement_is_that_of_scipy_on_inked_pixels(seed: int, levels: int, ink: float) -> None:
+def test_agreement_is_that_of_scipy_on_inked_pixels(seed, levels, ink):
     """Few levels, so that there are ties."""
     dice = np.random.default_rng(seed)
     a, b = dice.integers(-levels, levels + 1, (2, 28, 28)) / 7
@@ -183,7 +176,7 @@ def test_agreement_is_that_of_scipy_on_inked_pixels(seed: int, levels: int, ink:
     assert agreement(*map(torch.from_numpy, (a, -(a**3), pixels))) == pytest.approx(-1)
 
 
-def test_new_weights_are_those_of_a_new_model_and_leave_the_old_and_the_dice_alone() -> None:
+def test_new_weights_are_those_of_a_new_model_and_leave_the_old_and_the_dice_alone():
     model = unsettle(mv.load_model("deep"))
     before = facts(model)
     twin, other = randomised(model, 5), randomised(model, 1)
@@ -201,7 +194,7 @@ HONEST = {"saliency": {}, "integrated gradients": {"steps": 60}, "occlusion": {"
 
 
 @pytest.mark.parametrize("method", HONEST)
-def test_an_honest_map_changes_with_the_weights(method: str, compact: nn.Sequential, digits: mv.Digits) -> None:
+def test_an_honest_map_changes_with_the_weights(method, compact, digits):
     agreements = []
     for i, digit in enumerate(digits[:5]):
         mine = attribute(compact, digit.pixels, method, **HONEST[method])
@@ -211,7 +204,7 @@ def test_an_honest_map_changes_with_the_weights(method: str, compact: nn.Sequent
     assert median(agreements) < 0.5
 
 
-def test_deletion_follows_the_order_of_the_map(compact: nn.Sequential, digits: mv.Digits) -> None:
+def test_deletion_follows_the_order_of_the_map(compact, digits):
     dice = torch.Generator().manual_seed(0)
     for i in (0, 1, 5):
         x, target = digits[i].pixels, int(digits.labels[i])
@@ -228,7 +221,7 @@ def test_deletion_follows_the_order_of_the_map(compact: nn.Sequential, digits: m
             assert fallen == pytest.approx(float(expected), abs=1e-5)
 
 
-def test_pixels_named_first_are_missed_more_than_others(compact: nn.Sequential, digits: mv.Digits) -> None:
+def test_pixels_named_first_are_missed_more_than_others(compact, digits):
     checks = [sanity(compact, digit.pixels, steps=30) for digit in digits[:8]]
     areas = [(float(check.probability.mean()), float(check.at_random.mean())) for check in checks]
     named, drawn = np.mean(areas, axis=0)
@@ -236,7 +229,7 @@ def test_pixels_named_first_are_missed_more_than_others(compact: nn.Sequential, 
     assert sum(a < b for a, b in areas) >= 7
 
 
-def test_a_sanity_check_is_made_of_its_parts(digits: mv.Digits) -> None:
+def test_a_sanity_check_is_made_of_its_parts(digits):
     model, x = unsettle(mv.load_model("compact")), digits[3].pixels
     before = facts(model)
     check, again = (sanity(model, x, "grad-cam", 5, seed=4, layer="conv1") for _ in range(2))

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 import zoo
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
-from zoo import GRAD_MODES, SAMPLE, Small, assert_equal, bits, facts, make, record, seeded, unsettle
+from zoo import GRAD_MODES, SAMPLE, assert_equal, bits, facts, make, record, seeded, unsettle
 
 import mnistviz as mv
 from mnistviz.look.replay import FORMULAS
@@ -53,7 +53,7 @@ def listen(model: nn.Module) -> list[tuple[str, list[Any]]]:
 
 @every_grad_mode
 @pytest.mark.parametrize("name", zoo.ZOO)
-def test_a_capture_records_every_step_of_any_model_and_leaves_no_mark(name: str, grad: Callable) -> None:
+def test_a_capture_records_every_step_of_any_model_and_leaves_no_mark(name, grad):
     """Against a twin that runs in evaluation mode with hooks of its own; then every step is computed again."""
     twin, case = make(name), make(name)
     twin.model.eval()
@@ -90,7 +90,7 @@ def test_a_capture_records_every_step_of_any_model_and_leaves_no_mark(name: str,
 
 
 @pytest.mark.parametrize("name", ["scripted_part", "scripted_counter", "traced_part", "scripted_model"])
-def test_a_scripted_part_is_one_opaque_step_with_all_its_weights(name: str) -> None:
+def test_a_scripted_part_is_one_opaque_step_with_all_its_weights(name):
     case, layer = make(name), "" if name == "scripted_model" else "0"
     scripted = dict(case.model.named_modules())[layer]
     learned = dict(scripted.named_parameters())
@@ -136,7 +136,7 @@ BUFFERS: dict[str, tuple[Callable, dict[str, Tensor | None]]] = {
 
 
 @pytest.mark.parametrize("what", BUFFERS)
-def test_whatever_a_forward_does_to_its_buffers_is_undone(what: str) -> None:
+def test_whatever_a_forward_does_to_its_buffers_is_undone(what):
     change, buffers = BUFFERS[what]
     model = Buffered(change, **{name: None if b is None else b.clone() for name, b in buffers.items()})
     with mv.capture(model):
@@ -146,7 +146,7 @@ def test_whatever_a_forward_does_to_its_buffers_is_undone(what: str) -> None:
         assert bits(model._buffers[name]) == bits(before)
 
 
-def test_buffers_that_share_memory_still_do_afterwards() -> None:
+def test_buffers_that_share_memory_still_do_afterwards():
     both = torch.zeros(4)
     model = Buffered(lambda module, x: module.whole.add_(1), whole=both, part=both[:2])
     with mv.capture(model):
@@ -172,7 +172,7 @@ class Cleaning(nn.Module):
 
 @every_grad_mode
 @pytest.mark.parametrize("clean", [lambda t: t.nan_to_num_(), lambda t: t.neg_(), lambda t: t.detach().mul_(2)])
-def test_the_input_of_a_layer_is_what_it_was_given(clean: Callable, grad: Callable) -> None:
+def test_the_input_of_a_layer_is_what_it_was_given(clean, grad):
     x = torch.tensor([[torch.nan, 0.0, 1.0]])
     expected = x.tanh()
     clean(expected)
@@ -185,7 +185,7 @@ def test_the_input_of_a_layer_is_what_it_was_given(clean: Callable, grad: Callab
     assert mv.replay(trace).largest == 0
 
 
-def test_a_trace_does_not_change_when_model_input_or_output_do(model: Small, x: Tensor) -> None:
+def test_a_trace_does_not_change_when_model_input_or_output_do(model, x):
     with torch.no_grad():
         with mv.capture(model) as trace:
             out = model(x)
@@ -198,7 +198,7 @@ def test_a_trace_does_not_change_when_model_input_or_output_do(model: Small, x: 
     assert [bits(t) for t in tree_leaves(recorded)] == before
 
 
-def test_settings_do_not_change_with_the_layer() -> None:
+def test_settings_do_not_change_with_the_layer():
     conv = nn.Conv2d(1, 1, 3)
     conv.sizes, conv.mean = [1, 2], torch.zeros(1)
     settings = record(nn.Sequential(conv), zoo.images())[0].settings
@@ -207,7 +207,7 @@ def test_settings_do_not_change_with_the_layer() -> None:
     assert (settings["sizes"], settings["mean"].tolist(), settings["stride"]) == ([1, 2], [0.0], (1, 1))
 
 
-def test_each_call_of_a_reused_layer_has_a_step_with_the_weights_of_its_moment() -> None:
+def test_each_call_of_a_reused_layer_has_a_step_with_the_weights_of_its_moment():
     norm, x = nn.BatchNorm1d(4).train(), torch.randn(3, 4)
     trace = record(nn.Sequential(norm, nn.ReLU(), norm), x, as_is=True)
     assert trace.keys == ["0:0", "1", "0:1"]
@@ -216,7 +216,7 @@ def test_each_call_of_a_reused_layer_has_a_step_with_the_weights_of_its_moment()
     torch.testing.assert_close(trace["0:1"].input, trace["0:0"].output.clamp(min=0))
 
 
-def test_a_module_with_two_names_is_recorded_once_under_the_name_asked_for() -> None:
+def test_a_module_with_two_names_is_recorded_once_under_the_name_asked_for():
     def keys(layers: Any) -> list[str]:
         case = make("alias")
         return record(case.model, *case.args, layers=layers).keys
@@ -227,7 +227,7 @@ def test_a_module_with_two_names_is_recorded_once_under_the_name_asked_for() -> 
     assert keys("*fc1") == ["fc1"]
 
 
-def test_notes_tell_of_values_that_are_not_numbers_and_of_layers_that_never_ran(model: Small, x: Tensor) -> None:
+def test_notes_tell_of_values_that_are_not_numbers_and_of_layers_that_never_ran(model, x):
     x[0, 0, 0, :3], x[1, 0, 5, 5] = torch.nan, torch.inf
     trace = record(model, x)
     assert trace.notes == ["4 of 128 input values are NaN or infinite"]
@@ -251,7 +251,7 @@ TYPES = {  # what becomes of the scores, and how to take it apart
 
 
 @pytest.mark.parametrize("name", TYPES)
-def test_an_output_of_any_type_passes_and_is_copied(name: str) -> None:
+def test_an_output_of_any_type_passes_and_is_copied(name):
     shape, parts = TYPES[name]
     model, x = zoo.Heads(lambda digit, angle: shape(digit)), torch.randn(2, 4)
     with torch.no_grad():
@@ -265,7 +265,7 @@ def test_an_output_of_any_type_passes_and_is_copied(name: str) -> None:
     assert_equal(parts(trace.output), expected)
 
 
-def test_layers_are_chosen_by_name_list_or_pattern(model: Small, x: Tensor) -> None:
+def test_layers_are_chosen_by_name_list_or_pattern(model, x):
     for layers, expected in (
         ("conv2", ["conv2"]),
         (["fc2", "conv1"], ["conv1", "fc2"]),
@@ -282,7 +282,7 @@ def test_layers_are_chosen_by_name_list_or_pattern(model: Small, x: Tensor) -> N
         assert_equal(trace.output, out.detach())
 
 
-def test_containers_are_recorded_by_name() -> None:
+def test_containers_are_recorded_by_name():
     case = make("nested")
     trace = record(case.model, *case.args, layers=["0", "0.1*"])
     assert trace.keys == ["0.1.0", "0.1.1.0", "0.1.1", "0.1", "0"]  # in the order in which they came to their end
@@ -293,7 +293,7 @@ def test_containers_are_recorded_by_name() -> None:
     assert trace["0"].kind == "Sequential"
 
 
-def test_captures_of_one_model_and_of_another_go_together_and_share_nothing(model: Small, x: Tensor) -> None:
+def test_captures_of_one_model_and_of_another_go_together_and_share_nothing(model, x):
     other = make("reused_relu")
     unsettle(model)
     before = facts(model)
@@ -327,12 +327,14 @@ def compiled(model: nn.Sequential, how: str, backend: zoo.Backend) -> nn.Module:
     ("how", "ran_before"),
     [("wrapped", False), ("wrapped", True), ("in place", True), ("a part wrapped", True), ("a part in place", False)],
 )
-def test_a_compiled_model_is_seen_like_the_plain_one_and_stays_compiled(how: str, ran_before: bool) -> None:
+def test_a_compiled_model_is_seen_like_the_plain_one_and_stays_compiled(how, ran_before):
     torch.compiler.reset()
     case, backend = make("nested"), zoo.Backend()
     with mv.capture(case.model) as plain:
         expected = case()
-    with mv.watch(case.model) as watched, mv.ablate(case.model, "0.0", 1):
+    with mv.watch(case.model) as watched:
+        case()
+    with mv.ablate(case.model, "0.0", 1):
         silenced = case()
     case.model = compiled(case.model, how, backend)
     if ran_before:
@@ -341,7 +343,9 @@ def test_a_compiled_model_is_seen_like_the_plain_one_and_stays_compiled(how: str
     before, n_compiled, n_ran = facts(case.model), backend.compiled, backend.ran
     with mv.capture(case.model) as trace:
         output = case()
-    with mv.watch(case.model) as activity, mv.ablate(case.model, "0.0", 1):
+    with mv.watch(case.model) as activity:
+        case()
+    with mv.ablate(case.model, "0.0", 1):
         assert_equal(case(), silenced)
     assert_equal(list(map(vars, activity.totals.values())), list(map(vars, watched.totals.values())))
     assert (backend.compiled, backend.ran) == (n_compiled, n_ran)
@@ -366,7 +370,7 @@ def gradients(case: zoo.Case, out: Any) -> list[Tensor | None]:
 
 @pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("name", [*SAMPLE, "frozen", "tied_weights"])
-def test_gradients_are_those_without_a_capture(name: str, keep: bool) -> None:
+def test_gradients_are_those_without_a_capture(name, keep):
     twin, case = make(name), make(name)
     twin.model.eval()
     with seeded(5):
@@ -380,7 +384,7 @@ def test_gradients_are_those_without_a_capture(name: str, keep: bool) -> None:
     assert_equal(inside, expected)
 
 
-def test_the_gradient_at_a_layer_is_that_of_the_forward_by_hand(model: Small, x: Tensor) -> None:
+def test_the_gradient_at_a_layer_is_that_of_the_forward_by_hand(model, x):
     """Taken inside the capture, after it, and a second time; `.grad` stays untouched."""
     states: dict[str, Tensor] = {}
     score = zoo.by_hand(model, x, lambda name, t: states.setdefault(name, t))[0, 7]
@@ -398,7 +402,7 @@ def test_the_gradient_at_a_layer_is_that_of_the_forward_by_hand(model: Small, x:
     assert record(model, x)["conv1"].live is None  # not asked for
 
 
-def test_many_captures_do_not_grow_memory() -> None:
+def test_many_captures_do_not_grow_memory():
     """No object stays, and of blocks of memory, of which a trace has hundreds, at most ten for each capture."""
     case = make("tied_weights")
 
@@ -417,7 +421,7 @@ def test_many_captures_do_not_grow_memory() -> None:
 
 
 @pytest.mark.parametrize("ending", ["fine", "raises"])
-def test_a_trace_is_freed_without_the_garbage_collector(ending: str, model: Small) -> None:
+def test_a_trace_is_freed_without_the_garbage_collector(ending, model):
     """No cycle holds what was recorded, nor the graph."""
     inputs = zoo.images() if ending == "fine" else torch.zeros(1, 1, 9, 12)  # too long for the first linear layer
     gc.collect()

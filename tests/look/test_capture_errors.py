@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 from helpers import refusals, refused
-from torch import Tensor, nn
-from zoo import GRAD_MODES, SAMPLE, Small, by_hand, facts, hooks, make, record, seeded, unsettle
+from torch import nn
+from zoo import GRAD_MODES, SAMPLE, by_hand, facts, hooks, make, record, seeded, unsettle
 
 import mnistviz as mv
 
@@ -34,7 +34,7 @@ WHERE |= {"scripted_part": "2", "module_list": "by_name.last", "lstm": ""}
 
 
 @pytest.mark.parametrize(("name", "where"), WHERE.items(), ids=WHERE)
-def test_a_layer_that_raises_leaves_everything_as_before_and_is_named(name: str, where: str) -> None:
+def test_a_layer_that_raises_leaves_everything_as_before_and_is_named(name, where):
     for grad in GRAD_MODES.values():
         case, error = make(name), SabotageError("half-way")
         breaking(case.model.get_submodule(where), error)
@@ -52,7 +52,7 @@ def test_a_layer_that_raises_leaves_everything_as_before_and_is_named(name: str,
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, StopIteration, GeneratorExit, RuntimeError])
-def test_no_exception_is_swallowed_or_turned_into_another(error: type[BaseException], model: Small, x: Tensor) -> None:
+def test_no_exception_is_swallowed_or_turned_into_another(error, model, x):
     raised = error("stop")
     breaking(model.fc1, raised)
     unsettle(model)
@@ -64,7 +64,7 @@ def test_no_exception_is_swallowed_or_turned_into_another(error: type[BaseExcept
 
 
 @pytest.mark.parametrize("name", [*SAMPLE, "catching", "catching_at_the_end"])
-def test_an_error_of_the_caller_leaves_everything_as_before_and_no_layer_is_blamed(name: str) -> None:
+def test_an_error_of_the_caller_leaves_everything_as_before_and_no_layer_is_blamed(name):
     """Nor the layer of `catching` whose error the model caught itself."""
     case, error = make(name), SabotageError("mine")
     unsettle(case.model)
@@ -78,7 +78,7 @@ def test_an_error_of_the_caller_leaves_everything_as_before_and_no_layer_is_blam
     assert not any("stopped inside" in note for note in [*trace.notes, *getattr(error, "__notes__", [])])
 
 
-def test_a_layer_whose_error_the_model_caught_is_not_blamed_for_what_goes_wrong_later() -> None:
+def test_a_layer_whose_error_the_model_caught_is_not_blamed_for_what_goes_wrong_later():
     case = make("catching")
     case.model.register_forward_hook(lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError) as caught, mv.capture(case.model) as trace:
@@ -87,7 +87,7 @@ def test_a_layer_whose_error_the_model_caught_is_not_blamed_for_what_goes_wrong_
     assert not any("stopped inside" in note for note in [*trace.notes, *getattr(caught.value, "__notes__", [])])
 
 
-def test_the_note_says_what_a_layer_was_given_and_what_a_digit_looks_like(model: Small) -> None:
+def test_the_note_says_what_a_layer_was_given_and_what_a_digit_looks_like(model):
     with pytest.raises(RuntimeError) as caught, mv.capture(model):
         model(torch.zeros(1, 784))
     assert caught.value.__notes__ == [
@@ -96,7 +96,7 @@ def test_the_note_says_what_a_layer_was_given_and_what_a_digit_looks_like(model:
     ]
 
 
-def test_an_error_inside_a_scripted_part_names_the_part() -> None:
+def test_an_error_inside_a_scripted_part_names_the_part():
     case = make("scripted_part")
     with pytest.raises(RuntimeError) as caught, mv.capture(case.model) as trace:
         case.model(torch.zeros(1, 7, 8, 8))
@@ -106,7 +106,7 @@ def test_an_error_inside_a_scripted_part_names_the_part() -> None:
     assert not any(hooks(case.model).values())
 
 
-def test_a_pass_after_somebody_elses_hook_raised_is_complete(model: Small, x: Tensor) -> None:
+def test_a_pass_after_somebody_elses_hook_raised_is_complete(model, x):
     handle = model.register_forward_pre_hook(lambda *_: 1 / 0)
     with mv.capture(model) as trace:
         with pytest.raises(ZeroDivisionError):
@@ -117,7 +117,7 @@ def test_a_pass_after_somebody_elses_hook_raised_is_complete(model: Small, x: Te
     assert torch.equal(trace.output, out.detach())
 
 
-def test_a_second_pass_is_refused_and_the_first_stays_recorded(model: Small, x: Tensor) -> None:
+def test_a_second_pass_is_refused_and_the_first_stays_recorded(model, x):
     before = facts(model)
     with mv.capture(model) as trace:
         model(x)
@@ -129,7 +129,7 @@ def test_a_second_pass_is_refused_and_the_first_stays_recorded(model: Small, x: 
     assert trace.complete
 
 
-def test_a_second_pass_is_refused_again_after_the_first_was_broken_off(model: Small, x: Tensor) -> None:
+def test_a_second_pass_is_refused_again_after_the_first_was_broken_off(model, x):
     before = facts(model)
     with mv.capture(model) as trace:
         with pytest.raises(RuntimeError):

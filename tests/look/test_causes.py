@@ -10,10 +10,9 @@ from helpers import refusals
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from zoo import Golden, Models, Passes, facts, layer_by_layer, record, silencing, unsettle
+from zoo import facts, layer_by_layer, record, silencing, unsettle
 
 import mnistviz as mv
-from mnistviz.learn.data import DigitSet
 from mnistviz.look.causes import Silenced, contrast, explain, nearest, silenced
 
 LAYERS = ["relu1", "relu2", "relu3"]  # of compact, with 10, 20 and 50 channels
@@ -25,9 +24,7 @@ def scores_of(model: nn.Module, x: Tensor, edit: Callable[[str, Tensor], Tensor]
     return scores[0].double()
 
 
-def test_each_feature_gives_weight_times_value_and_is_ranked_by_it(
-    reference: Models, passes: Passes, mnist: DigitSet
-) -> None:
+def test_each_feature_gives_weight_times_value_and_is_ranked_by_it(reference, passes, mnist):
     """They sum to the gap between the scores, also of `light`: log-softmax takes the same from all of them."""
     for name, trace in passes.items():
         model = reference[name]
@@ -50,7 +47,7 @@ def test_each_feature_gives_weight_times_value_and_is_ranked_by_it(
         assert result.ranked == sorted(range(len(gaps)), key=lambda i: -gaps[i])
 
 
-def test_a_contrast_worked_out_on_paper(golden: Golden) -> None:
+def test_a_contrast_worked_out_on_paper(golden):
     """The last of the linear layers counts, and it has no biases."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 4, bias=False), nn.Linear(4, 3, bias=False))
     nn.init.eye_(model[1].weight)
@@ -65,7 +62,7 @@ def test_a_contrast_worked_out_on_paper(golden: Golden) -> None:
 
 
 @pytest.fixture(scope="module")
-def mistakes(compact: nn.Sequential, mnist: DigitSet) -> list[tuple[Tensor, int, int, list[Silenced]]]:
+def mistakes(compact, mnist) -> list[tuple[Tensor, int, int, list[Silenced]]]:
     """Real ones: the digit, what it is, what the network says, and each channel silent in turn."""
     test = mnist.test[:3000]
     rows = [(int(m.row), int(m.label), int(m.prediction)) for m in mv.evaluate(compact, test).mistakes.itertuples()]
@@ -75,9 +72,7 @@ def mistakes(compact: nn.Sequential, mnist: DigitSet) -> list[tuple[Tensor, int,
     ]
 
 
-def test_each_channel_is_silent_once_as_in_a_pass_by_hand_and_what_helps_most_stands_first(
-    compact: nn.Sequential, mistakes: list
-) -> None:
+def test_each_channel_is_silent_once_as_in_a_pass_by_hand_and_what_helps_most_stands_first(compact, mistakes):
     wanted = [(layer, c) for layer, count in zip(LAYERS, (10, 20, 50), strict=True) for c in range(count)]
     turned = 0
     for x, right, wrong, rows in mistakes:
@@ -92,7 +87,7 @@ def test_each_channel_is_silent_once_as_in_a_pass_by_hand_and_what_helps_most_st
     assert turned >= 3  # one silent channel can turn a mistake into the right answer
 
 
-def test_silences_leave_the_model_as_it_was_and_a_layer_named_twice_is_silent_once(mnist: DigitSet) -> None:
+def test_silences_leave_the_model_as_it_was_and_a_layer_named_twice_is_silent_once(mnist):
     model, x = unsettle(mv.load_model("compact")), mnist.test[0].pixels
     before = facts(model)
     rows = silenced(model, x, 3, ["relu1", "relu1"])
@@ -103,7 +98,7 @@ def test_silences_leave_the_model_as_it_was_and_a_layer_named_twice_is_silent_on
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 60), st.integers(1, 6), st.integers(0, 999), st.data())
-def test_neighbours_are_those_of_brute_force(mine: int, many: int, width: int, seed: int, data: st.DataObject) -> None:
+def test_neighbours_are_those_of_brute_force(mine, many, width, seed, data):
     """Small whole numbers, so that there are ties: any of them may stand for the others, none twice."""
     dice = np.random.default_rng(seed)
     a, b = dice.integers(-2, 3, (mine, width)).astype(float), dice.integers(-2, 3, (many, width)).astype(float)
@@ -116,9 +111,7 @@ def test_neighbours_are_those_of_brute_force(mine: int, many: int, width: int, s
     assert all(len(set(row)) == count for row in rows.tolist())
 
 
-def test_an_explanation_is_its_parts_and_its_neighbours_those_of_a_loop_by_hand(
-    compact: nn.Sequential, mistakes: list, few: mv.Digits
-) -> None:
+def test_an_explanation_is_its_parts_and_its_neighbours_those_of_a_loop_by_hand(compact, mistakes, few):
     x, right, wrong, rows = mistakes[0]
     model = unsettle(mv.load_model("compact"))
     before = facts(model)

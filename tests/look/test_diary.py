@@ -33,7 +33,7 @@ def trained(few: mv.Digits, callbacks: dict | None = None, **changed: object) ->
 
 
 @pytest.fixture(scope="module")
-def seen(few: mv.Digits) -> tuple[mv.Timelapse, nn.Module, list[dict[str, Tensor]]]:
+def seen(few) -> tuple[mv.Timelapse, nn.Module, list[dict[str, Tensor]]]:
     """A training with a timelapse, and beside it a callback of its own that copies weights at every step."""
     lapse, copies = mv.Timelapse(iter([5, 0, 10, 1, 5, 99])), []
 
@@ -44,7 +44,7 @@ def seen(few: mv.Digits) -> tuple[mv.Timelapse, nn.Module, list[dict[str, Tensor
     return lapse, model, copies
 
 
-def test_a_diary_has_a_page_for_the_start_and_for_every_epoch(few: mv.Digits) -> None:
+def test_a_diary_has_a_page_for_the_start_and_for_every_epoch(few):
     x = few[:150].pixels
     diary, twins = mv.Diary(x, "relu*", mv.activity.Bins(-1, 3, 16)), []
     keep = lambda state: twins.append(copy.deepcopy(state.model))  # noqa: E731
@@ -64,7 +64,7 @@ def test_a_diary_has_a_page_for_the_start_and_for_every_epoch(few: mv.Digits) ->
 
 
 @pytest.mark.parametrize("change", [{}, {"average": 0.9}], ids=["plain", "averaged"])
-def test_a_watched_training_ends_in_the_same_bits(change: dict[str, float], few: mv.Digits) -> None:
+def test_a_watched_training_ends_in_the_same_bits(change, few):
     diary, lapse = mv.Diary(few[:50].pixels, every=2), mv.Timelapse(range(STEPS + 1))
     both = {event: [call, lapse.callbacks.get(event, lambda _: None)] for event, call in diary.callbacks.items()}
     with seeded(11):
@@ -80,7 +80,7 @@ def test_a_watched_training_ends_in_the_same_bits(change: dict[str, float], few:
 
 
 @pytest.mark.parametrize("every", [1, 5])
-def test_ratios_are_lengths_over_the_length_of_the_weights(every: int, few: mv.Digits) -> None:
+def test_ratios_are_lengths_over_the_length_of_the_weights(every, few):
     """Plain gradient descent: an update is the gradient times the rate."""
     model = fresh().double()
     rate, diary, expected = 0.05, mv.Diary(few[:2].pixels.double(), every=every), []
@@ -104,7 +104,7 @@ def test_ratios_are_lengths_over_the_length_of_the_weights(every: int, few: mv.D
     assert (diary.steps, len(diary.pages)) == (12, 1)
 
 
-def test_ratios_of_what_has_no_gradient_or_no_length() -> None:
+def test_ratios_of_what_has_no_gradient_or_no_length():
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     model[0].weight.requires_grad_(False)
     nn.init.zeros_(model[1].weight)
@@ -117,7 +117,7 @@ def test_ratios_of_what_has_no_gradient_or_no_length() -> None:
     assert all(map(math.isnan, (frozen["gradient"], empty["gradient"], empty["update"])))
 
 
-def test_weights_are_kept_at_the_steps_told_and_at_no_others(seen) -> None:
+def test_weights_are_kept_at_the_steps_told_and_at_no_others(seen):
     lapse, model, copies = seen
     assert len(copies) == STEPS + 1  # before the training, and after each step
     assert lapse.at == [0, 1, 5, 10, 99]
@@ -132,7 +132,7 @@ def test_weights_are_kept_at_the_steps_told_and_at_no_others(seen) -> None:
     assert not kept.requires_grad
 
 
-def test_a_second_training_begins_anew(few: mv.Digits) -> None:
+def test_a_second_training_begins_anew(few):
     lapse = mv.Timelapse([0, 3])
     trained(few, lapse.callbacks)
     first = dict(lapse.checkpoints)
@@ -141,7 +141,7 @@ def test_a_second_training_begins_anew(few: mv.Digits) -> None:
     assert_equal(lapse.checkpoints, first)
 
 
-def test_every_moment_is_its_checkpoint_run_again_and_the_model_is_untouched(seen, few: mv.Digits) -> None:
+def test_every_moment_is_its_checkpoint_run_again_and_the_model_is_untouched(seen, few):
     lapse, model, x = seen[0], unsettle(copy.deepcopy(seen[1])), few.pixels[:5]
     with torch.no_grad():
         model.get_parameter("conv1.weight").add_(1.0)  # so that it is none of the checkpoints
@@ -159,7 +159,7 @@ def test_every_moment_is_its_checkpoint_run_again_and_the_model_is_untouched(see
 
 
 @pytest.mark.parametrize("count", [1, 2 * BATCH + 41])
-def test_a_trace_joined_from_batches_is_that_of_one_whole_pass(count: int, seen, few: mv.Digits) -> None:
+def test_a_trace_joined_from_batches_is_that_of_one_whole_pass(count, seen, few):
     lapse, model, _ = seen
     joined, whole = lapse.moments(model, few.pixels[:count])[-1].trace, record(model, few.pixels[:count])
     assert joined.keys == whole.keys
@@ -172,7 +172,7 @@ def test_a_trace_joined_from_batches_is_that_of_one_whole_pass(count: int, seen,
     assert lapse.moments(model, few.pixels[:count], ["conv*", "fc1"])[0].trace.keys == ["conv1", "conv2", "fc1"]
 
 
-def test_several_outputs_of_a_layer_are_joined_one_by_one() -> None:
+def test_several_outputs_of_a_layer_are_joined_one_by_one():
     x = torch.randn(BATCH + 2, 4)
     for shape in (Answer, lambda a, b: (a, b), lambda a, b: [a, b], lambda a, b: {"a": a, "b": (b, None)}):
         lapse, model = mv.Timelapse([0]), Heads(shape)
@@ -185,7 +185,7 @@ def test_several_outputs_of_a_layer_are_joined_one_by_one() -> None:
 
 
 @given(st.integers(1, 5000), st.integers(2, 200))
-def test_over_goes_from_the_first_to_the_last_step_closer_together_at_the_start(steps: int, count: int) -> None:
+def test_over_goes_from_the_first_to_the_last_step_closer_together_at_the_start(steps, count):
     at = mv.Timelapse.over(steps, count).at
     assert (at[0], at[-1]) == (0, steps)
     assert at == sorted(set(at))

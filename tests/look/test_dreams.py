@@ -26,9 +26,7 @@ def roughness(pixels: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("digit", [0, 9])
-def test_every_seed_is_read_as_what_was_dreamt_and_priors_make_it_smoother_and_darker(
-    digit: int, reference: dict[str, nn.Sequential]
-) -> None:
+def test_every_seed_is_read_as_what_was_dreamt_and_priors_make_it_smoother_and_darker(digit, reference):
     light = reference["light"]
     with_them, without = (dream(light, "fc1", digit, priors=priors, steps=100) for priors in (True, False))
     for dreams in (with_them, without):
@@ -39,14 +37,14 @@ def test_every_seed_is_read_as_what_was_dreamt_and_priors_make_it_smoother_and_d
 
 
 @pytest.mark.parametrize("priors", [False, True])
-def test_every_seed_raises_a_channel(priors: bool, compact: nn.Sequential) -> None:
+def test_every_seed_raises_a_channel(priors, compact):
     """Of `fc1` one unit; of the others the mean of a map."""
     for layer, channel in (("conv1", 0), ("relu2", 1)) if priors else (("pool2", 9), ("fc1", 0)):
         dreams = dream(compact, layer, channel, priors=priors, seeds=2, steps=160 if priors else 30)
         check(compact, layer, channel, dreams, seeds=2)
 
 
-def test_without_a_step_there_is_only_the_noise_of_the_seed(compact: nn.Sequential) -> None:
+def test_without_a_step_there_is_only_the_noise_of_the_seed(compact):
     none, again, some, other = (dream(compact, "fc2", 5, steps=k, seed=s) for k, s in ((0, 0), (3, 0), (3, 0), (3, 1)))
     assert torch.equal(none.start, none.end)
     assert torch.equal(none.start, some.start)
@@ -57,7 +55,7 @@ def test_without_a_step_there_is_only_the_noise_of_the_seed(compact: nn.Sequenti
 
 
 @pytest.mark.parametrize("caller", [torch.enable_grad, torch.no_grad])
-def test_a_dream_leaves_the_model_and_the_dice_as_they_were_and_does_not_depend_on_modes(caller: type) -> None:
+def test_a_dream_leaves_the_model_and_the_dice_as_they_were_and_does_not_depend_on_modes(caller):
     model, plain = unsettle(mv.load_model("deep")), mv.load_model("deep")
     model.conv1.requires_grad_(False)
     with caller():
@@ -77,7 +75,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_calls_are_refused_and_leave_the_model_as_it_was(name: str) -> None:
+def test_bad_calls_are_refused_and_leave_the_model_as_it_was(name):
     before = facts(MODEL)
     refused(*BAD[name])
     assert facts(MODEL) == before

@@ -7,7 +7,7 @@ from helpers import refusals, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from zoo import Models, facts, layer_by_layer, record, unsettle, whole_numbers, whole_pixels
+from zoo import facts, layer_by_layer, record, unsettle, whole_numbers, whole_pixels
 
 import mnistviz as mv
 from mnistviz.look.examples import Examples
@@ -34,7 +34,7 @@ def assert_equal(examples: Examples, expected: dict[str, list[list[float]]]) -> 
 
 
 @pytest.mark.parametrize("layer", ["relu2", "conv5", "fc1"])
-def test_each_example_knows_what_its_unit_sees(layer: str, reference: Models, few: mv.Digits) -> None:
+def test_each_example_knows_what_its_unit_sees(layer, reference, few):
     deep, x = reference["deep"], few[:30].pixels
     examples, trace = mv.top_examples(deep, x, layer, 4), record(deep, x[:1])
     assert_equal(examples, by_hand(layer_by_layer(deep, x)[layer].numpy(), 4))
@@ -52,9 +52,7 @@ def test_each_example_knows_what_its_unit_sees(layer: str, reference: Models, fe
     layer=st.sampled_from("0245"),
     layout=st.sampled_from([torch.contiguous_format, torch.channels_last]),
 )
-def test_neither_batch_size_nor_layout_changes_anything(
-    batch: int, k: int, layer: str, layout: torch.memory_format, few: mv.Digits
-) -> None:
+def test_neither_batch_size_nor_layout_changes_anything(batch, k, layer, layout, few):
     """Whole numbers: no rounding anywhere, and ties everywhere; of equal units the first, row by row, is named."""
     model = whole_numbers().to(memory_format=layout)
     x = whole_pixels(few[:40]).contiguous(memory_format=layout)
@@ -63,7 +61,7 @@ def test_neither_batch_size_nor_layout_changes_anything(
     assert examples.fields == mv.top_examples(model, x, layer, k).fields
 
 
-def test_each_call_of_a_layer_that_runs_twice_can_be_asked_for(few: mv.Digits) -> None:
+def test_each_call_of_a_layer_that_runs_twice_can_be_asked_for(few):
     """By the names that the error without them gives."""
     relu = nn.ReLU()
     model, x = nn.Sequential(nn.Conv2d(1, 3, 3), relu, nn.Conv2d(3, 2, 3), relu), few[:20].pixels
@@ -74,7 +72,7 @@ def test_each_call_of_a_layer_that_runs_twice_can_be_asked_for(few: mv.Digits) -
         assert_equal(mv.top_examples(model, x, layer, 3), by_hand(output, 3))
 
 
-def test_the_model_is_left_as_it_was_and_answers_as_when_it_is_judged(few: mv.Digits) -> None:
+def test_the_model_is_left_as_it_was_and_answers_as_when_it_is_judged(few):
     model = unsettle(mv.load_model("deep"))
     before = facts(model)
     examples = mv.top_examples(model, few[:20].pixels, "relu2", 3)

@@ -9,10 +9,9 @@ from helpers import refusals, refused
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from zoo import Golden, Models, Passes, Residual, images, layer_by_layer, pairs, record
+from zoo import Residual, images, layer_by_layer, pairs, record
 
 import mnistviz as mv
-from mnistviz.learn.data import DigitSet
 from mnistviz.look.field import Field
 from mnistviz.look.trace import Trace
 
@@ -74,7 +73,7 @@ def thin(model: nn.Sequential) -> nn.Sequential:
 
 
 @pytest.mark.parametrize("name", ["light", "compact", "pooled"])
-def test_every_unit_of_every_model_sees_this_and_nothing_else(name: str, reference: Models, passes: Passes) -> None:
+def test_every_unit_of_every_model_sees_this_and_nothing_else(name, reference, passes):
     check_every_unit(passes[name], thin(reference[name]), (28, 28))
 
 
@@ -125,7 +124,7 @@ def stacks(draw: st.DrawFn) -> Stack:
 @example(drawn=stack(nn.Conv2d(1, 1, 1, padding=2, padding_mode="replicate")))
 @example(drawn=stack(nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular")))
 @example(drawn=stack(nn.Conv2d(1, 2, 3, stride=2), nn.BatchNorm2d(2), nn.Dropout(), nn.Flatten(), nn.Linear(12, 3)))
-def test_any_stack_sees_exactly_its_fields(drawn: Stack) -> None:
+def test_any_stack_sees_exactly_its_fields(drawn):
     model, size = drawn
     trace = record(model, torch.rand(1, 1, *size, dtype=torch.float64))
     check_every_unit(trace, model, size)
@@ -137,7 +136,7 @@ def test_any_stack_sees_exactly_its_fields(drawn: Stack) -> None:
 @example(drawn=stack(nn.Conv2d(1, 4, 3, stride=2), nn.ReLU(), nn.Conv2d(4, 4, 2, groups=2), nn.Softmax(3)))
 @example(drawn=stack(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(40, 3)))
 @example(drawn=stack(nn.Flatten(), nn.LogSoftmax(-1)))
-def test_a_pixel_reaches_what_is_no_number_when_it_is_none(drawn: Stack) -> None:
+def test_a_pixel_reaches_what_is_no_number_when_it_is_none(drawn):
     """A NaN goes everywhere that its pixel goes, whatever the weights."""
     model, size = drawn
     trace = record(model, torch.rand(1, 1, *size, dtype=torch.float64))
@@ -162,7 +161,7 @@ def closed_form(layers: list[nn.Module], at: int, axis: int) -> tuple[int, int]:
 
 @settings(max_examples=30, deadline=None)
 @given(drawn=stacks())
-def test_the_whole_window_follows_the_closed_formula(drawn: Stack) -> None:
+def test_the_whole_window_follows_the_closed_formula(drawn):
     model, size = drawn
     assume(not any(isinstance(layer, nn.AdaptiveAvgPool2d) for layer in model))
     trace = record(model, torch.rand(1, 1, *size, dtype=torch.float64))
@@ -177,7 +176,7 @@ def test_the_whole_window_follows_the_closed_formula(drawn: Stack) -> None:
         assert (field.window, field.size) == ((top, left), (height, width))
 
 
-def test_flat_layers_see_what_all_their_inputs_see_and_a_unit_of_a_flatten_what_the_map_saw() -> None:
+def test_flat_layers_see_what_all_their_inputs_see_and_a_unit_of_a_flatten_what_the_map_saw():
     model = nn.Sequential(nn.Conv2d(1, 2, 3, stride=3), nn.Flatten(), nn.Linear(18, 4), nn.ReLU(), nn.Linear(4, 2))
     trace, batch = record(model, torch.rand(1, 1, 11, 10)), record(model, torch.rand(3, 1, 11, 10))
     for layer in ("1", "2", "3", "4"):
@@ -191,7 +190,7 @@ def test_flat_layers_see_what_all_their_inputs_see_and_a_unit_of_a_flatten_what_
     assert box(mv.receptive_field(record(Residual(), images()), "conv1", 1, 0)) == (0, 2, 0, 1)  # before a function
 
 
-def test_a_crop_is_what_the_unit_was_computed_from(mnist: DigitSet, passes: Passes) -> None:
+def test_a_crop_is_what_the_unit_was_computed_from(mnist, passes):
     pixels, trace = mnist.test[0].pixels, passes["simple"]
     field = mv.receptive_field(trace, "conv1", y=9, x=12)
     assert torch.equal(field.crop(pixels), pixels[:, :, 9:12, 12:15])
@@ -203,7 +202,7 @@ def test_a_crop_is_what_the_unit_was_computed_from(mnist: DigitSet, passes: Pass
         assert torch.equal(clipped.crop(several), several[..., :3, -3:])
 
 
-def test_a_printed_field_says_whether_it_was_clipped(passes: Passes, golden: Golden) -> None:
+def test_a_printed_field_says_whether_it_was_clipped(passes, golden):
     golden("a whole field", mv.receptive_field(passes["deep"], "conv1", 5, 6))
     golden("a clipped field", mv.receptive_field(passes["deep"], "conv1", 0, 6))
 

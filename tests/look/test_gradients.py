@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from torch import Tensor, nn
 from torch.nn.utils import prune
 from torch.utils._pytree import tree_leaves, tree_map_only
-from zoo import Case, Golden, Models, Small, assert_equal, facts, layers, make, noise, seeded, unsettle
+from zoo import Case, assert_equal, facts, layers, make, noise, seeded, unsettle
 
 import mnistviz as mv
 from mnistviz.learn.data import DigitSet
@@ -76,7 +76,7 @@ def gone(model: nn.Sequential, mnist: DigitSet) -> Way:
 
 
 @pytest.fixture(scope="module", params=[(name, training) for name in SIX for training in (False, True)], ids=str)
-def way(request: pytest.FixtureRequest, reference: Models, mnist: DigitSet) -> Way:
+def way(request, reference, mnist) -> Way:
     name, training = request.param
     with seeded():
         model = copy.deepcopy(reference[name]) if name in reference else mv.models.build(name)
@@ -106,14 +106,14 @@ def check_way(way: Way, tolerance: float, count: int) -> None:
                 assert ledger.products.numel() * step.result.shape[1] == step.result.numel()
 
 
-def test_every_delta_and_the_ledger_of_every_weight_are_those_of_plain_autograd(way: Way, mnist: DigitSet) -> None:
+def test_every_delta_and_the_ledger_of_every_weight_are_those_of_plain_autograd(way, mnist):
     """In float32 too, where a batch norm over three digits takes nearly equal numbers from one another."""
     check_way(way, EXACT, 15)
     over_batch = any(step.training for step in way.trace.of_kind("BatchNorm2d").values())
     check_way(gone(copy.deepcopy(way.model).float(), mnist), 2e-4 if over_batch else 5e-6, 5)
 
 
-def test_delta_of_a_unit_is_the_sum_over_what_it_fed(way: Way) -> None:
+def test_delta_of_a_unit_is_the_sum_over_what_it_fed(way):
     """The slopes are those of the next layer by finite difference; a batch norm in training is fed a whole channel."""
     layers = dict(way.model.named_children())
     following = dict(zip(way.trace.keys, [*way.trace.keys[1:], "loss"], strict=True))
@@ -142,7 +142,7 @@ def test_delta_of_a_unit_is_the_sum_over_what_it_fed(way: Way) -> None:
         torch.testing.assert_close(stated, slopes, rtol=1e-6, atol=1e-6)
 
 
-def test_moving_a_weight_changes_the_loss_as_its_ledger_says(way: Way, request: pytest.FixtureRequest) -> None:
+def test_moving_a_weight_changes_the_loss_as_its_ledger_says(way, request):
     """Central differences of 200 random weights in all, a hundred in evaluation and a hundred in training."""
     learned = [(key, name) for key, step in way.trace.items() for name in step.gradients]
     dice, (architecture, _) = np.random.default_rng(0), request.node.callspec.params["way"]
@@ -182,7 +182,7 @@ def check_layer(layer: nn.Module, x: Tensor) -> None:
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 @settings(max_examples=60, deadline=None)
 @given(drawn=layers())
-def test_any_convolution_pooling_and_norm_hands_back_what_autograd_does(drawn: tuple[nn.Module, Tensor]) -> None:
+def test_any_convolution_pooling_and_norm_hands_back_what_autograd_does(drawn):
     check_layer(*drawn)
 
 
@@ -196,7 +196,7 @@ OTHERS = (
 
 
 @pytest.mark.filterwarnings("ignore:dropout2d")
-def test_so_does_a_layer_of_every_other_kind() -> None:
+def test_so_does_a_layer_of_every_other_kind():
     kinds = {type(layer).__name__ for layer in OTHERS}
     assert kinds | {"Conv2d", "MaxPool2d", "AvgPool2d", "AdaptiveAvgPool2d", "BatchNorm2d"} == set(chain_rule.BACK)
     for layer in OTHERS:
@@ -215,7 +215,7 @@ def exact(name: str) -> Case:
 
 @pytest.mark.parametrize("as_is", [False, True])
 @pytest.mark.parametrize("name", zoo.ZOO)
-def test_going_back_through_any_model_claims_nothing_false_and_leaves_no_mark(name: str, as_is: bool) -> None:
+def test_going_back_through_any_model_claims_nothing_false_and_leaves_no_mark(name, as_is):
     """With `as_is` what a plain pass leaves: buffers and random state of a twin."""
     twin, case = exact(name), exact(name)
     before, plain = facts(unsettle(case.model)), unsettle(twin.model) if as_is else twin.model.eval()
@@ -261,7 +261,7 @@ MORE = {  # uses than those of a recorded layer by the next
 
 
 @pytest.mark.parametrize("name", MORE)
-def test_a_gradient_of_which_the_record_holds_a_part_is_not_claimed(name: str) -> None:
+def test_a_gradient_of_which_the_record_holds_a_part_is_not_claimed(name):
     """Either a sum is right, or it is refused."""
     model, x, loss, *layers = MORE[name]()
     trace = there_and_back(model.double(), x.double(), loss=loss, layers=layers or None)
@@ -274,7 +274,7 @@ def test_a_gradient_of_which_the_record_holds_a_part_is_not_claimed(name: str) -
                 assert ledger.total == pytest.approx(ledger.recorded, abs=1e-9)
 
 
-def test_a_ledger_covers_every_use_of_shared_weights_and_what_lies_between_layers_is_named() -> None:
+def test_a_ledger_covers_every_use_of_shared_weights_and_what_lies_between_layers_is_named():
     conv, tied, residual = nn.Conv2d(2, 2, 3, padding=1).double(), exact("tied_weights"), exact("residual")
     twice = there_and_back(nn.Sequential(conv, nn.Tanh(), conv), noise(3, 2, 4, 5), loss=squares)
     ends = there_and_back(tied.model, *tied.args, loss=squares)
@@ -292,7 +292,7 @@ def test_a_ledger_covers_every_use_of_shared_weights_and_what_lies_between_layer
     refused(lambda: mv.backward_ledger(trace, "conv1", unit=(0, 3, 3)), "output of 'conv1' also went", "as modules")
 
 
-def test_a_trace_can_be_gone_back_through_from_one_loss_after_another(model: Small, x: Tensor) -> None:
+def test_a_trace_can_be_gone_back_through_from_one_loss_after_another(model, x):
     with mv.capture(model, gradients=True) as trace:
         out = model(x)
     for labels in ([7, 1], torch.tensor([0, 3], dtype=torch.uint8), np.array([9, 9])):
@@ -313,7 +313,7 @@ def test_a_trace_can_be_gone_back_through_from_one_loss_after_another(model: Sma
     refused(lambda: mv.backward(trace, labels=[7, 1]), "a second time", "before loss.backward()", "retain_graph=True")
 
 
-def test_ledgers_and_proofs_are_printed(golden: Golden, mnist: DigitSet) -> None:
+def test_ledgers_and_proofs_are_printed(golden, mnist):
     """With whole numbers, so that every sum is exact."""
     x, steps = zoo.whole_pixels(mnist.test[:2]), torch.arange(-6.0, 6)
     trace = there_and_back(zoo.whole_numbers(), x, loss=lambda out: (out * steps).sum())
@@ -376,7 +376,7 @@ BAD = {
 test_what_cannot_be_gone_back_through_is_told = refusals(BAD)
 
 
-def test_a_part_that_ran_without_gradients_is_left_out() -> None:
+def test_a_part_that_ran_without_gradients_is_left_out():
     class Frozen(zoo.Small):
         def forward(self, x: Tensor) -> Tensor:
             with torch.no_grad():

@@ -10,10 +10,9 @@ from helpers import refusals, refused
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from zoo import Models, Passes, convolutions, flow_by_hand, images, layer_by_layer, make, pairs, record, seeded
+from zoo import convolutions, flow_by_hand, images, layer_by_layer, make, pairs, record, seeded
 
 import mnistviz as mv
-from mnistviz.learn.data import DigitSet
 from mnistviz.look.paths import Stop
 from mnistviz.look.trace import Trace
 
@@ -47,7 +46,7 @@ def pools(draw: st.DrawFn) -> tuple[nn.MaxPool2d, Tensor]:
 
 @settings(max_examples=30, deadline=None)
 @given(drawn=pools())
-def test_winners_are_those_of_a_loop_by_hand(drawn: tuple[nn.MaxPool2d, Tensor]) -> None:
+def test_winners_are_those_of_a_loop_by_hand(drawn):
     """A border never wins, of equals the first does, for each digit of a batch, in any order of memory."""
     pool, x = drawn
     out = pool(x)
@@ -59,7 +58,7 @@ def test_winners_are_those_of_a_loop_by_hand(drawn: tuple[nn.MaxPool2d, Tensor])
             assert x[(n, c, *place)] == out[n, c, i, j]
 
 
-def test_a_nan_wins_and_a_gate_at_zero_is_shut() -> None:
+def test_a_nan_wins_and_a_gate_at_zero_is_shut():
     x = torch.zeros(1, 1, 2, 2)
     x[0, 0, 1, 0] = torch.nan
     winners = mv.paths.pool_winners(record(nn.MaxPool2d(2), x), "")
@@ -122,9 +121,7 @@ def check_path(model: nn.Sequential, x: Tensor, path: list[Stop], answer: int, r
 
 
 @pytest.mark.parametrize("name", ["simple", "light", "deep", "compact", "pooled"])
-def test_every_step_of_a_path_is_right_and_its_values_are_the_recorded_ones(
-    name: str, reference: Models, mnist: DigitSet
-) -> None:
+def test_every_step_of_a_path_is_right_and_its_values_are_the_recorded_ones(name, reference, mnist):
     model = reference[name]
     pixels = mnist.test[1].pixels
     trace = record(model, pixels)
@@ -158,7 +155,7 @@ UNUSUAL = {
 
 
 @pytest.mark.parametrize("layers", UNUSUAL.values(), ids=UNUSUAL)
-def test_a_path_through_unusual_layers_stays_on_the_picture(layers: tuple[nn.Module, ...]) -> None:
+def test_a_path_through_unusual_layers_stays_on_the_picture(layers):
     """Even where every real product is negative, and a zero of the border would be more."""
     for seed in range(2):
         model, x = small(seed, *layers), torch.rand(1, 2, 5, 6, dtype=torch.float64)
@@ -167,7 +164,7 @@ def test_a_path_through_unusual_layers_stays_on_the_picture(layers: tuple[nn.Mod
             check_path(model, x, mv.winning_path(trace, answer), answer)
 
 
-def test_ranks_end_with_the_products_that_are_on_the_picture() -> None:
+def test_ranks_end_with_the_products_that_are_on_the_picture():
     """At a corner the kernel has nine weights and meets four pixels."""
     model, x = small(0, nn.Conv2d(1, 10, 3, padding=1)), torch.rand(1, 1, 4, 4, dtype=torch.float64)
     trace, counts = record(model, x), set()
@@ -193,7 +190,7 @@ def check_sums(trace: Trace, key: str) -> None:
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 @settings(max_examples=40, deadline=None)
 @given(drawn=convolutions())
-def test_flow_through_any_convolution_and_back_is_the_sum_of_its_products(drawn: tuple[nn.Conv2d, Tensor]) -> None:
+def test_flow_through_any_convolution_and_back_is_the_sum_of_its_products(drawn):
     """Of the way back a column adds up to what came back to that map of the input."""
     conv, x = drawn
     with mv.capture(conv, gradients=True) as trace:
@@ -206,7 +203,7 @@ def test_flow_through_any_convolution_and_back_is_the_sum_of_its_products(drawn:
     np.testing.assert_allclose(back.sum(0), trace.delta[0].sum((1, 2)), atol=1e-9)
 
 
-def test_the_flows_back_of_every_layer_add_up_to_what_came_back(reference: Models, mnist: DigitSet) -> None:
+def test_the_flows_back_of_every_layer_add_up_to_what_came_back(reference, mnist):
     for name in ("light", "compact"):
         model = copy.deepcopy(reference[name]).double()
         with mv.capture(model, gradients=True) as trace:
@@ -220,7 +217,7 @@ def test_the_flows_back_of_every_layer_add_up_to_what_came_back(reference: Model
         np.testing.assert_allclose(mv.flow(trace, "fc1", back=True), products, rtol=1e-12)
 
 
-def test_the_flows_of_every_layer_of_every_model_add_up_to_its_output(passes: Passes) -> None:
+def test_the_flows_of_every_layer_of_every_model_add_up_to_its_output(passes):
     linear, x = nn.Linear(7, 4, bias=False), torch.randn(1, 7)
     np.testing.assert_allclose(mv.flow(record(linear, x), ""), flow_by_hand(linear, x), rtol=1e-5)
     for trace in passes.values():
@@ -277,7 +274,7 @@ BAD = {
 test_what_has_no_path_is_told = refusals(BAD)
 
 
-def test_a_path_goes_on_where_a_curve_is_flat() -> None:
+def test_a_path_goes_on_where_a_curve_is_flat():
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.Tanh(), nn.Linear(2, 3))
     with torch.no_grad():
         model[1].weight.fill_(1e4)

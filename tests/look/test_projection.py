@@ -27,7 +27,7 @@ def assert_same_axes(points: np.ndarray, expected: np.ndarray) -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(6, 30), st.integers(2, 9), st.integers(0, 99), st.floats(-50, 50))
-def test_a_plane_is_that_of_an_svd_by_hand(n: int, width: int, seed: int, shift: float) -> None:
+def test_a_plane_is_that_of_an_svd_by_hand(n, width, seed, shift):
     table = rows(n, width, seed)
     projection = project(table + shift)
     centred = (table - table.mean(0)).numpy()
@@ -37,7 +37,7 @@ def test_a_plane_is_that_of_an_svd_by_hand(n: int, width: int, seed: int, shift:
     assert (projection.method, projection.perplexity) == ("pca", None)
 
 
-def test_several_moments_share_the_plane_of_the_last() -> None:
+def test_several_moments_share_the_plane_of_the_last():
     early, late = rows(20, 5, seed=1), rows(30, 5, seed=2)
     both, alone = project([early, late]), project(late)
     pca = PCA(2).fit(late.numpy())
@@ -46,18 +46,18 @@ def test_several_moments_share_the_plane_of_the_last() -> None:
     assert both.held == alone.held == pytest.approx(pca.explained_variance_ratio_.sum())
 
 
-def test_maps_are_taken_as_rows_and_need_no_gradient() -> None:
+def test_maps_are_taken_as_rows_and_need_no_gradient():
     maps = rows(12, 18).view(12, 2, 3, 3).float().requires_grad_()
     np.testing.assert_array_equal(project(maps).points[0], project(maps.detach().flatten(1)).points[0])
 
 
-def test_rows_that_are_all_the_same_lie_on_one_point_and_hold_nothing() -> None:
+def test_rows_that_are_all_the_same_lie_on_one_point_and_hold_nothing():
     projection = project([rows(4, 3), torch.ones(5, 3)])
     assert [points.tolist() for points in projection.points] == [[[0, 0]] * 4, [[0, 0]] * 5]
     assert projection.held is None
 
 
-def test_tsne_keeps_heaps_apart_and_the_same_seed_gives_the_same_picture() -> None:
+def test_tsne_keeps_heaps_apart_and_the_same_seed_gives_the_same_picture():
     heaps = torch.cat([rows(20, 6) / 10 + 30 * k for k in range(3)])
     projection, again = project(heaps, "tsne", seed=1), project(heaps, "tsne", seed=1)
     np.testing.assert_array_equal(projection.points[0], again.points[0])

@@ -7,10 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from zoo import GRAD_MODES, Golden, Models, Passes, assert_equal, facts, images, make, record, seeded, unsettle
+from zoo import GRAD_MODES, assert_equal, facts, images, make, record, seeded, unsettle
 
 import mnistviz as mv
-from mnistviz.learn.data import DigitSet
 from mnistviz.look.replay import FORMULAS
 from mnistviz.look.trace import Trace
 
@@ -18,19 +17,17 @@ TOLERANCE = 1e-5  # of float32 sums of up to 1,600 products of order 1, added in
 
 
 @pytest.fixture(scope="module")
-def digit(mnist: DigitSet) -> Tensor:
+def digit(mnist) -> Tensor:
     return mnist.test[0].pixels
 
 
 @pytest.fixture
-def honest(reference: Models, digit: Tensor) -> Trace:
+def honest(reference, digit) -> Trace:
     """A pass of its own for each test, to be tampered with."""
     return record(reference["deep"], digit)
 
 
-def test_every_step_of_every_trained_model_is_recomputed_up_to_its_scores(
-    reference: Models, passes: Passes, digit: Tensor
-) -> None:
+def test_every_step_of_every_trained_model_is_recomputed_up_to_its_scores(reference, passes, digit):
     for name, trace in passes.items():
         result = mv.replay(trace)
         with torch.no_grad():
@@ -42,7 +39,7 @@ def test_every_step_of_every_trained_model_is_recomputed_up_to_its_scores(
         assert float(scores.std()) > 100 * TOLERANCE
 
 
-def test_replaying_changes_neither_the_trace_nor_the_world_and_needs_no_model(digit: Tensor) -> None:
+def test_replaying_changes_neither_the_trace_nor_the_world_and_needs_no_model(digit):
     model = unsettle(mv.load_model("compact"))
     trace = record(model, digit)
     before, outputs = facts(model), [step.output.clone() for step in trace.steps]
@@ -57,7 +54,7 @@ def test_replaying_changes_neither_the_trace_nor_the_world_and_needs_no_model(di
     assert mv.replay(trace).differences == first.differences
 
 
-def test_a_replay_of_digits_that_are_not_numbers_agrees(reference: Models, digit: Tensor) -> None:
+def test_a_replay_of_digits_that_are_not_numbers_agrees(reference, digit):
     x = digit.clone()
     x[0, 0, 14, 14], x[0, 0, 3, 3] = torch.nan, -torch.inf
     trace = record(reference["deep"], x)
@@ -68,7 +65,7 @@ def test_a_replay_of_digits_that_are_not_numbers_agrees(reference: Models, digit
     assert result.output.isnan().all()
 
 
-def test_a_pass_that_stopped_is_recomputed_as_far_as_it_went() -> None:
+def test_a_pass_that_stopped_is_recomputed_as_far_as_it_went():
     model = make("small").model
     with mv.capture(model) as trace:
         empty = mv.replay(trace)
@@ -89,7 +86,7 @@ def forge(trace: Trace, key: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["conv1", "bn1", "relu1", "pool1", "drop1", "flatten", "fc1", "bn6", "fc2"])
-def test_one_altered_output_is_found(key: str, honest: Trace) -> None:
+def test_one_altered_output_is_found(key, honest):
     forge(honest, key)
     result = mv.replay(honest)
     assert result.differences[key] == pytest.approx(0.01, abs=TOLERANCE)
@@ -102,14 +99,14 @@ def test_one_altered_output_is_found(key: str, honest: Trace) -> None:
     [(key, what) for key in ("conv1", "bn1", "conv5", "fc1", "bn6", "fc2") for what in ("weight", "bias")]
     + [(key, what) for key in ("bn1", "bn6") for what in ("running_mean", "running_var")],
 )
-def test_one_altered_weight_is_found(key: str, what: str, honest: Trace) -> None:
+def test_one_altered_weight_is_found(key, what, honest):
     honest[key].weights[what][0] += 5  # of one channel
     result = mv.replay(honest)
     assert result.differences[key] > 100 * TOLERANCE
     assert all(result.differences[earlier] <= TOLERANCE for earlier in honest.keys[: honest.index(key)])
 
 
-def test_an_altered_input_or_a_number_that_became_none_is_found(honest: Trace) -> None:
+def test_an_altered_input_or_a_number_that_became_none_is_found(honest):
     """Also in the middle, where the output of the step before could be taken unseen."""
     step = honest["conv3"]
     honest.steps[honest.index("conv3")] = dataclasses.replace(step, inputs=(step.input + 0.1,))
@@ -163,14 +160,14 @@ KINDS: dict[str, list[tuple[nn.Module, tuple[int, ...]]]] = {
 }
 
 
-def test_each_kind_that_can_be_recomputed_is_tried_here() -> None:
+def test_each_kind_that_can_be_recomputed_is_tried_here():
     assert set(KINDS) == set(FORMULAS)
     assert all(type(layer).__name__ == kind for kind, layers in KINDS.items() for layer, _ in layers)
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_layer_of_each_kind_is_recomputed_and_a_false_record_of_it_found(kind: str) -> None:
+def test_a_layer_of_each_kind_is_recomputed_and_a_false_record_of_it_found(kind):
     for layer, shape in KINDS[kind]:
         with seeded(1), torch.no_grad():
             x = torch.randn(shape)
@@ -189,7 +186,7 @@ def test_a_layer_of_each_kind_is_recomputed_and_a_false_record_of_it_found(kind:
         assert mv.replay(trace).largest == pytest.approx(0.01, abs=TOLERANCE)
 
 
-def test_unknown_kinds_are_listed_and_the_rest_goes_on_from_their_record() -> None:
+def test_unknown_kinds_are_listed_and_the_rest_goes_on_from_their_record():
     model = nn.Sequential(nn.Linear(4, 4), nn.ELU(), nn.Linear(4, 4), nn.Hardswish(), nn.Linear(4, 2))
     trace = record(model, torch.randn(2, 4))
     result = mv.replay(trace)
@@ -200,7 +197,7 @@ def test_unknown_kinds_are_listed_and_the_rest_goes_on_from_their_record() -> No
     assert mv.replay(trace).differences["2"] > 0.01
 
 
-def test_what_depends_on_chance_or_on_the_batch_is_not_claimed() -> None:
+def test_what_depends_on_chance_or_on_the_batch_is_not_claimed():
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout2d(0.5), nn.Flatten(), nn.Dropout(0.5))
     result = mv.replay(record(model.train(), images(), as_is=True))
     assert result.skipped == ("1", "2", "4")
@@ -233,14 +230,14 @@ def standardised(self: nn.Conv2d, x: Tensor) -> Tensor:
         pytest.param(nn.MaxPool2d(2, return_indices=True), (2, 1, 4, 4), id="nor a pool that gives places too"),
     ],
 )
-def test_a_layer_that_is_not_torchs_own_is_not_claimed(layer: nn.Module, shape: tuple[int, ...]) -> None:
+def test_a_layer_that_is_not_torchs_own_is_not_claimed(layer, shape):
     result = mv.replay(record(nn.Sequential(layer), torch.randn(shape)))
     assert result.skipped == ("0",)
     assert not result.differences
 
 
 @pytest.mark.parametrize("name", ["residual", "inplace_functions"])
-def test_steps_that_start_from_the_record_are_listed(name: str) -> None:
+def test_steps_that_start_from_the_record_are_listed(name):
     """What comes in was made between the layers, by relu, + and mean, or changed in place there."""
     for grad in GRAD_MODES.values():
         case = make(name)
@@ -251,14 +248,14 @@ def test_steps_that_start_from_the_record_are_listed(name: str) -> None:
         assert result.largest <= TOLERANCE
 
 
-def test_an_output_made_between_the_layers_is_not_claimed_to_be_recomputed() -> None:
+def test_an_output_made_between_the_layers_is_not_claimed_to_be_recomputed():
     case = make("random_draw")
     result = mv.replay(record(case.model, *case.args))
     assert list(result.differences) == ["fc"]
     assert result.output is None
 
 
-def test_a_replay_prints_what_it_did_and_what_it_did_not(golden: Golden) -> None:
+def test_a_replay_prints_what_it_did_and_what_it_did_not(golden):
     exact = nn.Sequential(nn.ReLU(), nn.ELU(), nn.Flatten())
     golden("with a step that is not known", mv.replay(record(exact, torch.ones(1, 2, 2))))
     trace = record(exact, torch.ones(1, 2, 2))

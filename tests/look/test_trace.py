@@ -9,7 +9,7 @@ import pytest
 import torch
 from helpers import refusals
 from torch import nn
-from zoo import Golden, Passes, assert_equal, make, record, whole_numbers
+from zoo import assert_equal, make, record, whole_numbers
 
 import mnistviz as mv
 from mnistviz.look.trace import MODEL_INPUT, Trace, sizes, times
@@ -46,7 +46,7 @@ def reused() -> Trace:
     return traced("reused_relu")
 
 
-def test_a_step_is_found_by_name_number_and_iteration(small: Trace) -> None:
+def test_a_step_is_found_by_name_number_and_iteration(small):
     names = ["conv1", "relu1", "conv2", "relu2", "pool", "flatten", "fc1", "relu3", "fc2"]
     assert small.keys == list(small) == names
     assert len(small) == 9
@@ -64,7 +64,7 @@ def test_a_step_is_found_by_name_number_and_iteration(small: Trace) -> None:
         step.output = torch.zeros(1)
 
 
-def test_a_step_of_a_reused_layer_is_found_by_its_call(reused: Trace) -> None:
+def test_a_step_of_a_reused_layer_is_found_by_its_call(reused):
     assert reused["relu:0"] is reused["relu", 0] is reused[1]
     assert reused["relu:1"] is reused["relu", 1] is reused[3] is reused[-1]
     assert [step.call for step in reused.steps] == [0, 0, 0, 1]
@@ -74,14 +74,14 @@ def test_a_step_of_a_reused_layer_is_found_by_its_call(reused: Trace) -> None:
     assert alias["also_fc1"] is alias["fc1"]
 
 
-def test_steps_of_a_kind_and_the_last_linear_layer_are_found(small: Trace, reused: Trace) -> None:
+def test_steps_of_a_kind_and_the_last_linear_layer_are_found(small, reused):
     assert list(small.of_kind("Conv2d", "Linear")) == ["conv1", "conv2", "fc1", "fc2"]
     assert reused.of_kind("ReLU") == {"relu:0": reused[1], "relu:1": reused[3]}
     assert small.of_kind("GELU") == {}
     assert (small.last_linear(), reused.last_linear()) == ("fc2", "fc2")
 
 
-def test_sources_say_from_which_step_each_input_came() -> None:
+def test_sources_say_from_which_step_each_input_came():
     def sources(name: str) -> dict[str, tuple[int | None, ...]]:
         return {key: step.sources for key, step in traced(name).items()}
 
@@ -107,14 +107,14 @@ RESULTS = {
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_a_stage_begins_with_each_layer_that_mixes_its_inputs(name: str, passes: Passes) -> None:
+def test_a_stage_begins_with_each_layer_that_mixes_its_inputs(name, passes):
     trace = passes[name]
     assert " | ".join(" ".join(trace.keys[i] for i in stage) for stage in trace.stages()) == STAGES[name]
     assert " ".join(trace.keys[trace.result_of(stage)] for stage in trace.stages()) == RESULTS[name]
     assert trace.result_of([trace.index("flatten")]) == trace.index("flatten")
 
 
-def test_several_outputs_keep_their_form_and_the_first_is_the_result() -> None:
+def test_several_outputs_keep_their_form_and_the_first_is_the_result():
     step = traced("lstm")[0]
     assert step.result is step.output[0]
     assert (sizes(step.output), sizes(None), times((32, 28, 28))) == ("2×3, 2×3, 2×3", "no tensor", "32×28×28")
@@ -132,7 +132,7 @@ class Shouting(nn.Module):
         return word.upper()
 
 
-def test_traces_and_steps_print_as_they_always_did(reused: Trace, golden: Golden) -> None:
+def test_traces_and_steps_print_as_they_always_did(reused, golden):
     trace = record(whole_numbers(), torch.arange(2 * 784).view(2, 1, 28, 28) % 4.0)
     golden("a pass of two inputs", trace)
     golden("a step", trace["0"])
@@ -143,7 +143,7 @@ def test_traces_and_steps_print_as_they_always_did(reused: Trace, golden: Golden
     golden("a pass that stopped", stopped())
 
 
-def test_values_are_summed_up_and_what_is_not_finite_is_counted() -> None:
+def test_values_are_summed_up_and_what_is_not_finite_is_counted():
     for values, text in (
         ([1.0, -2.0, 0.0, 0.0], "-2.00 … 1.00 50%"),
         ([1.0, torch.nan, torch.inf, 0.0], "0.00 … 1.00, 2 not finite 25%"),

@@ -8,7 +8,7 @@ import torch
 from helpers import refusals
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
-from zoo import Golden, seeded
+from zoo import seeded
 
 import mnistviz as mv
 
@@ -30,7 +30,7 @@ KEPT = {"velocity μ·v + g": "momentum_buffer", "mean m": "exp_avg", "mean squa
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-6)], ids=str)
 @pytest.mark.parametrize("name", OPTIONS)
-def test_every_one_of_twenty_steps_is_as_foretold(name: str, dtype: torch.dtype, tolerance: float) -> None:
+def test_every_one_of_twenty_steps_is_as_foretold(name, dtype, tolerance):
     """Of four weights, one of them a tensor of its own and one with gradient 0, with rates that fall."""
     kind, options = OPTIONS[name]
     with seeded():
@@ -57,7 +57,7 @@ def test_every_one_of_twenty_steps_is_as_foretold(name: str, dtype: torch.dtype,
                 group["lr"] = group["lr"] * 0.9
 
 
-def test_a_sparse_gradient_is_taken_apart_too() -> None:
+def test_a_sparse_gradient_is_taken_apart_too():
     rows = nn.Embedding(5, 3, sparse=True)
     for momentum in (0, 0.9):
         optimiser = SGD(rows.parameters(), 0.1, momentum=momentum)
@@ -69,7 +69,7 @@ def test_a_sparse_gradient_is_taken_apart_too() -> None:
             assert [x.after for x in told] == pytest.approx([rows.weight[row, 0].item() for row in (0, 2)])
 
 
-def test_a_step_is_printed(golden: Golden) -> None:
+def test_a_step_is_printed(golden):
     """In halves and quarters, of which SGD makes no others."""
     weights = torch.tensor([[2.0, 4.0]]).requires_grad_()
     for optimiser in (SGD([weights], 0.25, momentum=0.5, weight_decay=0.125), AdamW([weights], 0.25, weight_decay=0.5)):

@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 import mnistviz as mv
-from mnistviz.learn.data import DigitSet
 from mnistviz.page import build
 
 FLAGS = (
@@ -70,7 +69,7 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def open_page(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Tab]]:
+def open_page(browser, tmp_path_factory) -> Iterator[Callable[..., Tab]]:
     """`open_page(model)` writes the page of a model and opens it; it may ask for nothing and complain of nothing."""
     said: list[str] = []
 
@@ -88,7 +87,7 @@ def open_page(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @pytest.fixture(scope="module")
-def engine(browser: Any, mnist: DigitSet) -> Callable[[nn.Module], Tab]:
+def engine(browser, mnist) -> Callable[[nn.Module], Tab]:
     """`engine(model)`: a blank tab with the functions of the page that compute, and in `net` this network."""
     scripts = [(build.HERE / f"{name}.js").read_text() for name in ("ink", "network", "ledger")]
 
@@ -103,7 +102,7 @@ def engine(browser: Any, mnist: DigitSet) -> Callable[[nn.Module], Tab]:
 
 
 @pytest.fixture(scope="session")
-def networks(reference: dict[str, nn.Sequential], few: mv.Digits) -> dict[str, nn.Sequential]:
+def networks(reference, few) -> dict[str, nn.Sequential]:
     """The five systems as shipped, and networks whose layers have settings of every kind."""
     conv, same = nn.Conv2d, {"padding": "same", "padding_mode": "replicate"}
     around = {"padding": 2, "dilation": 2, "groups": 2, "padding_mode": "circular"}

@@ -31,7 +31,7 @@ from mnistviz.page.drawing import PAGE, digit_of, drawn
 
 
 @pytest.fixture
-def small(project_root: Path, repository: Path) -> Path:
+def small(project_root, repository) -> Path:
     """A project that holds the digits and two networks; `light` is the one taken by default."""
     for path in (repository / "digit-recognizer").glob("*.gz"):
         (project_root / "digit-recognizer" / path.name).symlink_to(path)
@@ -61,7 +61,7 @@ def warned(app: AppTest, *words: str) -> None:
     assert all(word in warning.value for word in words), warning.value
 
 
-def test_the_app_reads_what_is_drawn_with_any_network_and_shows_how(small: Path) -> None:
+def test_the_app_reads_what_is_drawn_with_any_network_and_shows_how(small):
     assert answer(run()) == ""
     for name in ("light/best_mnist_model", "simple/final_mnist_model"):
         assert answer(run(RECORDED[3], network=name)) == "3"
@@ -73,7 +73,7 @@ def test_the_app_reads_what_is_drawn_with_any_network_and_shows_how(small: Path)
     assert "maps, 28×28 each, of layer" in figure
 
 
-def test_pictures_are_read_and_what_is_none_is_refused_in_words(small: Path, few: mv.Digits) -> None:
+def test_pictures_are_read_and_what_is_none_is_refused_in_words(small, few):
     app = run(way="Picture", network="light/best_mnist_model")
     assert "up to 10 MB and 25 million pixels" in app.file_uploader[0].label
     allowed = app.file_uploader[0].allowed_type
@@ -101,13 +101,11 @@ def test_pictures_are_read_and_what_is_none_is_refused_in_words(small: Path, few
     refused(lambda: reading.handed_in(io.BytesIO(bytes(11 * 10**6))), "too large", "11 MB", "10 MB")
 
 
-def test_a_dot_is_no_digit(small: Path) -> None:
+def test_a_dot_is_no_digit(small):
     warned(run([[[0.5, 0.5]]], network="light/best_mnist_model"), "This is a dot", "0% of the pad")
 
 
-def test_a_network_that_cannot_read_is_refused_in_words_and_the_next_one_reads(
-    small: Path, reference: dict[str, nn.Sequential]
-) -> None:
+def test_a_network_that_cannot_read_is_refused_in_words_and_the_next_one_reads(small, reference):
     light, folder = reference["light"], small / "models" / "_mine"
     state, card = mv.checkpoint.weights(light), {"architecture": "light"}
     mv.checkpoint.save_model(folder / "nan.pth", state | {"conv1.bias": torch.full((8,), torch.nan)}, card)
@@ -132,9 +130,7 @@ def test_a_network_that_cannot_read_is_refused_in_words_and_the_next_one_reads(
         assert answer(app) == "3"
 
 
-def test_a_training_can_be_named_by_date_and_time_and_is_then_offered(
-    small: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_a_training_can_be_named_by_date_and_time_and_is_then_offered(small, capsys):
     train = ["train", "compact", "--images", "200", "--epochs", "1", "--device", "cpu", "--dated"]
     assert command_line.main(train) == 0
     folder = small / "models" / "_mine" / "compact"
@@ -148,7 +144,7 @@ def test_a_training_can_be_named_by_date_and_time_and_is_then_offered(
     assert mv.load_model(best) is not None
 
 
-def test_figures_of_a_drawing_are_of_that_drawing(small: Path, mnist: Any) -> None:
+def test_figures_of_a_drawing_are_of_that_drawing(small, mnist):
     path = small / "models" / "light" / "best_mnist_model.pth"
     digit = digit_of(RECORDED[3])
     trace = reading.passed(path, 0.0, digit.images.numpy().tobytes())
@@ -169,7 +165,7 @@ def test_figures_of_a_drawing_are_of_that_drawing(small: Path, mnist: Any) -> No
     assert len(alt) > 20
 
 
-def test_how_sure_it_is_in_words(few: mv.Digits) -> None:
+def test_how_sure_it_is_in_words(few):
     shares = np.full(10, 0.001)
     for first, words in ((0.995, "It is sure."), (0.93, "fairly sure"), (0.85, "unsure"), (0.3, "I cannot read this")):
         shares[4], shares[9] = first, 0.25
@@ -197,9 +193,7 @@ def address() -> Iterator[str]:
     process.wait(30)
 
 
-def test_drawings_are_read_in_a_browser_by_mouse_and_by_keyboard_without_asking_anybody(
-    browser: Any, address: str
-) -> None:
+def test_drawings_are_read_in_a_browser_by_mouse_and_by_keyboard_without_asking_anybody(browser, address):
     page, said = browser.new_page(viewport={"width": 1100, "height": 900}), []
     page.set_default_timeout(60_000)
     page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
@@ -231,7 +225,7 @@ def test_drawings_are_read_in_a_browser_by_mouse_and_by_keyboard_without_asking_
     assert not said
 
 
-def test_it_is_served_to_this_machine_alone_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_served_to_this_machine_alone_unless_told_otherwise(monkeypatch):
     called: list[list[str]] = []
     done = subprocess.CompletedProcess([], 0)
     monkeypatch.setattr(subprocess, "run", lambda command, **_: called.append(command) or done)

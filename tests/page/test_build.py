@@ -28,7 +28,7 @@ def inside(path: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", LIMITS)
-def test_a_page_is_small_and_complete(name: str, reference: dict[str, nn.Sequential], tmp_path: Path) -> None:
+def test_a_page_is_small_and_complete(name, reference, tmp_path):
     path = mv.page(reference[name], tmp_path / "new folder" / "page.html")
     assert path.stat().st_size <= LIMITS[name]
     told = inside(path)
@@ -39,7 +39,7 @@ def test_a_page_is_small_and_complete(name: str, reference: dict[str, nn.Sequent
     assert [layer["name"] for layer in told["layers"]] == [name for name, _ in reference[name].named_children()]
 
 
-def test_nothing_is_let_in_but_what_the_page_holds(reference: dict[str, nn.Sequential], tmp_path: Path) -> None:
+def test_nothing_is_let_in_but_what_the_page_holds(reference, tmp_path):
     text = mv.page(reference["light"], tmp_path / "page.html").read_text()
     policy = re.search(r'Content-Security-Policy" content="(.*?)"', text)[1]
     assert "default-src 'none'" in policy
@@ -51,9 +51,7 @@ def test_nothing_is_let_in_but_what_the_page_holds(reference: dict[str, nn.Seque
     assert not re.findall(r"""(?:src|href)\s*=\s*["']?\s*(?:https?:)?//""", text)
 
 
-def test_the_page_holds_the_first_digits_of_the_test_part_and_pytorchs_answers(
-    networks: dict[str, nn.Sequential], engine: Any, mnist: DigitSet
-) -> None:
+def test_the_page_holds_the_first_digits_of_the_test_part_and_pytorchs_answers(networks, engine, mnist):
     tab, few = engine(networks["odd"]), mnist.test[:20]
     held = np.rint(255 * tab.numbers("digitsOf(data.digits).flatMap((d) => Array.from(d))"))
     np.testing.assert_array_equal(held, few.images.flatten())
@@ -62,7 +60,7 @@ def test_the_page_holds_the_first_digits_of_the_test_part_and_pytorchs_answers(
     np.testing.assert_allclose(tab.numbers("floatsOf(data.reference)"), expected, atol=1e-6)
 
 
-def test_the_model_stays_as_it_is_and_a_title_is_only_text(tmp_path: Path, open_page: Any) -> None:
+def test_the_model_stays_as_it_is_and_a_title_is_only_text(tmp_path, open_page):
     model = mv.models.tiny().train()
     model[3].requires_grad_(False)
     torch.manual_seed(5)
@@ -92,14 +90,14 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_the_page_cannot_compute_is_refused_by_name(what: str, tmp_path: Path) -> None:
+def test_what_the_page_cannot_compute_is_refused_by_name(what, tmp_path):
     model, words = REFUSED[what]
     refused(lambda: mv.page(model, tmp_path / "page.html"), *words)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("value", [torch.nan, -torch.inf])
-def test_weights_that_are_no_numbers_are_named(value: float, tmp_path: Path) -> None:
+def test_weights_that_are_no_numbers_are_named(value, tmp_path):
     model = mv.models.tiny()
     model.bn2.running_var[3] = value
     (tmp_path / "page.html").write_text("an earlier page")
@@ -107,16 +105,14 @@ def test_weights_that_are_no_numbers_are_named(value: float, tmp_path: Path) -> 
     assert (tmp_path / "page.html").read_text() == "an earlier page"
 
 
-def test_a_lapse_of_another_network_or_of_nothing_is_refused(tmp_path: Path, reference: Any) -> None:
+def test_a_lapse_of_another_network_or_of_nothing_is_refused(tmp_path, reference):
     lapse = mv.Timelapse([0, 5])
     refused(lambda: mv.page(reference["light"], tmp_path / "page.html", lapse), "nothing was kept", "fit")
     lapse.checkpoints[0] = reference["compact"].state_dict()
     refused(lambda: mv.page(reference["light"], tmp_path / "page.html", lapse), "do not fit")
 
 
-def test_train_and_page_with_lapse(
-    project_root: Path, mnist: DigitSet, monkeypatch: pytest.MonkeyPatch, capsys: Any, engine: Any
-) -> None:
+def test_train_and_page_with_lapse(project_root, mnist, monkeypatch, capsys, engine):
     few = DigitSet(mnist.train[:600], mnist.test[:50])
     monkeypatch.setattr(sources, "load_mnist", lambda folder: few)
     train = ["train", "tiny", "--epochs", "2", "--device", "cpu", "--out", str(project_root / "mine")]

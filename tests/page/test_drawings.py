@@ -7,11 +7,9 @@ import numpy as np
 import pytest
 import torch
 from strokes import DRAWINGS
-from torch import nn
 
 import mnistviz as mv
 from mnistviz import project
-from mnistviz.learn.data import DigitSet
 from mnistviz.learn.handwriting import UNREAD, how_sure
 from mnistviz.page import drawing
 
@@ -24,15 +22,13 @@ def read(folder: Path, drawings: list[list]) -> mv.Digits:
     return mv.Digits(torch.cat(images), None, "drawings")
 
 
-def test_the_drawings_are_five_of_each_digit() -> None:
+def test_the_drawings_are_five_of_each_digit():
     assert sorted(one["digit"] for one in DRAWINGS) == sorted([*range(10)] * 5)
     assert len({json.dumps(one["strokes"]) for one in DRAWINGS}) == 50
 
 
 @pytest.mark.parametrize("pen", [1 / 14, 1 / 30])
-def test_the_network_for_hands_reads_them(
-    reference: dict[str, nn.Module], tmp_path: Path, pen: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_network_for_hands_reads_them(reference, tmp_path, pen, monkeypatch):
     monkeypatch.setattr(drawing, "PEN", pen)
     digits = read(tmp_path, [one["strokes"] for one in DRAWINGS])
     answers = mv.predict(reference[project.DEFAULT], digits)
@@ -41,9 +37,7 @@ def test_the_network_for_hands_reads_them(
     assert np.mean([how_sure(digits.pixels[i], answers[i]) == UNREAD for i in range(50)]) <= 0.02
 
 
-def test_hardly_a_digit_is_refused_and_what_holds_too_little_or_too_much_ink_is(
-    reference: dict[str, nn.Module], mnist: DigitSet, tmp_path: Path
-) -> None:
+def test_hardly_a_digit_is_refused_and_what_holds_too_little_or_too_much_ink_is(reference, mnist, tmp_path):
     model, some = reference[project.DEFAULT], mnist.test[:2000]
     said = [how_sure(digit, p) for digit, p in zip(some.pixels, mv.predict(model, some), strict=True)]
     assert said.count(UNREAD) <= 20

@@ -1,6 +1,5 @@
 """The page finds the ink of a picture as `read_digit` does."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,11 +37,11 @@ def drawn(k: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def tab(engine: Any) -> Any:
+def tab(engine) -> Any:
     return engine(mv.models.compact())
 
 
-def test_100_pictures_become_the_digits_that_read_digit_makes_of_them(tab: Any, tmp_path: Path) -> None:
+def test_100_pictures_become_the_digits_that_read_digit_makes_of_them(tab, tmp_path):
     read, wrong = 0, []
     for k in range(112):
         picture = drawn(k)
@@ -62,14 +61,14 @@ def test_100_pictures_become_the_digits_that_read_digit_makes_of_them(tab: Any, 
 
 
 @pytest.mark.parametrize(("level", "size", "reason"), [(237, 40, "empty"), (220, 40, "faint"), (0, 3, "tiny")])
-def test_why_nothing_can_be_read(level: int, size: int, reason: str, tab: Any) -> None:
+def test_why_nothing_can_be_read(level, size, reason, tab):
     page = np.full((80, 120, 4), 240, np.uint8)
     page[30 : 30 + size, 50 : 50 + size, :3] = level
     page[..., 3] = 255
     assert tab.value(REASON, picture=page.ravel(), width=120) == reason
 
 
-def test_each_stage_is_shown(tab: Any) -> None:
+def test_each_stage_is_shown(tab):
     picture = drawn(7)
     sizes = f"readInk({RGBA}).stages.map(({{name, width, height, values}}) => [name, width, height, values.length])"
     stages = {name: rest for name, *rest in tab.value(sizes, picture=picture.ravel(), width=picture.shape[1])}

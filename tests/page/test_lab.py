@@ -13,7 +13,7 @@ from torch import nn
 import mnistviz as mv
 from mnistviz import project
 from mnistviz.learn.checkpoint import weights
-from mnistviz.learn.data import Digits, DigitSet
+from mnistviz.learn.data import Digits
 
 SEVEN = [[[0.3, 0.2], [0.7, 0.2], [0.6, 0.5], [0.45, 0.8]], [[0.35, 0.5], [0.6, 0.5]]]
 
@@ -24,7 +24,7 @@ def model() -> nn.Sequential:
 
 
 @pytest.fixture(scope="module")
-def tab(open_page: Any, model: nn.Sequential) -> Any:
+def tab(open_page, model) -> Any:
     return open_page(model)
 
 
@@ -46,12 +46,12 @@ def scores(model: nn.Module, pixels: np.ndarray) -> np.ndarray:
         return model(torch.tensor(pixels).view(-1, 1, 28, 28)).numpy()
 
 
-def test_the_page_says_how_far_it_is_from_pytorch(tab: Any) -> None:
+def test_the_page_says_how_far_it_is_from_pytorch(tab):
     text = settled(tab, "#proof", "200 digits")
     assert 0 < tab.value("lab.largest()") < 1e-4, text
 
 
-def test_recorded_drawings_are_read_as_a_person_reads_them(open_page: Any) -> None:
+def test_recorded_drawings_are_read_as_a_person_reads_them(open_page):
     hands = mv.load_model(project.DEFAULT)
     tab = open_page(hands)
     answers = [tab.value("(lab.draw(strokes), lab.answer())", strokes=drawing["strokes"]) for drawing in DRAWINGS]
@@ -65,7 +65,7 @@ def test_recorded_drawings_are_read_as_a_person_reads_them(open_page: Any) -> No
     assert answers[-1]["sure"] == mv.handwriting.how_sure(torch.tensor(pixels), expected).split()[0]
 
 
-def test_what_the_strokes_added_sums_to_the_scores(tab: Any, model: nn.Sequential) -> None:
+def test_what_the_strokes_added_sums_to_the_scores(tab, model):
     tab.value("lab.draw(strokes)", strokes=SEVEN)
     ledger = tab.value("lab.strokes()")
     now = scores(model, tab.numbers("lab.read(lab.pad.image())"))[0]
@@ -83,7 +83,7 @@ def test_what_the_strokes_added_sums_to_the_scores(tab: Any, model: nn.Sequentia
     tab.value("lab.operate([])")
 
 
-def test_going_back_in_a_drawing_reads_what_was_there_then(tab: Any, model: nn.Sequential) -> None:
+def test_going_back_in_a_drawing_reads_what_was_there_then(tab, model):
     tab.value("lab.draw(strokes)", strokes=SEVEN)
     tab.page.locator("#moment").fill("4")  # the first stroke has four points
     then = scores(model, tab.numbers("lab.read(lab.pad.image(strokes))", strokes=SEVEN[:1]))
@@ -91,7 +91,7 @@ def test_going_back_in_a_drawing_reads_what_was_there_then(tab: Any, model: nn.S
     np.testing.assert_allclose(tab.value("lab.answer()")["probabilities"], expected, atol=1e-4)
 
 
-def test_the_operating_table_is_ablation(tab: Any, model: nn.Sequential, mnist: DigitSet) -> None:
+def test_the_operating_table_is_ablation(tab, model, mnist):
     tab.value("lab.take(3)")
     tab.value("lab.choose(5, 0, [])")  # relu2, channel 0
     names = [name for name, _ in model.named_children()]
@@ -113,7 +113,7 @@ def test_the_operating_table_is_ablation(tab: Any, model: nn.Sequential, mnist: 
     assert "two numbers" in said(tab, "#table")
 
 
-def test_a_ledger_leads_down_to_a_pixel_and_back(tab: Any, model: nn.Sequential, mnist: DigitSet) -> None:
+def test_a_ledger_leads_down_to_a_pixel_and_back(tab, model, mnist):
     tab.value("lab.take(0)")
     tab.value("lab.choose(3, 5 * 196 + 5 * 14 + 8, [])")  # pool1: a window, its winner marked
     with mv.capture(model) as trace:
@@ -134,7 +134,7 @@ def test_a_ledger_leads_down_to_a_pixel_and_back(tab: Any, model: nn.Sequential,
     assert said(tab, "#trail") == "pool1[5, 5, 8]"
 
 
-def test_by_keyboard_alone_one_draws_reads_and_looks_inside(open_page: Any, model: nn.Sequential) -> None:
+def test_by_keyboard_alone_one_draws_reads_and_looks_inside(open_page, model):
     tab = open_page(model)
     keys = tab.page.keyboard
     while tab.value("document.activeElement.id") != "pad":
@@ -165,13 +165,13 @@ NOTHING = [([], "Nothing to read yet"), ([[[0.5, 0.5]]], "I cannot read this")]
 
 
 @pytest.mark.parametrize(("strokes", "words"), NOTHING)
-def test_nothing_and_a_dot_are_not_read(tab: Any, strokes: list, words: str) -> None:
+def test_nothing_and_a_dot_are_not_read(tab, strokes, words):
     tab.value("lab.draw(strokes)", strokes=strokes)
     assert tab.value("lab.answer()")["digit"] is None
     assert words in said(tab, "#sure")
 
 
-def test_bad_pictures_are_refused_and_the_page_stays_alive(tab: Any, mnist: DigitSet, tmp_path: Path) -> None:
+def test_bad_pictures_are_refused_and_the_page_stays_alive(tab, mnist, tmp_path):
     from sklearn.datasets import load_sample_images
 
     def opened(path: Path) -> None:
@@ -194,7 +194,7 @@ def test_bad_pictures_are_refused_and_the_page_stays_alive(tab: Any, mnist: Digi
     assert tab.value("lab.answer()")["digit"] == 7
 
 
-def test_one_drawing_is_read_by_every_checkpoint(open_page: Any, model: nn.Sequential) -> None:
+def test_one_drawing_is_read_by_every_checkpoint(open_page, model):
     early = mv.models.build("light")
     lapse = mv.Timelapse([0, 100])
     lapse.checkpoints.update({0: weights(early), 100: weights(model)})
@@ -210,14 +210,14 @@ def test_one_drawing_is_read_by_every_checkpoint(open_page: Any, model: nn.Seque
     assert [float(text.split()[-2]) for text in shown] == pytest.approx((100 * probabilities).tolist(), abs=0.11)
 
 
-def test_no_word_is_missing(tab: Any) -> None:
+def test_no_word_is_missing(tab):
     text = said(tab, "body")
     assert not [word for word in ("undefined", "NaN", "[object", "{", "}") if word in text]
     assert all(said(tab, f"#{part}-title") for part in ("hand", "reading", "time", "maps", "ledger"))
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 320), ("dark", 1440)])
-def test_axe_finds_no_barrier(browser: Any, tab: Any, scheme: str, width: int) -> None:
+def test_axe_finds_no_barrier(browser, tab, scheme, width):
     axe = pytest.importorskip("axe_playwright_python", reason="needs axe-playwright-python")
     page = browser.new_page(bypass_csp=True, color_scheme=scheme, viewport={"width": width, "height": 900})
     page.goto(tab.page.url)

@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 import torch
 from helpers import refused
-from torch import nn
 from zoo import record
 
 import mnistviz as mv
-from mnistviz.learn.data import DigitSet
 from mnistviz.look.replay import place_of
 
 NAMES = ("light", "deep", "pooled", "tiny", "odd", "strided", "mlp")
@@ -18,7 +16,7 @@ UNITS = 12  # of each layer
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def case(request: pytest.FixtureRequest, networks: dict[str, nn.Sequential], engine: Any, mnist: DigitSet) -> Any:
+def case(request, networks, engine, mnist) -> Any:
     """A network in its tab, where `pass` is that of a digit; the trace of the same digit; some units of every step."""
     model, digit = networks[request.param], mnist.test[2]
     tab, trace = engine(model), record(model, digit.pixels)
@@ -32,7 +30,7 @@ def explained(tab: Any, step: int, units: list[int]) -> list[dict[str, Any]]:
     return tab.value("units.map((at) => explain(net, now, step, at))", step=step, units=units)
 
 
-def test_what_an_input_gives_a_value_is_the_slope_of_autograd(case: Any) -> None:
+def test_what_an_input_gives_a_value_is_the_slope_of_autograd(case):
     model, tab, trace, units = case
     for k, layer in enumerate(model):
         x = trace.steps[k].input.clone().requires_grad_()
@@ -49,7 +47,7 @@ def test_what_an_input_gives_a_value_is_the_slope_of_autograd(case: Any) -> None
             assert told["value"] == pytest.approx(float(y[at].detach()), abs=1e-4)
 
 
-def test_every_form_makes_its_value(case: Any) -> None:
+def test_every_form_makes_its_value(case):
     formulas = {
         "sum": lambda f: sum(group["sum"] for group in f["groups"]) + f["bias"],
         "affine": lambda f: (f["x"] - f["mean"]) / f["sd"] * f["weight"] + f["bias"],
@@ -68,7 +66,7 @@ def test_every_form_makes_its_value(case: Any) -> None:
                 assert told["value"] == (told["x"] if told["open"] else 0)
 
 
-def test_a_sum_has_the_products_of_the_ledger(case: Any) -> None:
+def test_a_sum_has_the_products_of_the_ledger(case):
     _, tab, trace, units = case
     for k, (key, step) in enumerate(trace.items()):
         if step.kind not in ("Conv2d", "Linear"):
@@ -83,13 +81,13 @@ def test_a_sum_has_the_products_of_the_ledger(case: Any) -> None:
                 assert (told["groups"][0]["h"], told["groups"][0]["w"]) == ledger.kernel.shape[1:]
 
 
-def test_a_linear_layer_behind_maps_is_grouped_by_their_channels(networks: Any, engine: Any) -> None:
+def test_a_linear_layer_behind_maps_is_grouped_by_their_channels(networks, engine):
     tab = engine(networks["light"])
     shape = "(({groups}) => [groups.length, groups[5].h, groups[5].w, groups[5].at[0]])"
     assert tab.value(f"{shape}(explain(net, forward(net, new Float32Array(784)), 15, 3))") == [32, 7, 7, 5 * 49]
 
 
-def test_a_value_sees_what_receptive_field_says(case: Any) -> None:
+def test_a_value_sees_what_receptive_field_says(case):
     _, tab, trace, units = case
     for k, key in enumerate(trace.keys):
         boxes = tab.value("units.map((at) => fieldOf(net, now, k, at))", k=k, units=units[k])
@@ -103,7 +101,7 @@ def test_a_value_sees_what_receptive_field_says(case: Any) -> None:
             assert here == {side: getattr(field, side) for side in ("top", "bottom", "left", "right")}, (key, at)
 
 
-def test_the_winning_path_is_that_of_the_library(case: Any) -> None:
+def test_the_winning_path_is_that_of_the_library(case):
     _, tab, trace, _ = case
     whole = 0
     for digit in range(10):

@@ -9,7 +9,6 @@ from torch import nn
 from zoo import record
 
 import mnistviz as mv
-from mnistviz.learn.data import DigitSet
 from mnistviz.learn.evaluate import logits
 
 SYSTEMS = ("simple", "light", "deep", "compact", "pooled")
@@ -18,9 +17,7 @@ Networks = dict[str, nn.Sequential]
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_logits_of_200_digits_are_those_of_pytorch(
-    name: str, networks: Networks, open_page: Any, mnist: DigitSet
-) -> None:
+def test_logits_of_200_digits_are_those_of_pytorch(name, networks, open_page, mnist):
     digits = mnist.test[:200]
     tab = open_page(networks[name])
     each = "Array.from(lab.forward(x.subarray(784 * i, 784 * i + 784)).logits)"
@@ -30,9 +27,7 @@ def test_logits_of_200_digits_are_those_of_pytorch(
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_every_step_of_ten_digits_is_that_of_pytorch(
-    name: str, networks: Networks, engine: Any, mnist: DigitSet
-) -> None:
+def test_every_step_of_ten_digits_is_that_of_pytorch(name, networks, engine, mnist):
     model, tab, digits = networks[name], engine(networks[name]), mnist.test[:10].pixels
     passes = "Array.from({length: 10}, (_, i) => forward(net, x.slice(784 * i, 784 * i + 784)))"
     tab.value(f"(window.passes = {passes}).length", x=digits)
@@ -47,9 +42,7 @@ def test_every_step_of_ten_digits_is_that_of_pytorch(
 @pytest.mark.parametrize(
     ("name", "layer"), [("light", "relu2"), ("deep", "bn4"), ("deep", "relu6"), ("compact", "fc1")]
 )
-def test_a_channel_of_scale_0_is_one_that_ablate_silences(
-    name: str, layer: str, networks: Networks, engine: Any, mnist: DigitSet
-) -> None:
+def test_a_channel_of_scale_0_is_one_that_ablate_silences(name, layer, networks, engine, mnist):
     model, tab, x = networks[name], engine(networks[name]), mnist.test[3].pixels
     step = list(dict(model.named_children())).index(layer)
     edits = [{"step": step, "channel": channel, "scale": 0, "shift": 0} for channel in (2, 5)]
@@ -65,9 +58,7 @@ def test_a_channel_of_scale_0_is_one_that_ablate_silences(
     assert tab.value(kept, **given)  # a pass that was returned stays as it was
 
 
-def test_an_edit_scales_and_shifts_one_channel_after_its_layer(
-    networks: Networks, engine: Any, mnist: DigitSet
-) -> None:
+def test_an_edit_scales_and_shifts_one_channel_after_its_layer(networks, engine, mnist):
     model, tab, x = networks["light"], engine(networks["light"]), mnist.test[3].pixels
 
     def change(module: nn.Module, args: Any, output: torch.Tensor) -> torch.Tensor:

@@ -2,14 +2,12 @@
 
 import base64
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from helpers import refused
 from strokes import RECORDED, drag
-from torch import nn
 
 import mnistviz as mv
 from mnistviz.page.drawing import PAGE, SEVEN, digit_of, drawn
@@ -25,7 +23,7 @@ window.pad = makePad(document.querySelector("canvas"), {
 
 
 @pytest.fixture(scope="module")
-def blank(browser: Any) -> Opened:
+def blank(browser) -> Opened:
     """`blank(width, scale)`: a tab with nothing but a pad of that width, on a screen of that density."""
 
     def opened(width: int = 280, scale: float = 1, **options: Any) -> Any:
@@ -44,7 +42,7 @@ def image(page: Any, code: str = "pad.image()") -> np.ndarray:
     return np.frombuffer(base64.b64decode(text), np.uint8).reshape(280, 280, 4)
 
 
-def test_a_drawing_is_the_same_picture_on_every_screen_and_in_python(blank: Opened) -> None:
+def test_a_drawing_is_the_same_picture_on_every_screen_and_in_python(blank):
     screens = {(width, scale): blank(width, scale) for width, scale in ((280, 1), (150, 2), (612, 1.5))}
     for (width, scale), page in screens.items():
         assert page.evaluate("document.querySelector('canvas').width") == round(width * scale)
@@ -60,7 +58,7 @@ def test_a_drawing_is_the_same_picture_on_every_screen_and_in_python(blank: Open
         assert (away.max(2) > 128).mean() < 1e-3
 
 
-def test_mouse_touch_undo_clear_and_scrubbing(blank: Opened) -> None:
+def test_mouse_touch_undo_clear_and_scrubbing(blank):
     page = blank(has_touch=True)
     drag(page, RECORDED[4])
     drawing = page.evaluate("pad.strokes")
@@ -84,7 +82,7 @@ def test_mouse_touch_undo_clear_and_scrubbing(blank: Opened) -> None:
     assert end == pytest.approx([0.5, 200 / 280], abs=0.005)
 
 
-def test_a_digit_is_drawn_by_keyboard_alone_and_read(blank: Opened, reference: dict[str, nn.Sequential]) -> None:
+def test_a_digit_is_drawn_by_keyboard_alone_and_read(blank, reference):
     page = blank()
     page.keyboard.press("Tab")
     name = "document.querySelector('canvas').ariaLabel"
@@ -110,13 +108,13 @@ def test_a_digit_is_drawn_by_keyboard_alone_and_read(blank: Opened, reference: d
     assert page.evaluate("pad.strokes") == []
 
 
-def test_the_recorded_drawings_are_read_rightly(reference: dict[str, nn.Sequential]) -> None:
+def test_the_recorded_drawings_are_read_rightly(reference):
     for digit, strokes in RECORDED.items():
         assert mv.predict(reference["light"], digit_of(strokes)).argmax() == digit
     assert mv.predict(reference["light"], mv.pad().digit).argmax() == 7
 
 
-def test_the_digit_of_a_pad_is_what_read_digit_makes_of_its_file(tmp_path: Path) -> None:
+def test_the_digit_of_a_pad_is_what_read_digit_makes_of_its_file(tmp_path):
     pad = mv.pad()
     assert pad.digit.source == "the stored drawing"
     pad.strokes, pad.stored = RECORDED[3], False
@@ -126,7 +124,7 @@ def test_the_digit_of_a_pad_is_what_read_digit_makes_of_its_file(tmp_path: Path)
         assert np.array_equal(pad.digit.images, mv.read_digit(file).images)
 
 
-def test_what_is_stored_of_a_pad_is_a_plain_picture_with_words() -> None:
+def test_what_is_stored_of_a_pad_is_a_plain_picture_with_words():
     data, about = mv.pad()._repr_mimebundle_()
     assert data["image/png"].startswith(b"\x89PNG")
     assert "stored drawing" in about["image/png"]["alt"]
@@ -136,14 +134,14 @@ def test_what_is_stored_of_a_pad_is_a_plain_picture_with_words() -> None:
     assert mv.pad(RECORDED[0]).told()._supxlabel.get_text() == ""
 
 
-def test_an_empty_pad_a_dot_and_nonsense_are_refused_in_words() -> None:
+def test_an_empty_pad_a_dot_and_nonsense_are_refused_in_words():
     refused(lambda: digit_of([]), "the pad is empty", "draw a digit")
     refused(lambda: digit_of([[(0.5, 0.5), (0.52, 0.51)]]), "this is a dot", "2% of the pad", "larger")
     for nonsense in ([[(0.5, 7)]], [[(0.1,)]], [["a"]], 3, [[(float("nan"), 0.5)]], [[(0.5, 0.5)] * 30_000]):
         refused(lambda given=nonsense: digit_of(given), "strokes", "[x, y]")
 
 
-def test_the_widget_hands_over_what_is_drawn_and_nothing_of_the_stored_drawing(browser: Any) -> None:
+def test_the_widget_hands_over_what_is_drawn_and_nothing_of_the_stored_drawing(browser):
     page = browser.new_page()
     page.set_content("<!doctype html><main></main>")
     module, stored = str(mv.pad()._esm), {"strokes": SEVEN, "stored": True}

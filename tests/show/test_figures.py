@@ -234,12 +234,12 @@ BAD: dict[str, tuple[Any, ...]] = {
 }
 
 
-def test_every_public_figure_is_drawn_here() -> None:
+def test_every_public_figure_is_drawn_here():
     assert DRAWN.keys() >= set(fig.__all__)
 
 
 @pytest.fixture(scope="module")
-def kept(records: Any) -> dict[str, object]:
+def kept(records) -> dict[str, object]:
     """Every number of every record, before anything is drawn."""
     for name in dir(records):
         getattr(records, name)
@@ -247,9 +247,7 @@ def kept(records: Any) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("name", DRAWN)
-def test_a_figure_is_fit_to_be_seen_told_in_words_and_changes_nothing(
-    name: str, records: Any, kept: dict[str, object], golden: Callable[..., None]
-) -> None:
+def test_a_figure_is_fit_to_be_seen_told_in_words_and_changes_nothing(name, records, kept, golden):
     picture = assert_fit_to_be_seen(lambda: DRAWN[name](records), again=name in fig.__all__[::4])
     golden(name, f"{picture.alt}\n{caption_of(picture)}")
     assert "nan" not in words_of(picture) + picture.alt
@@ -257,9 +255,7 @@ def test_a_figure_is_fit_to_be_seen_told_in_words_and_changes_nothing(
 
 
 @pytest.mark.parametrize("name", TOLD)
-def test_words_fit_what_is_drawn(
-    name: str, records: Any, golden: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_words_fit_what_is_drawn(name, records, golden, monkeypatch):
     monkeypatch.setattr(page, "_settled", lambda picture: picture)  # words do not depend on their places
     with warnings.catch_warnings(), seeded():
         warnings.simplefilter("error")
@@ -272,7 +268,7 @@ def test_words_fit_what_is_drawn(
 test_what_cannot_be_drawn_is_refused = refusals(BAD, "records")
 
 
-def test_the_frontier_stands_where_its_numbers_are() -> None:
+def test_the_frontier_stands_where_its_numbers_are():
     (ax,) = fig.frontier(STUDIED).axes
     drawn = {line.get_xydata()[0].tolist()[0]: line.get_xydata()[0][1] for line in ax.lines if line.get_marker() == "o"}
     assert drawn == pytest.approx({8_000: 0.6, 400_000: 0.3})

@@ -28,7 +28,7 @@ def example() -> Picture:
     return picture
 
 
-def test_nothing_in_the_library_imports_pyplot() -> None:
+def test_nothing_in_the_library_imports_pyplot():
     for path in Path(mv.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [a.name for a in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
@@ -36,7 +36,7 @@ def test_nothing_in_the_library_imports_pyplot() -> None:
             assert not any("pyplot" in f"{module}.{name}" or "pylab" in name for name in names), path.name
 
 
-def test_the_house_style_is_used_and_given_back_after_an_error_too() -> None:
+def test_the_house_style_is_used_and_given_back_after_an_error_too():
     before = dict(mpl.rcParams)
 
     @styled
@@ -54,13 +54,13 @@ def test_the_house_style_is_used_and_given_back_after_an_error_too() -> None:
 
 @settings(max_examples=15, deadline=None)
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0", exclude_categories=["Cs", "Cc"]), max_size=60))
-def test_the_alt_text_is_inside_the_file(alt: str) -> None:
+def test_the_alt_text_is_inside_the_file(alt):
     picture, _ = page(0.5, 0.5)
     picture.alt = alt
     assert Image.open(io.BytesIO(picture._png())).text["Description"] == alt
 
 
-def test_a_page_looks_the_same_whatever_the_readers_settings_are_and_so_do_files(tmp_path: Path) -> None:
+def test_a_page_looks_the_same_whatever_the_readers_settings_are_and_so_do_files(tmp_path):
     plain = example()._png()
     picture = example()
     with mpl.rc_context({"xtick.labelcolor": "red", "grid.color": "red", "savefig.facecolor": "red", "font.size": 30}):
@@ -71,7 +71,7 @@ def test_a_page_looks_the_same_whatever_the_readers_settings_are_and_so_do_files
         assert Image.open(io.BytesIO(picture._png())).size == (360, 120)
 
 
-def test_saving_makes_the_folder_and_returns_the_path(tmp_path: Path) -> None:
+def test_saving_makes_the_folder_and_returns_the_path(tmp_path):
     path = tmp_path / "deep" / "er" / "a.png"
     picture = example()
     assert picture.save(path) == path
@@ -82,7 +82,7 @@ def test_saving_makes_the_folder_and_returns_the_path(tmp_path: Path) -> None:
         example().save(path / "b.png")
 
 
-def test_a_notebook_gets_a_png_with_alt_text_also_where_pyplot_is_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notebook_gets_a_png_with_alt_text_also_where_pyplot_is_in_use(monkeypatch):
     picture, shown = example(), []
     data, about = picture._repr_mimebundle_(include=None, exclude=None)
     assert data["image/png"] == picture._png()
@@ -96,7 +96,7 @@ def test_a_notebook_gets_a_png_with_alt_text_also_where_pyplot_is_in_use(monkeyp
     assert shown == [((data,), {"metadata": about, "raw": True})]
 
 
-def test_bare_clears_one_axes_and_lying_bars_are_named_from_the_top() -> None:
+def test_bare_clears_one_axes_and_lying_bars_are_named_from_the_top():
     picture, axes = page(6, 2, rows=2, columns=3, sharey=True)
     assert list(picture.get_size_inches()) == [6, 2]
     first = bare(axes[0, 0])
@@ -108,19 +108,19 @@ def test_bare_clears_one_axes_and_lying_bars_are_named_from_the_top() -> None:
 
 
 @pytest.mark.parametrize(("asked", "given"), [(1.5, 5), (4, 5), (5, 5), (9, 9)])
-def test_a_narrow_page_leaves_room_for_words_beside_what_is_drawn(asked: float, given: float) -> None:
+def test_a_narrow_page_leaves_room_for_words_beside_what_is_drawn(asked, given):
     picture = styled(lambda: page(asked, 2)[0])()
     assert list(picture.get_size_inches()) == [given, 2]
     assert asked - 0.2 < picture.axes[0].get_position().x1 * given < asked
 
 
-def test_a_percentage_never_rounds_a_doubt_away() -> None:
+def test_a_percentage_never_rounds_a_doubt_away():
     shares = [1.0, 0.9995, 0.9994, 0.5, 0.001, 0.0009, 0]
     texts = [">99.9 %", ">99.9 %", "99.9 %", "50.0 %", "0.1 %", "<0.1 %", "<0.1 %"]
     assert [percent(share) for share in shares] == texts
 
 
-def test_no_two_of_twenty_curves_look_alike_and_no_two_of_five_without_colour() -> None:
+def test_no_two_of_twenty_curves_look_alike_and_no_two_of_five_without_colour():
     looks = [curve(k) for k in range(20)]
     assert len({tuple(look.values()) for look in looks}) == 20
     assert len({look["marker"] for look in looks[:5]}) == 5
@@ -143,7 +143,7 @@ def read(picture: Image.Image) -> np.ndarray:
 
 @pytest.mark.parametrize("count", [1, 100, 232])
 @pytest.mark.parametrize("others", [0, 20, 500])
-def test_exact_colours_stay_as_they_are(count: int, others: int) -> None:
+def test_exact_colours_stay_as_they_are(count, others):
     exact = colours(count + others)[:count]
     dice = np.random.default_rng(1)
     pixels = colours(count + others)[dice.integers(0, count + others, (30, 40))]
@@ -156,7 +156,7 @@ def test_exact_colours_stay_as_they_are(count: int, others: int) -> None:
         np.testing.assert_array_equal(read(picture), pixels)
 
 
-def test_of_the_others_the_most_frequent_stay_and_each_of_the_rest_is_replaced_by_the_nearest() -> None:
+def test_of_the_others_the_most_frequent_stay_and_each_of_the_rest_is_replaced_by_the_nearest():
     exact, others = colours(100), colours(500, seed=1)
     pixels = np.concatenate([others[:124].repeat(3, axis=0), exact.repeat(9, axis=0), others])[:, None]
     drawn = read(indexed(pixels, exact))
@@ -166,7 +166,7 @@ def test_of_the_others_the_most_frequent_stay_and_each_of_the_rest_is_replaced_b
     np.testing.assert_array_equal(((pixels.astype(int) - drawn) ** 2).sum(2)[:, 0], distance.min(1))
 
 
-def test_where_there_are_too_many_only_greys_give_way() -> None:
+def test_where_there_are_too_many_only_greys_give_way():
     meaning = colours(129)
     pixels = np.concatenate([GREYS, meaning])[None]
     picture = indexed(pixels, np.concatenate([GREYS, meaning]))

@@ -12,7 +12,6 @@ from hypothesis.extra import numpy as hnp
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 
-from mnistviz.look.trace import Trace
 from mnistviz.show.picture import page
 from mnistviz.show.scales import NOT_A_NUMBER, SCOPES, Scale, array, nan_note, short
 from mnistviz.show.tiles import SIDE, draw_grey, mosaic, tile_cells, tile_maps
@@ -44,7 +43,7 @@ def lab(rgb: np.ndarray, vision: str = "full") -> np.ndarray:
 
 @sampled
 @given(panels)
-def test_a_scale_is_symmetric_about_0_if_anything_is_negative_and_else_begins_at_0(values: list[np.ndarray]) -> None:
+def test_a_scale_is_symmetric_about_0_if_anything_is_negative_and_else_begins_at_0(values):
     known = [float(v) for panel in values for v in panel.flat if math.isfinite(v)]
     largest = max(map(abs, known), default=0.0)
     scale = Scale.over(values)
@@ -52,7 +51,7 @@ def test_a_scale_is_symmetric_about_0_if_anything_is_negative_and_else_begins_at
     assert scale.signed == any(v < 0 for v in known)
 
 
-def test_a_scale_reads_numbers_of_any_kind() -> None:
+def test_a_scale_reads_numbers_of_any_kind():
     values = torch.tensor([[1.5, -2.5]], requires_grad=True)
     for kind in (values, values.bfloat16(), values.double(), values.detach().numpy(), [[1.5, -2.5]]):
         assert (array(kind).dtype, array(kind).tolist()) == (np.float64, [[1.5, -2.5]])
@@ -64,7 +63,7 @@ def test_a_scale_reads_numbers_of_any_kind() -> None:
 
 
 @pytest.mark.parametrize("scope", SCOPES)
-def test_the_scope_of_a_layer_decides_which_outputs_count(scope: str, passes: dict[str, Trace]) -> None:
+def test_the_scope_of_a_layer_decides_which_outputs_count(scope, passes):
     trace, mine = passes["deep"], Scale(-3.0, 3.0, scope)
     for layer in ("conv2", "relu2", "fc2"):
         steps = trace.steps if scope == "network" else [trace[layer]]
@@ -75,7 +74,7 @@ def test_the_scope_of_a_layer_decides_which_outputs_count(scope: str, passes: di
 
 @sampled
 @given(st.floats(1e-30, 2.0**120))
-def test_zero_is_exactly_white_with_signs_and_black_without(high: float) -> None:
+def test_zero_is_exactly_white_with_signs_and_black_without(high):
     signed, positive = Scale(-high, high, "layer"), Scale(0.0, high, "layer")
     for zero in (0.0, -0.0):
         assert signed.rgb([zero]).tolist() == [[1, 1, 1]]
@@ -86,7 +85,7 @@ def test_zero_is_exactly_white_with_signs_and_black_without(high: float) -> None
 
 @sampled
 @given(panels.filter(len))
-def test_the_same_number_has_the_same_colour_in_every_panel(values: list[np.ndarray]) -> None:
+def test_the_same_number_has_the_same_colour_in_every_panel(values):
     scale = Scale.over(values)
     colours: dict[bytes, tuple[float, ...]] = {}
     for panel in values:
@@ -100,7 +99,7 @@ def test_the_same_number_has_the_same_colour_in_every_panel(values: list[np.ndar
 
 @sampled
 @given(hnp.arrays(np.float32, (3, 4), elements=finite))
-def test_a_colour_can_be_read_back_as_the_number(values: np.ndarray) -> None:
+def test_a_colour_can_be_read_back_as_the_number(values):
     scale = Scale.over([values])
     steps = np.linspace(0, 1, scale.colours.N)
     known = scale.colours(steps)[:, :3]
@@ -109,7 +108,7 @@ def test_a_colour_can_be_read_back_as_the_number(values: np.ndarray) -> None:
     assert np.abs(read - values).max() <= (scale.high - scale.low) / scale.colours.N
 
 
-def test_larger_is_lighter_without_signs_and_with_them_darker_about_equally_on_both_sides() -> None:
+def test_larger_is_lighter_without_signs_and_with_them_darker_about_equally_on_both_sides():
     positive, signed = Scale(0.0, 1.0, "layer"), Scale(-1.0, 1.0, "layer")
     rising = lab(positive.rgb(np.linspace(0, 1, positive.colours.N)))[:, 0]
     assert (np.diff(rising) > 0).all()
@@ -122,7 +121,7 @@ def test_larger_is_lighter_without_signs_and_with_them_darker_about_equally_on_b
 
 
 @pytest.mark.parametrize("vision", COLOUR_VISION)
-def test_below_zero_is_blue_and_above_it_orange_for_every_kind_of_colour_vision(vision: str) -> None:
+def test_below_zero_is_blue_and_above_it_orange_for_every_kind_of_colour_vision(vision):
     sizes = np.linspace(0.1, 0.9, 81)
     above, below = (lab(Scale(-1.0, 1.0, "layer").rgb(sign * sizes), vision) for sign in (1, -1))
     assert (above[:, 2] > 4).all()  # b*: yellow above 0, blue below it
@@ -131,7 +130,7 @@ def test_below_zero_is_blue_and_above_it_orange_for_every_kind_of_colour_vision(
 
 
 @pytest.mark.parametrize("low", [-2.0, 0.0])
-def test_steps_are_small_ends_take_what_lies_beyond_and_what_is_not_a_number_is_seen(low: float) -> None:
+def test_steps_are_small_ends_take_what_lies_beyond_and_what_is_not_a_number_is_seen(low):
     scale = Scale(low, 2.0, "layer")
     smooth = lab(scale.rgb(np.linspace(low, 2, 5000)))
     assert np.linalg.norm(np.diff(smooth, axis=0), axis=1).max() < 6  # no edge that is not there
@@ -142,7 +141,7 @@ def test_steps_are_small_ends_take_what_lies_beyond_and_what_is_not_a_number_is_
     assert np.linalg.norm(smooth - lab(np.array(NOT_A_NUMBER)), axis=1).min() > 20
 
 
-def test_constant_and_empty_maps_are_drawn_without_a_division_by_zero() -> None:
+def test_constant_and_empty_maps_are_drawn_without_a_division_by_zero():
     alike = {0.0: 0.0, 3.0: 1.0, -3.0: -1.0, math.nan: math.nan, math.inf: math.inf, 1e-300: 1.0, -5e-324: -1.0}
     for value, end in alike.items():  # in the colour of this number on a scale to 1
         colour = Scale(-1.0 if end < 0 else 0.0, 1.0, "layer").rgb(end)
@@ -161,7 +160,7 @@ TEXTS = {  # a scale in a caption, and the ends of its bar
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_a_scale_names_its_scope_and_ends_and_its_bar_has_its_colours(text: str) -> None:
+def test_a_scale_names_its_scope_and_ends_and_its_bar_has_its_colours(text):
     scale, ends = TEXTS[text]
     assert str(scale) == text
     picture, axes = page(4, 2, columns=2)
@@ -175,13 +174,13 @@ def test_a_scale_names_its_scope_and_ends_and_its_bar_has_its_colours(text: str)
 
 @sampled
 @given(st.floats(1e-6, 1e6) | st.floats(-1e6, -1e-6))
-def test_a_short_number_is_right_to_two_places(value: float) -> None:
+def test_a_short_number_is_right_to_two_places(value):
     read = float(short(value).replace("−", "-"))
     assert read == pytest.approx(value, rel=0.051, abs=0.0051)
     assert read != 0
 
 
-def test_numbers_are_as_short_as_can_be_read_and_those_that_are_none_counted() -> None:
+def test_numbers_are_as_short_as_can_be_read_and_those_that_are_none_counted():
     values = [0.0, -0.0, 5.774, -0.42, 0.01, 0.0099, -1234.0, 999.0, math.inf, -math.inf]
     texts = ["0", "0", "5.77", "−0.42", "0.01", "9.9e−03", "−1.2e+03", "999.00", "inf", "−inf"]
     assert [short(value) for value in values] == texts
@@ -189,7 +188,7 @@ def test_numbers_are_as_short_as_can_be_read_and_those_that_are_none_counted() -
     assert nan_note(np.full(1200, np.nan)) == " 1,200 values are not numbers (NaN) and drawn green."
 
 
-def test_what_has_no_scale_is_refused(passes: dict[str, Trace]) -> None:
+def test_what_has_no_scale_is_refused(passes):
     refused(lambda: Scale.over([1.0], "each"), "unknown colour scope", "'each'", ", ".join(SCOPES))
     refused(lambda: Scale.for_layer(passes["deep"], "conv2", "layers"), "'layers'", "mean 'layer'")
     refused(lambda: Scale.for_layer(passes["deep"], "conv7"), "did you mean 'conv")
@@ -218,9 +217,7 @@ def corners(sheet: np.ndarray, count: int, columns: int, height: int, width: int
 
 
 @pytest.mark.parametrize(("shape", "white"), [((28, 28), 255), ((1, 1, 28, 28), 1), ((1, 3, 4, 5), 1)])
-def test_grey_levels_run_from_black_to_white_and_of_several_channels_the_mean_is_drawn(
-    shape: tuple[int, ...], white: int, axes: Axes
-) -> None:
+def test_grey_levels_run_from_black_to_white_and_of_several_channels_the_mean_is_drawn(shape, white, axes):
     image = torch.rand(shape) * white
     drawn = draw_grey(axes, image, "a title", white=white)
     np.testing.assert_allclose(sheet_of(axes), image.double().reshape(-1, *shape[-2:]).mean(0))
@@ -231,7 +228,7 @@ def test_grey_levels_run_from_black_to_white_and_of_several_channels_the_mean_is
 
 @pytest.mark.parametrize("gap", [0, 3, (1, 4), (0, 2)])
 @pytest.mark.parametrize("shape", [(2, 5), (4, 4, 3), (1, 1)])
-def test_a_mosaic_takes_pictures_of_any_size_grey_or_in_colour(shape: tuple, gap: int | tuple[int, int]) -> None:
+def test_a_mosaic_takes_pictures_of_any_size_grey_or_in_colour(shape, gap):
     below, beside = (gap, gap) if isinstance(gap, int) else gap
     pictures = list(np.random.default_rng(0).random((5, *shape), np.float32))
     sheet = mosaic([pictures[:3], pictures[3:]], 3, gap, paper=7.0)
@@ -247,8 +244,8 @@ def test_a_mosaic_takes_pictures_of_any_size_grey_or_in_colour(shape: tuple, gap
 @pytest.mark.parametrize(("signed", "labelled"), [(False, False), (True, True)])
 @pytest.mark.parametrize(("count", "height", "width", "columns"), SHAPES)
 def test_each_tile_is_its_map_enlarged_under_its_label_and_all_else_is_paper(
-    count: int, height: int, width: int, columns: int, signed: bool, labelled: bool, axes: Axes
-) -> None:
+    count, height, width, columns, signed, labelled, axes
+):
     maps = maps_of(count, height, width) if signed else np.abs(maps_of(count, height, width))
     scale, labels = Scale.over([maps]), [f"c{i}" for i in range(count)] if labelled else []
     down, across = tile_maps(axes, maps, scale, columns, labels)
@@ -270,7 +267,7 @@ def test_each_tile_is_its_map_enlarged_under_its_label_and_all_else_is_paper(
 
 
 @pytest.mark.parametrize("value", [0.0, 1.25, -3.0, 2e-6])
-def test_a_constant_map_says_so_in_ink_that_can_be_read(value: float, axes: Axes) -> None:
+def test_a_constant_map_says_so_in_ink_that_can_be_read(value, axes):
     maps = np.stack([np.full((3, 3), value), maps_of(1, 3, 3)[0]])
     tile_maps(axes, maps, Scale.over([maps]), 2, ["0", "1"])
     constant, first, second = axes.texts
@@ -282,7 +279,7 @@ def test_a_constant_map_says_so_in_ink_that_can_be_read(value: float, axes: Axes
     assert abs(behind.mean() - np.mean(to_rgb(constant.get_color()))) > 0.3
 
 
-def test_with_a_scale_of_its_own_each_map_fills_its_range_and_says_it(axes: Axes) -> None:
+def test_with_a_scale_of_its_own_each_map_fills_its_range_and_says_it(axes):
     maps = np.stack([[[-1.5, 0.5]], [[0.0, 20.0]], [[-0.001, 0.0005]], [[4.0, 4.0]]])
     tile_maps(axes, maps, Scale.over([maps], "map"), 2, list("abcd"))
     sheet = sheet_of(axes)
@@ -294,7 +291,7 @@ def test_with_a_scale_of_its_own_each_map_fills_its_range_and_says_it(axes: Axes
     assert texts == ["a  ±1.50", "b  to 20.00", "c  ±1.0e−03", "constant\n4.00", "d"]
 
 
-def test_what_is_not_a_number_is_green_and_its_map_not_constant(axes: Axes) -> None:
+def test_what_is_not_a_number_is_green_and_its_map_not_constant(axes):
     tile_maps(axes, np.array([[[1.0, np.nan]], [[np.nan, np.nan]]]), Scale(0, 1, "layer"), 2, ["0", "1"])
     green = (np.abs(sheet_of(axes)[7] - NOT_A_NUMBER) < 1e-6).all(1)
     assert [t.get_text() for t in axes.texts] == ["0", "1"]
@@ -302,7 +299,7 @@ def test_what_is_not_a_number_is_green_and_its_map_not_constant(axes: Axes) -> N
 
 
 @pytest.mark.parametrize(("count", "columns", "rows"), [(10, 16, 1), (16, 16, 1), (17, 16, 2), (256, 64, 4)])
-def test_cells_are_the_values_row_by_row_and_end_in_paper(count: int, columns: int, rows: int, axes: Axes) -> None:
+def test_cells_are_the_values_row_by_row_and_end_in_paper(count, columns, rows, axes):
     values = maps_of(1, 1, count)
     values[0, 0, 1] = np.nan  # green, and no paper
     scale = Scale.over([values])

@@ -1,7 +1,5 @@
 """Figures of many passes: totals, strongest examples and places on a plane, each computed once more."""
 
-from typing import Any
-
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -28,7 +26,7 @@ def shares_of(text: str) -> tuple[int, int]:
     return int(silent), int(units)
 
 
-def test_marks_and_bars_are_the_totals_of_all_outputs(records: Any) -> None:
+def test_marks_and_bars_are_the_totals_of_all_outputs(records):
     """Summed up once more, from the outputs themselves."""
     names = ["5", "0", "1"]
     picture = figures.activation_analysis(records.activity, names)
@@ -52,7 +50,7 @@ def test_marks_and_bars_are_the_totals_of_all_outputs(records: Any) -> None:
     assert not picture.legends
 
 
-def test_several_activities_stand_side_by_side_in_their_colours(records: Any) -> None:
+def test_several_activities_stand_side_by_side_in_their_colours(records):
     parts, layers = records.activities, ["1", "5"]
     picture = figures.activation_analysis(parts, layers)
     means, zeros, silent = picture.axes
@@ -79,7 +77,7 @@ def meshes(picture: Picture) -> list[mpl.collections.QuadMesh]:
     return [axes.collections[0] for axes in picture.axes[:-1]]
 
 
-def test_the_cells_count_the_outputs_themselves(records: Any) -> None:
+def test_the_cells_count_the_outputs_themselves(records):
     layers = ["0", "4", "5"]
     picture = figures.histograms(records.diary.pages, layers, names=["here", "there", "again"])
     assert len({id(mesh.norm) for mesh in meshes(picture)}) == 1
@@ -102,7 +100,7 @@ def test_the_cells_count_the_outputs_themselves(records: Any) -> None:
         assert f"({outside:.1%} outside)".replace("%", " %") in axes.get_title(loc="left") or not outside
 
 
-def test_black_is_fewer_than_one_in_100_000(records: Any) -> None:
+def test_black_is_fewer_than_one_in_100_000(records):
     """One value of 300,000 cannot be told from none, seven can."""
     values, bins = torch.zeros(1, 300_000), records.activity.bins
     values[0, 0], values[0, 1:8] = 16, 26
@@ -141,9 +139,7 @@ def assert_crops(axes: Axes, examples: Examples, digits: mv.Digits, channel: int
 
 
 @pytest.mark.parametrize(("layer", "channels"), [("relu2", [3, 0, 7]), ("relu5", [1, 100]), ("fc2", [9, 4])])
-def test_each_channel_has_its_crops_the_first_digit_framed_and_all_classes_counted(
-    layer: str, channels: list[int], records: Any
-) -> None:
+def test_each_channel_has_its_crops_the_first_digit_framed_and_all_classes_counted(layer, channels, records):
     digits = records.few[100:180]
     examples = mv.top_examples(records.models["deep"], digits.pixels, layer, K)
     axes = figures.top_examples(examples, digits, iter(channels)).axes
@@ -171,7 +167,7 @@ def points_of(picture: Picture, labels: Tensor) -> np.ndarray:
     return points
 
 
-def test_points_are_the_two_principal_components_by_hand_or_those_of_t_sne(records: Any) -> None:
+def test_points_are_the_two_principal_components_by_hand_or_those_of_t_sne(records):
     digits, table = records.few[:150], records.features.double().numpy()
     picture = figures.embedding(records.features, digits, thumbnails=0)
     centred = table - table.mean(0)
@@ -187,7 +183,7 @@ def test_points_are_the_two_principal_components_by_hand_or_those_of_t_sne(recor
     assert f"the two directions hold {100 * share:.1f} % of the variance" in caption_of(picture)
 
 
-def test_each_digit_has_the_colour_of_its_class_and_each_class_that_occurs_its_number(records: Any) -> None:
+def test_each_digit_has_the_colour_of_its_class_and_each_class_that_occurs_its_number(records):
     known = records.few[:150].labels != 4
     features, digits = records.features[known], records.few[:150][known]
     picture = figures.embedding(features, digits, thumbnails=0)
@@ -205,9 +201,7 @@ def test_each_digit_has_the_colour_of_its_class_and_each_class_that_occurs_its_n
 
 
 @pytest.mark.parametrize(("wanted", "count"), [(0, 0), (12, 12), (500, 150)])
-def test_thumbnails_are_digits_at_their_points_each_as_far_as_can_be_from_those_before(
-    wanted: int, count: int, records: Any
-) -> None:
+def test_thumbnails_are_digits_at_their_points_each_as_far_as_can_be_from_those_before(wanted, count, records):
     digits = records.few[:150]
     picture = figures.embedding(records.features, digits, thumbnails=wanted)
     points = points_of(picture, digits.labels)

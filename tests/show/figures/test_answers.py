@@ -1,7 +1,6 @@
 """Figures of digits, of a training and of its answers: every pixel, point and count once more, by hand."""
 
 import io
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -22,7 +21,7 @@ from mnistviz.show.picture import percent
 pytestmark = pytest.mark.filterwarnings("ignore:vert. bool was deprecated")  # seaborn's to mend
 
 
-def test_sample_grid_shows_the_pixels_of_the_first_of_each_digit(records: Any) -> None:
+def test_sample_grid_shows_the_pixels_of_the_first_of_each_digit(records):
     few = records.few
     axes = figures.sample_grid(few, each=3).axes[0]
     sheet = sheet_of(axes)
@@ -38,7 +37,7 @@ def test_sample_grid_shows_the_pixels_of_the_first_of_each_digit(records: Any) -
     assert (without_fours[4 * 30 : 4 * 30 + 28] == 255).all()
 
 
-def test_class_balance_draws_the_shares_counts_a_single_part_and_cuts_no_bar_off(records: Any) -> None:
+def test_class_balance_draws_the_shares_counts_a_single_part_and_cuts_no_bar_off(records):
     few, parts = records.few, {"train": records.few[:450], "validation": records.few[450:]}
     axes = figures.class_balance(parts).axes[0]
     for container, digits in zip(axes.containers, parts.values(), strict=True):
@@ -51,7 +50,7 @@ def test_class_balance_draws_the_shares_counts_a_single_part_and_cuts_no_bar_off
     assert figures.class_balance({"ones": few[few.labels == 1]}).axes[0].get_ylim()[1] > 1
 
 
-def test_mean_and_spread_are_the_mean_and_the_variance(records: Any) -> None:
+def test_mean_and_spread_are_the_mean_and_the_variance(records):
     few = records.few
     above, below = (sheet_of(axes) for axes in figures.mean_and_spread(few).axes[:2])
     assert above.shape == below.shape == (28, 280)
@@ -62,7 +61,7 @@ def test_mean_and_spread_are_the_mean_and_the_variance(records: Any) -> None:
         np.testing.assert_allclose(below[:, cut], group.var(0), atol=1e-6)
 
 
-def test_medians_of_ink_are_drawn_and_every_grey_level_is_counted(records: Any) -> None:
+def test_medians_of_ink_are_drawn_and_every_grey_level_is_counted(records):
     few = records.few
     medians = [np.median(few.images[few.labels == d].numpy().mean((1, 2)) / 255) for d in range(10)]
     picture = figures.ink_by_digit(few)
@@ -74,7 +73,7 @@ def test_medians_of_ink_are_drawn_and_every_grey_level_is_counted(records: Any) 
     assert [bar.get_height() for bar in figures.pixel_histogram(few).axes[0].containers[0]] == counts
 
 
-def test_image_rows_show_the_pixels_under_their_names(records: Any) -> None:
+def test_image_rows_show_the_pixels_under_their_names(records):
     x, y = records.few.pixels[:3], records.few.pixels[5:7] * 0.5
     picture = figures.image_rows({"as they are": x, "darker": y}, note="Half as bright.")
     (axes,) = picture.axes
@@ -91,7 +90,7 @@ def test_image_rows_show_the_pixels_under_their_names(records: Any) -> None:
     assert corners == [[0, 0], [30, 0], [60, 0], [0, 30], [30, 30]]
 
 
-def test_confusion_writes_every_count_and_colours_mistakes_by_their_share(records: Any) -> None:
+def test_confusion_writes_every_count_and_colours_mistakes_by_their_share(records):
     report = records.report
     counts = np.zeros((10, 10), int)
     np.add.at(counts, (report.labels, report.predictions), 1)
@@ -114,7 +113,7 @@ def test_confusion_writes_every_count_and_colours_mistakes_by_their_share(record
     assert words_of(figures.confusion(records.some_absent)).split("\n").count("none") == 2  # no 3 and no 7
 
 
-def test_predictions_mark_right_and_wrong_with_sign_and_colour_and_mistakes_begin_with_the_surest(records: Any) -> None:
+def test_predictions_mark_right_and_wrong_with_sign_and_colour_and_mistakes_begin_with_the_surest(records):
     report = records.report
     wrong, right = (np.flatnonzero((report.predictions == report.labels) == which).tolist() for which in (False, True))
     rows = [wrong[0], right[0], wrong[1], *right[1:3]]
@@ -133,7 +132,7 @@ def test_predictions_mark_right_and_wrong_with_sign_and_colour_and_mistakes_begi
 
 
 @pytest.mark.parametrize(("mark", "colour"), [("✓", GREEN), ("✗", RED), ("", BLUE)], ids=["right", "wrong", "unknown"])
-def test_one_prediction_draws_the_ten_probabilities_and_marks_the_answer(mark: str, colour: str, records: Any) -> None:
+def test_one_prediction_draws_the_ten_probabilities_and_marks_the_answer(mark, colour, records):
     few = records.few
     digit = mv.Digits(few.images[5:6], None, "mine") if colour == BLUE else few[5]
     answer = (int(few.labels[5]) + (colour == RED)) % 10
@@ -149,7 +148,7 @@ def test_one_prediction_draws_the_ten_probabilities_and_marks_the_answer(mark: s
     np.testing.assert_array_equal(sheet_of(left), few.images[5].numpy())
 
 
-def test_prediction_distribution_draws_answers_beside_what_was_expected(records: Any) -> None:
+def test_prediction_distribution_draws_answers_beside_what_was_expected(records):
     answers = np.array([0] * 30 + [1] * 10 + [7] * 20)
     picture = figures.prediction_distribution(answers, records.few)
     (axes,) = picture.axes
@@ -160,7 +159,7 @@ def test_prediction_distribution_draws_answers_beside_what_was_expected(records:
     assert f"{30 - due[0]:+.0f}, at digit 0" in picture.alt
 
 
-def test_training_history_draws_the_table_and_rings_the_best_epoch(records: Any) -> None:
+def test_training_history_draws_the_table_and_rings_the_best_epoch(records):
     history = records.history
     picture = figures.training_history(history)
     for axes, measure in zip(picture.axes, ("loss", "accuracy"), strict=True):
@@ -197,7 +196,7 @@ def share(part: np.ndarray, whole: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("name", ["report", "perfect", "some_absent"])
-def test_bars_are_precision_and_recall_counted_by_hand(name: str, records: Any) -> None:
+def test_bars_are_precision_and_recall_counted_by_hand(name, records):
     report: Report = getattr(records, name)
     (axes,) = figures.per_digit(report).axes
     is_d, answered_d = (np.equal.outer(np.arange(10), of) for of in (report.labels, report.predictions))
@@ -216,7 +215,7 @@ def test_bars_are_precision_and_recall_counted_by_hand(name: str, records: Any) 
     assert high == 1
 
 
-def test_an_axis_is_said_not_to_begin_at_zero_only_where_that_is_so(records: Any) -> None:
+def test_an_axis_is_said_not_to_begin_at_zero_only_where_that_is_so(records):
     digits = records.few[records.few.labels != 3]
     answers = digits.labels.clone()
     answers[0] = 3  # its precision is 0
@@ -235,7 +234,7 @@ def cells_of(axes: Axes) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", ["report", "some_absent"])
-def test_cells_are_the_counts_and_their_shares_and_white_is_none(name: str, records: Any) -> None:
+def test_cells_are_the_counts_and_their_shares_and_white_is_none(name, records):
     report: Report = getattr(records, name)
     picture = figures.confusion_pairs(report)
     counts = np.zeros((10, 10), int)
@@ -260,7 +259,7 @@ def test_cells_are_the_counts_and_their_shares_and_white_is_none(name: str, reco
 
 
 @pytest.mark.parametrize("names", [["report"], ["report", "perfect"]])
-def test_bars_are_the_share_that_is_right_at_each_confidence(names: list[str], records: Any) -> None:
+def test_bars_are_the_share_that_is_right_at_each_confidence(names, records):
     bins, reports = 7, {name: getattr(records, name) for name in names}
     picture = figures.reliability(reports, bins)
     pairs = np.reshape(picture.axes, (2, -1)).T
@@ -287,7 +286,7 @@ def test_bars_are_the_share_that_is_right_at_each_confidence(names: list[str], r
         assert f"{name}: ECE {gap:.2%}" in picture.alt
 
 
-def test_curves_are_the_errors_among_the_surest(records: Any) -> None:
+def test_curves_are_the_errors_among_the_surest(records):
     reports = {"as trained": records.report, "perfect": records.perfect}
     (axes,) = figures.coverage(reports).axes
     for line, report in zip(axes.lines, reports.values(), strict=True):

@@ -2,7 +2,6 @@
 
 import itertools
 import re
-from typing import Any
 
 import numpy as np
 import pytest
@@ -51,7 +50,7 @@ def assert_table(axes: Axes, values: Tensor, scale: Scale) -> None:
 
 
 @pytest.fixture(scope="module", params=LEDGERS)
-def drawn(request: pytest.FixtureRequest, records: Any) -> tuple[Step, tuple[int, ...], Picture]:
+def drawn(request, records) -> tuple[Step, tuple[int, ...], Picture]:
     name, layer, unit = LEDGERS[request.param]
     trace = records.passes[name]
     return trace[layer], unit, figures.ledger(mv.ledger(trace, layer, *unit))
@@ -65,9 +64,7 @@ def products_of(step: Step, unit: tuple[int, ...]) -> tuple[Tensor, Tensor, Tens
     return patch, kernel, patch * kernel
 
 
-def test_a_ledger_writes_patch_kernel_and_products_of_the_channels_that_weigh_most(
-    drawn: tuple[Step, tuple[int, ...], Picture],
-) -> None:
+def test_a_ledger_writes_patch_kernel_and_products_of_the_channels_that_weigh_most(drawn):
     step, unit, picture = drawn
     parts = products_of(step, unit)
     sums = parts[2].double().sum((1, 2))
@@ -86,7 +83,7 @@ def test_a_ledger_writes_patch_kernel_and_products_of_the_channels_that_weigh_mo
     assert (f"The 3 of {len(sums)} input channels that weigh most." in caption_of(picture)) == (len(sums) > 3)
 
 
-def test_the_sums_and_the_bias_add_up_to_the_total(drawn: tuple[Step, tuple[int, ...], Picture]) -> None:
+def test_the_sums_and_the_bias_add_up_to_the_total(drawn):
     """In words for one channel; as a waterfall from 0 where there are several."""
     step, unit, picture = drawn
     bias, total = float(step.bias[unit[0]]), float(step.output[(0, *unit)])
@@ -111,14 +108,14 @@ def test_the_sums_and_the_bias_add_up_to_the_total(drawn: tuple[Step, tuple[int,
     assert all(int(text) == place for place, text in places)
 
 
-def test_channels_of_a_group_keep_their_numbers_in_as_many_rows_as_asked_for(records: Any) -> None:
+def test_channels_of_a_group_keep_their_numbers_in_as_many_rows_as_asked_for(records):
     model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.Conv2d(8, 4, 3, groups=2))
     picture = figures.ledger(mv.ledger(record(model, records.digit), "1", 3, 10, 10), rows=2)
     assert {int(axes.get_ylabel().split()[-1]) for axes in picture.axes[:6:3]} <= {4, 5, 6, 7}
     assert [t.get_text() for t in picture.axes[6].get_xticklabels()] == ["4", "5", "6", "7", "bias"]
 
 
-def test_a_linear_ledger_has_a_bar_for_every_large_product_and_for_the_rest(records: Any) -> None:
+def test_a_linear_ledger_has_a_bar_for_every_large_product_and_for_the_rest(records):
     step = records.trace["fc2"]
     (axes,) = figures.ledger(mv.ledger(records.trace, "fc2", 7)).axes
     products, bias = (step.input[0] * step.weight[7]).double(), float(step.bias[7])
@@ -151,7 +148,7 @@ def frame_of(axes: Axes) -> tuple[float, float, float, float]:
     return box.get_x() + 0.5, box.get_y() + 0.5, box.get_width(), box.get_height()
 
 
-def test_a_frame_is_drawn_around_what_the_unit_sees(records: Any) -> None:
+def test_a_frame_is_drawn_around_what_the_unit_sees(records):
     picture = figures.receptive_fields(records.trace, UNITS)
     for axes, unit in zip(picture.axes, UNITS, strict=True):
         field = mv.receptive_field(records.trace, *unit)
@@ -176,7 +173,7 @@ POOLS = {
 
 
 @pytest.mark.parametrize("case", POOLS)
-def test_dots_mark_the_pixels_that_won(case: str, records: Any) -> None:
+def test_dots_mark_the_pixels_that_won(case, records):
     trace = record(POOLS[case](), records.digit)
     layer, step = trace.keys[-1], trace.steps[-1]
     keys = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
@@ -201,7 +198,7 @@ def test_dots_mark_the_pixels_that_won(case: str, records: Any) -> None:
 
 
 @pytest.mark.parametrize(("layer", "channel"), [("relu1", 3), ("relu3", 60)])
-def test_gates_are_open_where_the_input_is_above_0(layer: str, channel: int, records: Any) -> None:
+def test_gates_are_open_where_the_input_is_above_0(layer, channel, records):
     before, after = records.trace[layer].input[0, channel], records.trace[layer].output[0, channel]
     picture = figures.relu_gates(records.trace, layer, channel)
     left, middle, right = picture.axes[:3]
@@ -217,7 +214,7 @@ def test_gates_are_open_where_the_input_is_above_0(layer: str, channel: int, rec
 
 
 @pytest.mark.parametrize("name", ["deep", "light"])
-def test_a_path_is_marked_at_each_of_its_stops(name: str, records: Any) -> None:
+def test_a_path_is_marked_at_each_of_its_stops(name, records):
     trace = records.passes[name]
     paths = [mv.winning_path(trace, rank=rank) for rank in range(2)]
     picture = figures.winning_paths(trace, iter(paths))

@@ -1,7 +1,6 @@
 """What mattered, and what breaks a network: every colour through its scale, every bar and point a number given."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +24,7 @@ def assert_grey(axes: Axes, pixels: torch.Tensor) -> None:
     assert (axes.images[0].get_clim(), axes.images[0].get_cmap().name) == ((0, 1), "gray")
 
 
-def test_each_map_is_drawn_about_zero_on_its_own_scale(records: Any) -> None:
+def test_each_map_is_drawn_about_zero_on_its_own_scale(records):
     picture = figures.attributions(records.digit, records.attributions)
     digit, *maps = picture.axes
     assert_grey(digit, records.digit[0, 0])
@@ -40,7 +39,7 @@ def test_each_map_is_drawn_about_zero_on_its_own_scale(records: Any) -> None:
     assert (sheet_of(figures.attributions(records.digit, [zeros]).axes[1]) == 1).all()  # white, as 0 is elsewhere
 
 
-def test_maps_for_different_answers_are_told_apart(records: Any) -> None:
+def test_maps_for_different_answers_are_told_apart(records):
     seven = records.attributions[0]
     picture = figures.attributions(records.digit, [seven, replace(seven, target=3)])
     assert [axes.get_title(loc="left") for axes in picture.axes[1:]] == ["saliency for 7", "saliency for 3"]
@@ -48,7 +47,7 @@ def test_maps_for_different_answers_are_told_apart(records: Any) -> None:
     assert "spoke for 7 or 3" in caption_of(picture)
 
 
-def test_each_check_is_a_map_its_controls_and_its_curves(records: Any) -> None:
+def test_each_check_is_a_map_its_controls_and_its_curves(records):
     picture = figures.sanity(records.digit, records.checks)
     agreements = []
     for k, check in enumerate(records.checks):
@@ -72,7 +71,7 @@ def test_each_check_is_a_map_its_controls_and_its_curves(records: Any) -> None:
     assert legends[1] is None  # once is enough
 
 
-def test_each_dream_stands_in_grey_levels_over_what_it_gave(records: Any) -> None:
+def test_each_dream_stands_in_grey_levels_over_what_it_gave(records):
     axes = np.reshape(figures.dreams(records.dreams, records.digit, "the score for 7").axes, (2, 4))
     below = ["−1.25 → 12.00", "0 → 900.00", "2.50 → 4.0e−03"]
     for row, (name, dreams) in zip(axes, records.dreams.items(), strict=True):
@@ -93,7 +92,7 @@ def names_and_widths(axes: Axes) -> tuple[list[str], list[float]]:
     return [text.get_text() for text in axes.get_yticklabels()], [bar.get_width() for bar in bars]
 
 
-def test_all_bars_sum_to_the_gap_between_two_scores(records: Any) -> None:
+def test_all_bars_sum_to_the_gap_between_two_scores(records):
     contrast = records.cause.contrast
     image, axes = figures.cause(records.cause).axes[:2]
     assert_grey(image, records.cause.pixels[0, 0])
@@ -110,7 +109,7 @@ def test_all_bars_sum_to_the_gap_between_two_scores(records: Any) -> None:
     assert axes.get_title(loc="left") == f"why 9 before 4: {contrast.recorded:+.2f}"
 
 
-def test_the_channels_that_help_most_are_drawn_and_orange_where_they_turn_the_answer(records: Any) -> None:
+def test_the_channels_that_help_most_are_drawn_and_orange_where_they_turn_the_answer(records):
     axes = figures.cause(records.cause).axes[2]
     names, widths = names_and_widths(axes)
     assert names == [f"relu2 {k}" for k in range(12)]
@@ -119,14 +118,14 @@ def test_the_channels_that_help_most_are_drawn_and_orange_where_they_turn_the_an
     assert [to_hex(bar.get_facecolor()) for bar in axes.containers[0]] == [ORANGE] * 3 + [FAINT] * 9
 
 
-def test_neighbours_stand_below_with_label_and_distance(records: Any) -> None:
+def test_neighbours_stand_below_with_label_and_distance(records):
     neighbours = figures.cause(records.cause).axes[3:]
     for k, (axes, image) in enumerate(zip(neighbours, records.few[:6].pixels, strict=True)):
         assert_grey(axes, image[0])
         assert axes.get_xlabel() == f"a {int(records.few.labels[k])}, at {1.5 + k / 4:.1f}"
 
 
-def test_few_features_and_channels_are_drawn_once_each(records: Any) -> None:
+def test_few_features_and_channels_are_drawn_once_each(records):
     features = torch.arange(8.0)
     few = Contrast("fc1", 9, 4, features, features.sin(), features.cos(), 0.25, 1.0)
     picture = figures.cause(replace(records.cause, contrast=few, silenced=records.cause.silenced[:5]))
@@ -143,7 +142,7 @@ def looks_of(axes: Axes) -> list[tuple[str, str]]:
     return [(line.get_color(), line.get_marker()) for line in axes.lines]
 
 
-def test_each_panel_holds_the_rows_of_its_corruption(records: Any) -> None:
+def test_each_panel_holds_the_rows_of_its_corruption(records):
     picture = figures.robustness(records.tables)
     kinds = list(mv.corruptions.CORRUPTIONS)
     assert [axes.get_title(loc="left") for axes in picture.axes] == kinds
@@ -163,7 +162,7 @@ def test_each_panel_holds_the_rows_of_its_corruption(records: Any) -> None:
         assert f"{name}: {percent(min(table['accuracy']))}" in picture.alt
 
 
-def test_tables_may_know_different_corruptions_and_the_lowest_panel_of_each_column_has_numbers(records: Any) -> None:
+def test_tables_may_know_different_corruptions_and_the_lowest_panel_of_each_column_has_numbers(records):
     kinds = list(mv.corruptions.CORRUPTIONS)
     picture = figures.robustness({"a": records.table(0, kinds[:4]), "b": records.table(1, kinds[1:5])})
     picture.draw_without_rendering()
@@ -172,7 +171,7 @@ def test_tables_may_know_different_corruptions_and_the_lowest_panel_of_each_colu
     assert all(any(t.get_visible() and t.get_text() for t in axes.get_xticklabels()) for axes in panels[-4:])
 
 
-def test_points_of_the_curves_are_the_numbers_given_in_the_order_of_their_sizes(records: Any) -> None:
+def test_points_of_the_curves_are_the_numbers_given_in_the_order_of_their_sizes(records):
     picture = figures.attack_curves(records.curves)
     (axes,) = picture.axes
     for line, (name, curve) in zip(axes.lines, records.curves.items(), strict=True):
@@ -185,7 +184,7 @@ def test_points_of_the_curves_are_the_numbers_given_in_the_order_of_their_sizes(
     assert len(set(looks_of(axes))) == 2
 
 
-def test_each_column_is_a_digit_what_was_added_and_their_sum(records: Any) -> None:
+def test_each_column_is_a_digit_what_was_added_and_their_sum(records):
     digits, changed, before, after = records.pairs
     picture = figures.adversarial_pairs(*records.pairs)
     added = (changed - digits.pixels)[:, 0].double().numpy()

@@ -30,7 +30,7 @@ def both_ways(model: nn.Sequential, x: Tensor, labels: Tensor) -> tuple[Any, dic
 
 
 @pytest.fixture(scope="module")
-def passed(records: Any) -> Any:
+def passed(records) -> Any:
     given = records.few[:4].pixels, (records.few.labels[:4] + torch.arange(4)) % 10  # three are wrong: much comes back
     return {name: both_ways(records.models[name], *given) for name in ("deep", "light")}
 
@@ -41,7 +41,7 @@ def assert_colours(drawn: np.ndarray, values: Tensor, within: Tensor, signed: ob
 
 
 @pytest.mark.parametrize("shown", ["deep conv1", "deep relu3 9 2", "light conv2", "deep input"])
-def test_maps_have_the_colours_of_delta_beside_their_digit(shown: str, passed: Any) -> None:
+def test_maps_have_the_colours_of_delta_beside_their_digit(shown, passed):
     name, layer, *channels = shown.split()
     trace, delta = passed[name][0], passed[name][1][layer][2]
     some = list(map(int, channels)) or list(range(len(delta)))
@@ -60,7 +60,7 @@ def test_maps_have_the_colours_of_delta_beside_their_digit(shown: str, passed: A
     assert f"the loss: {len(some)} map" in picture.alt
 
 
-def test_a_flat_layer_is_cells_and_nothing_but_zeros_is_white(records: Any) -> None:
+def test_a_flat_layer_is_cells_and_nothing_but_zeros_is_white(records):
     trace, gradients = both_ways(records.models["deep"], records.digit, torch.tensor([7]))
     _, right, _ = figures.gradient_maps(trace, "fc2").axes
     assert_colours(sheet_of(right), gradients["fc2"], gradients["fc2"])
@@ -72,7 +72,7 @@ def test_a_flat_layer_is_cells_and_nothing_but_zeros_is_white(records: Any) -> N
 
 
 @pytest.mark.parametrize("shown", ["conv2 weight 5 3 0 2", "mix1 weight 2 3 0 0", "conv5 bias 46", "bn2 weight 5"])
-def test_delta_times_what_it_met_is_the_products_and_bars_are_their_sums(shown: str, passed: Any) -> None:
+def test_delta_times_what_it_met_is_the_products_and_bars_are_their_sums(shown, passed):
     layer, what, *numbers = shown.split()
     (trace, gradients), index = passed["light" if layer == "mix1" else "deep"], tuple(map(int, numbers))
     step, delta, factors = trace[layer], gradients[layer][:, index[0]], torch.ones(4, 7, 7)
@@ -96,7 +96,7 @@ def test_delta_times_what_it_met_is_the_products_and_bars_are_their_sums(shown: 
     assert list(map(float, told)) == pytest.approx([float(gradients[f"{layer}.{what}"][index])] * 2, rel=1e-3)
 
 
-def test_a_flat_layer_or_a_unit_is_lying_bars_of_the_largest_products(passed: Any) -> None:
+def test_a_flat_layer_or_a_unit_is_lying_bars_of_the_largest_products(passed):
     trace, delta = passed["deep"][0], passed["deep"][1]["fc2"]
     accounts = mv.backward_ledger(trace, "fc2", (7, 3)), mv.backward_ledger(trace, "drop4", unit=12, digit=2)
     products = delta[:, 7] * trace["fc2"].input[:, 3], delta[2] * trace["fc2"].weight[:, 12]
@@ -107,7 +107,7 @@ def test_a_flat_layer_or_a_unit_is_lying_bars_of_the_largest_products(passed: An
 
 
 @pytest.mark.parametrize("of", ["outputs", "weights"])
-def test_lines_are_medians_of_root_mean_squares_and_zeros_are_told(of: str, passed: Any) -> None:
+def test_lines_are_medians_of_root_mean_squares_and_zeros_are_told(of, passed):
     runs = []
     for seed in range(3):
         with seeded(seed):
@@ -132,7 +132,7 @@ def test_lines_are_medians_of_root_mean_squares_and_zeros_are_told(of: str, pass
     assert [text.get_text() for text in others.get_xticklabels()] == list("12345678")
 
 
-def test_a_unit_behind_a_closed_gate_has_nothing_to_draw(passed: Any) -> None:
+def test_a_unit_behind_a_closed_gate_has_nothing_to_draw(passed):
     trace, _ = passed["light"]
     closed = (trace["conv2"].output[0] < 0).nonzero()[0].tolist()
     refused(lambda: figures.gradient_ledger(mv.backward_ledger(trace, "conv2", unit=closed)), "no products", "closed")

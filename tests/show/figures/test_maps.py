@@ -47,7 +47,7 @@ def numbers_above(axes: Axes) -> list[int]:
     return [int(text.get_text()) for text in axes.texts if text.get_ha() == "left"]
 
 
-def test_the_first_filters_are_the_weights_and_have_their_numbers(records: Any) -> None:
+def test_the_first_filters_are_the_weights_and_have_their_numbers(records):
     weights = records.trace["conv1"].weight
     axes, bar = figures.filters(records.trace, "conv1").axes
     assert_tiles(axes, weights[:, 0], scale_of(weights))
@@ -58,7 +58,7 @@ def test_the_first_filters_are_the_weights_and_have_their_numbers(records: Any) 
 
 
 @pytest.mark.parametrize(("name", "layer"), [("deep", "conv2"), ("light", "mix1"), ("compact", "conv2")])
-def test_no_filter_is_collapsed_over_its_channels_and_each_has_its_number(name: str, layer: str, records: Any) -> None:
+def test_no_filter_is_collapsed_over_its_channels_and_each_has_its_number(name, layer, records):
     """One kernel for each pair of channels, a row per filter."""
     weights = records.passes[name][layer].weight
     out, into, height, width = weights.shape
@@ -72,7 +72,7 @@ def test_no_filter_is_collapsed_over_its_channels_and_each_has_its_number(name: 
         assert list(axis.get_ticklocs()) == pytest.approx([starts[i] + (size * zoom - 1) / 2 for i in numbers])
 
 
-def test_many_filters_of_few_channels_lie_down() -> None:
+def test_many_filters_of_few_channels_lie_down():
     layer = nn.Conv2d(3, 32, 3)
     weights = layer.weight.detach()
     picture = figures.filters(record(nn.Sequential(layer), torch.zeros(1, 3, 8, 8)), "0")
@@ -83,7 +83,7 @@ def test_many_filters_of_few_channels_lie_down() -> None:
 
 
 @pytest.mark.parametrize(("layer", "into"), [("conv1", 1), ("conv2", 32)])
-def test_only_the_filters_asked_for_are_drawn_on_the_scale_of_all(layer: str, into: int, records: Any) -> None:
+def test_only_the_filters_asked_for_are_drawn_on_the_scale_of_all(layer, into, records):
     weights = records.trace[layer].weight
     axes = figures.filters(records.trace, layer, iter([30, 2, 7])).axes[0]
     assert_tiles(axes, weights[[30, 2, 7]].flatten(0, 1), scale_of(weights), columns=into if into > 1 else 0)
@@ -97,7 +97,7 @@ def test_only_the_filters_asked_for_are_drawn_on_the_scale_of_all(layer: str, in
     [*(("conv1", scope) for scope in SCOPES), ("relu3", "network"), ("conv1", Scale(-1.0, 1.0, "across inputs"))],
     ids=str,
 )
-def test_feature_maps_have_the_colours_of_the_recorded_outputs(layer: str, scope: str | Scale, records: Any) -> None:
+def test_feature_maps_have_the_colours_of_the_recorded_outputs(layer, scope, records):
     trace = records.trace
     picture = figures.feature_maps(trace, layer, scope)
     output = trace[layer].output[0]
@@ -115,7 +115,7 @@ def test_feature_maps_have_the_colours_of_the_recorded_outputs(layer: str, scope
     assert [t.get_text() for t in picture.axes[2].get_yticklabels()][-1] == f"{scale.high:.2f}"
 
 
-def test_the_file_has_the_colours_that_were_drawn(records: Any) -> None:
+def test_the_file_has_the_colours_that_were_drawn(records):
     """Looked up in the PNG, at the middle of every pixel of every image."""
     picture = figures.map_rows({"a seven": records.trace, "another": records.other}, "relu2", range(4))
     png = np.asarray(Image.open(io.BytesIO(picture._png())).convert("RGB")) / 255
@@ -128,7 +128,7 @@ def test_the_file_has_the_colours_that_were_drawn(records: Any) -> None:
 
 
 @pytest.mark.parametrize("channels", [[7, 3], range(4, 16, 2), iter([31, 0])], ids=["list", "range", "iterator"])
-def test_only_the_channels_asked_for_are_drawn_in_their_order_beside_the_digit(channels: Any, records: Any) -> None:
+def test_only_the_channels_asked_for_are_drawn_in_their_order_beside_the_digit(channels, records):
     wanted = list(channels)
     left, right, _ = figures.feature_maps(records.trace, "relu2", channels=wanted).axes
     assert numbers_above(right) == wanted
@@ -138,14 +138,14 @@ def test_only_the_channels_asked_for_are_drawn_in_their_order_beside_the_digit(c
     assert left.images[0].get_cmap().name == "gray"
 
 
-def test_a_flat_layer_is_drawn_as_cells(records: Any) -> None:
+def test_a_flat_layer_is_drawn_as_cells(records):
     output = records.trace["flatten"].output
     sheet = sheet_of(figures.feature_maps(records.trace, "flatten").axes[1])
     assert sheet.shape == (18, 64, 3)
     np.testing.assert_allclose(sheet.reshape(-1, 3), scale_of(output).rgb(output[0]), atol=1e-6)
 
 
-def test_dead_maps_are_counted_and_named(records: Any) -> None:
+def test_dead_maps_are_counted_and_named(records):
     dead = [c for c in range(128) if not records.trace["pool3"].output[0, c].any()]
     picture = figures.feature_maps(records.trace, "pool3")
     assert picture.alt.endswith(f"{len(dead)} constant.")
@@ -153,7 +153,7 @@ def test_dead_maps_are_counted_and_named(records: Any) -> None:
 
 
 @pytest.mark.parametrize("scope", ["map", "network"])
-def test_every_layer_with_maps_has_a_row_with_its_first_channels(scope: str, records: Any) -> None:
+def test_every_layer_with_maps_has_a_row_with_its_first_channels(scope, records):
     trace = records.passes["light"]
     picture = figures.all_maps(trace, scope, each=6)
     rows = {axes.texts[0].get_text(): axes for axes in picture.axes}
@@ -170,7 +170,7 @@ def test_every_layer_with_maps_has_a_row_with_its_first_channels(scope: str, rec
 
 
 @pytest.mark.parametrize(("layer", "channels"), [("relu2", None), ("conv4", [9, 4, 40])])
-def test_rows_of_maps_share_one_scale(layer: str, channels: list[int] | None, records: Any) -> None:
+def test_rows_of_maps_share_one_scale(layer, channels, records):
     both = {"a seven": records.trace, "another": records.other}
     picture = figures.map_rows(both, layer, channels)
     scale = scale_of(*(trace[layer].output for trace in both.values()), scope="across inputs")
@@ -186,12 +186,12 @@ def test_rows_of_maps_share_one_scale(layer: str, channels: list[int] | None, re
 
 
 @pytest.fixture(scope="module", params=["deep", "compact", "pooled"])
-def prediction(request: pytest.FixtureRequest, records: Any) -> tuple[Any, Picture]:
+def prediction(request, records) -> tuple[Any, Picture]:
     trace = records.passes[request.param]
     return trace, figures.complete_prediction(trace, label=7)
 
 
-def test_the_bars_are_the_softmax_of_the_recorded_scores(prediction: tuple[Any, Picture]) -> None:
+def test_the_bars_are_the_softmax_of_the_recorded_scores(prediction):
     trace, picture = prediction
     shares = torch.softmax(trace.steps[-1].output[0].double(), 0)
     answer, axes = int(shares.argmax()), picture.axes[-1]
@@ -205,7 +205,7 @@ def test_the_bars_are_the_softmax_of_the_recorded_scores(prediction: tuple[Any, 
     assert f"the answer is {answer} with {percent(float(shares[answer]))}" in picture.alt
 
 
-def test_each_column_is_what_a_stage_hands_on(prediction: tuple[Any, Picture]) -> None:
+def test_each_column_is_what_a_stage_hands_on(prediction):
     trace, picture = prediction
     stages = trace.stages()[:-1]
     first, *columns, _ = picture.axes
@@ -268,14 +268,12 @@ def shapes_of(trace: Trace) -> list[tuple[int, ...]]:
 
 
 @pytest.fixture(scope="module", params=["deep", "light", "pooled"])
-def drawn(request: pytest.FixtureRequest, records: Any) -> tuple[Trace, Picture]:
+def drawn(request, records) -> tuple[Trace, Picture]:
     trace = records.passes[request.param]
     return trace, figures.network(trace)
 
 
-def test_there_is_a_block_for_the_input_and_for_every_stage_with_all_its_parameters(
-    drawn: tuple[Trace, Picture],
-) -> None:
+def test_there_is_a_block_for_the_input_and_for_every_stage_with_all_its_parameters(drawn):
     trace, picture = drawn
     (axes,) = picture.axes
     shapes = shapes_of(trace)
@@ -296,7 +294,7 @@ def test_there_is_a_block_for_the_input_and_for_every_stage_with_all_its_paramet
     assert caption_of(picture).startswith(f"{sum(learned):,} parameters in all")
 
 
-def test_everything_is_drawn_to_one_scale_the_digit_too(drawn: tuple[Trace, Picture]) -> None:
+def test_everything_is_drawn_to_one_scale_the_digit_too(drawn):
     trace, picture = drawn
     (axes,) = picture.axes
     assert axes.get_aspect() == 1
@@ -316,7 +314,7 @@ def test_everything_is_drawn_to_one_scale_the_digit_too(drawn: tuple[Trace, Pict
     assert len({bar.get_width() for bar in bars_of(axes)}) == 1
 
 
-def test_blocks_stand_apart_and_an_arrow_leads_from_each_to_the_next(drawn: tuple[Trace, Picture]) -> None:
+def test_blocks_stand_apart_and_an_arrow_leads_from_each_to_the_next(drawn):
     (axes,) = drawn[1].axes
     spans = [(box[..., 0].min(), box[..., 0].max()) for box in boxes_of(axes)]
     spans = sorted([*spans, *((bar.get_x(), bar.get_x() + bar.get_width()) for bar in bars_of(axes))])
@@ -332,7 +330,7 @@ def test_blocks_stand_apart_and_an_arrow_leads_from_each_to_the_next(drawn: tupl
         assert arrow.get_linestyle() == "-"
 
 
-def test_ways_between_the_layers_are_dashed_and_ways_past_them_curved(records: Any) -> None:
+def test_ways_between_the_layers_are_dashed_and_ways_past_them_curved(records):
     """What is added up between the layers is known to have come from somewhere, not from where."""
     (axes,) = figures.network(record(TwoAdditions(), records.digit)).axes
     centres = [t.get_position()[0] for t in axes.texts[::2]]
@@ -347,7 +345,7 @@ def test_ways_between_the_layers_are_dashed_and_ways_past_them_curved(records: A
 
 
 @pytest.mark.parametrize("channels", [0, 1, 3])
-def test_other_networks_can_be_drawn_too(channels: int) -> None:
+def test_other_networks_can_be_drawn_too(channels):
     """Without maps, with many channels, and of three colours, which are no digit."""
     layer = nn.Conv2d(channels, 200, 1) if channels else nn.Linear(8, 4)
     trace = record(nn.Sequential(layer), torch.ones(1, channels, 28, 28) if channels else torch.ones(1, 8))
@@ -356,7 +354,7 @@ def test_other_networks_can_be_drawn_too(channels: int) -> None:
     assert len(axes.images) == (channels == 1)
 
 
-def test_height_and_width_are_not_confused_nor_the_calls_of_a_layer() -> None:
+def test_height_and_width_are_not_confused_nor_the_calls_of_a_layer():
     (axes,) = figures.network(record(nn.Sequential(nn.Conv2d(1, 5, (3, 7))), torch.ones(1, 1, 12, 30))).axes
     assert [list(np.ptp(face, axis=0)) for _, _, face in boxes_of(axes)] == [[30, 12], [24, 10]]
     assert [t.get_text() for t in axes.texts] == ["1×12×30", "input", "5×10×24", "0 3×7\n110\nparameters"]
@@ -366,7 +364,7 @@ def test_height_and_width_are_not_confused_nor_the_calls_of_a_layer() -> None:
     assert notes == ["0\n1:0\n20\nparameters", "2\n1:1\n10\nparameters"]
 
 
-def test_decisions_have_the_colours_of_their_probabilities_and_a_line_where_they_change(records: Any) -> None:
+def test_decisions_have_the_colours_of_their_probabilities_and_a_line_where_they_change(records):
     points, labels, rising = records.plane
     panels = figures.decisions(points, labels, {"a": rising, "b": rising.T, "c": torch.full((4, 4), 0.9)}).axes
     for axes, shares in zip(panels, (rising, rising.T), strict=False):
