@@ -135,9 +135,9 @@ def lines(paths: Iterable[Path]) -> dict[str, int]:
 
 
 def test_the_house_is_within_its_budgets() -> None:
-    assert sum(lines(FILES).values()) <= 11_210
+    assert sum(lines(FILES).values()) <= 11_540
     assert sum(lines(LIBRARY / f"{name}.py" for name in CORE).values()) <= 3_200
-    assert sum(lines(TESTS).values()) <= 16_950
+    assert sum(lines(TESTS).values()) <= 16_620
     assert sum(lines(WEB).values()) <= 1_800
     assert not [
         name for path in WEB for line in path.read_text().splitlines() if len(line) > 120 and (name := named(path))
@@ -253,7 +253,9 @@ def test_torch_and_torchvision_are_pinned_as_a_pair() -> None:
 
 
 def test_every_third_party_import_is_a_stated_dependency() -> None:
-    optional = EXTRAS["study"] + EXTRAS["transfer"] + EXTRAS["app"]  # a function that needs one says how to get it
+    optional = (
+        EXTRAS["study"] + EXTRAS["transfer"] + EXTRAS["app"] + EXTRAS["notebooks"]
+    )  # a function that needs one says how to get it
     stated = {Requirement(line).name.lower().replace("-", "_") for line in PROJECT["dependencies"] + optional}
     called = {"sklearn": "scikit_learn", "PIL": "pillow", "scipy": "scikit_learn"}
     called |= dict.fromkeys(("IPython", "ipywidgets", "traitlets"))  # where they are needed, they are there
