@@ -273,10 +273,8 @@ def _steps(trace: Trace, layer: str, label: int, number: int, rng: np.random.Gen
             y, h, w = Decimal(int(k == label)), float(linear.input[0, j]), float(linear.weights["weight"][k, j])
             exact = backward_ledger(trace, layer, weight=(k, j)).recorded
             about = f"Weight w of layer {layer} leads from feature {j} (its value for your digit: h) to the score of "
-            about += (
-                f"{k}. Its gradient is (p − y) · h; p is from the softmax, and y is 1 if the label is {k}, else 0. "
-            )
-            about += "A step of gradient descent on this digit: new w = w − rate · gradient."
+            about += f"{k}. Its gradient is (p\u00a0−\u00a0y)\u00a0·\u00a0h; p is from the softmax, and y is 1 if the "
+            about += f"label is {k}, else 0. A step of gradient descent on this digit: new w = w − rate · gradient."
             task = Task(about, [Table([], [[]], 19.5)])
             task.box(f"p of {k}", p, network)
             task.box("− y", y, float(y))
