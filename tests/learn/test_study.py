@@ -226,11 +226,11 @@ def arrays(few: mv.Digits) -> tuple[np.ndarray, np.ndarray]:
     return few.images.numpy(), few.labels.numpy()
 
 
-def test_random_kills_cost_no_epoch_and_change_no_number(digits, few, file, tmp_path):
+def test_twenty_random_kills_cost_no_epoch_and_change_no_number(digits, few, file, tmp_path):
     longer = SMALL.replace("epochs = 2, batch = 60", "epochs = 4, batch = 20")
     file.write_text(longer.replace("[0, 1]", "[0, 1, 2, 3]").replace("300", "100"))
     log, folder, moments = tmp_path / "epochs", tmp_path / "killed", random.Random(0)
-    for _ in range(12):
+    for _ in range(20):
         at = moments.randint(1, 40)
         process = PROCESSES.Process(target=study_here, args=(str(file), str(folder), arrays(few), str(log), at))
         process.start()

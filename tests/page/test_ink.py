@@ -41,9 +41,9 @@ def tab(engine) -> Any:
     return engine(mv.models.compact())
 
 
-def test_100_pictures_become_the_digits_that_read_digit_makes_of_them(tab, tmp_path):
+def test_200_pictures_become_the_digits_that_read_digit_makes_of_them(tab, tmp_path):
     read, wrong = 0, []
-    for k in range(112):
+    for k in range(220):
         picture = drawn(k)
         Image.fromarray(picture).save(tmp_path / "picture.png")
         given = {"picture": picture.ravel(), "width": picture.shape[1]}
@@ -56,7 +56,7 @@ def test_100_pictures_become_the_digits_that_read_digit_makes_of_them(tab, tmp_p
         theirs = 255 * tab.numbers(f"readInk({RGBA}).pixels", **given)
         if np.abs(theirs - ours).max() > 1.001:
             wrong.append((k, float(np.abs(theirs - ours).max())))
-    assert read >= 100
+    assert read >= 200
     assert not wrong
 
 

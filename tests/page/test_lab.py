@@ -216,7 +216,8 @@ def test_no_word_is_missing(tab):
     assert all(said(tab, f"#{part}-title") for part in ("hand", "reading", "time", "maps", "ledger"))
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 320), ("dark", 1440)])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [320, 1440])
 def test_axe_finds_no_barrier(browser, tab, scheme, width):
     axe = pytest.importorskip("axe_playwright_python", reason="needs axe-playwright-python")
     page = browser.new_page(bypass_csp=True, color_scheme=scheme, viewport={"width": width, "height": 900})

@@ -17,11 +17,11 @@ Networks = dict[str, nn.Sequential]
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_logits_of_200_digits_are_those_of_pytorch(name, networks, open_page, mnist):
-    digits = mnist.test[:200]
+def test_logits_of_1000_digits_are_those_of_pytorch(name, networks, open_page, mnist):
+    digits = mnist.test[:1000]
     tab = open_page(networks[name])
     each = "Array.from(lab.forward(x.subarray(784 * i, 784 * i + 784)).logits)"
-    here = tab.numbers(f"Array.from({{length: 200}}, (_, i) => {each}).flat()", x=digits.pixels).reshape(-1, 10)
+    here = tab.numbers(f"Array.from({{length: 1000}}, (_, i) => {each}).flat()", x=digits.pixels).reshape(-1, 10)
     assert np.abs(here - logits(networks[name], digits).numpy()).max() < 1e-4
     assert tab.value("document.title") == name
 
