@@ -45,7 +45,7 @@ clean: ## remove the environment, caches and everything runs have written
 
 # made once, and again only when what it installs has changed: all that the lessons need, then everything else
 $(LESSONS): pyproject.toml constraints.txt docs/html/install.py
-	@echo "Setting up $(VENV) with what the lessons need: about 5 GB, most of it torch; some minutes, once."
+	@echo "Setting up $(VENV) with what the lessons need: about 6 GB, most of it torch; some minutes, once."
 	$(PYTHON) -m venv $(VENV)
 	$(INSTALL) -e ".[notebooks,transfer,slides]"
 	$(BIN)/python docs/html/install.py
