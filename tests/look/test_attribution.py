@@ -182,7 +182,7 @@ def test_new_weights_are_those_of_a_new_model_and_leave_the_old_and_the_dice_alo
     twin, other = randomised(model, 5), randomised(model, 1)
     assert facts(model) == before
     with seeded(5):
-        assert_equal(twin.state_dict(), dict(mv.models.deep().state_dict()))
+        assert_equal(dict(twin.state_dict()), dict(mv.models.deep().state_dict()))
     for key, value in twin.state_dict().items():
         assert value.data_ptr() != model.state_dict()[key].data_ptr()
         if key.startswith(("conv", "fc")):
