@@ -21,6 +21,7 @@ from mnistviz.errors import MnistvizError, refuse
 from mnistviz.learn import models
 from mnistviz.learn.data import Digits
 from mnistviz.learn.history import Fit
+from mnistviz.learn.recipes import to_table
 
 BEST, FINAL, RESUME = "best_mnist_model.pth", "final_mnist_model.pth", "resume.pt"
 HISTORY = "history.csv"
@@ -175,8 +176,8 @@ class Store:
     def _contract(self) -> dict[str, str]:
         """What must be the same for a resumed run to end where an unbroken one would."""
         data = {name: digits.fingerprint() if digits is not None else None for name, digits in self.sources.items()}
-        recipe, teachers = json.dumps(asdict(self.fit.recipe)), json.dumps(self.teachers)
-        return {"recipe": recipe, "data": json.dumps(data), "teachers": teachers}
+        recipe = json.dumps([self.fit.recipe.model, to_table(self.fit.recipe)])  # without what a later version may add
+        return {"recipe": recipe, "data": json.dumps(data), "teachers": json.dumps(self.teachers)}
 
     def _card(self, epoch: int) -> dict[str, Any]:
         row, name = self.fit.history.rows[epoch - 1], self.fit.recipe.model

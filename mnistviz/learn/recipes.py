@@ -1,7 +1,8 @@
 """How each architecture is trained, as data: the published recipe and a tuned one."""
 
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ class Recipe:
     plateau_patience: int = 3  # plateau: epochs without a better validation loss before a reduction
     warm_up: float = 0.25  # one-cycle: share of the steps in which the rate rises
     label_smoothing: float = 0.0
+    dropout: float | None = None  # what every dropout layer drops in this training; None: the architecture's own share
     augment: Augment | None = None
     attack: Attack | None = None  # training under attack: every batch is changed against the model as it stands
     teachers: tuple[str, ...] = ()  # distillation: names or paths for load_model; their mean probability teaches
@@ -59,6 +61,7 @@ class Recipe:
         check(kind, self, "epochs batch step_every", lambda n: n >= 1, "1 or more")
         check(kind, self, "weight_decay plateau_patience stop_after", lambda x: x >= 0, "0 or more")
         check(kind, self, "momentum average label_smoothing", lambda x: 0 <= x < 1, "0 up to but not including 1")
+        check(kind, self, "dropout", lambda x: x is None or 0 <= x < 1, "0 up to but not including 1, or nothing")
         check(kind, self, "lr temperature", lambda x: x > 0, "more than 0")
         check(kind, self, "factor", lambda x: 0 < x < 1, "between 0 and 1")
         check(kind, self, "warm_up distil", lambda x: 0 <= x <= 1, "0 to 1")
@@ -67,6 +70,18 @@ class Recipe:
 
     def but(self, **changes: Any) -> "Recipe":
         return replace(self, **changes)
+
+    @contextmanager
+    def dropping(self, model: nn.Module) -> Iterator[None]:
+        """Inside, dropout layers drop the recipe's share; afterwards their own, whatever happened."""
+        own = [(layer, layer.p) for layer in model.modules() if isinstance(layer, nn.modules.dropout._DropoutNd)]
+        try:
+            for layer, share in own:
+                layer.p = share if self.dropout is None else self.dropout
+            yield
+        finally:
+            for layer, share in own:
+                layer.p = share
 
     def make_optimiser(self, model: nn.Module) -> torch.optim.Optimizer:
         settings: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay}

@@ -64,7 +64,8 @@ def fit(
     if kept := world.of_first(lambda: store.begin(resume) if store is not None else None):
         state.load_state_dict(kept)
 
-    with torch.random.fork_rng(devices=[state.device] if state.device.type == "cuda" else []):
+    cuda = [state.device] if state.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda), recipe.dropping(model):
         try:
             state.tell("start")
             for epoch in range(len(history.rows) + 1, recipe.epochs + 1):

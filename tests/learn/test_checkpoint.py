@@ -8,6 +8,7 @@ import pickle
 import shutil
 from collections import OrderedDict
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -306,6 +307,21 @@ def test_another_training_is_not_resumed(few, tmp_path):
     refused(lambda: resumed(end=599), "another data")
     refused(lambda: resumed(RECIPE.but(seed=1), start=1), "another recipe and data")
     assert contents(tmp_path) == before
+
+
+def test_a_setting_that_a_later_version_adds_stops_no_training(few, tmp_path):
+    @dataclass(frozen=True)
+    class Later(Recipe):
+        more: float = 0.5
+
+    later, models = Later(**vars(RECIPE)), [compact(), compact()]
+    train(tmp_path, few, callbacks={"epoch": interrupt})
+    for model, folder in zip(models, (tmp_path, None), strict=True):
+        mv.fit(model, few[:120], few[400:], later, folder=folder, resume=folder is not None, progress=False)
+    assert all(map(torch.equal, models[0].state_dict().values(), models[1].state_dict().values()))
+    train(tmp_path / "on", few, callbacks={"epoch": interrupt})
+    fails = {"folder": tmp_path / "on", "resume": True, "progress": False}
+    refused(lambda: mv.fit(compact(), few[:120], few[400:], later.but(more=0.6), **fails), "another recipe")
 
 
 def test_a_damaged_way_on_is_refused(few, tmp_path):

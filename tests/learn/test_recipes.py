@@ -131,6 +131,7 @@ OUT_OF_RANGE = {
     "lr": [0.0, -1.0, math.nan],
     "average": [1.0, -0.1],
     "label_smoothing": [1.0, -0.1],
+    "dropout": [1.0, -0.1],
     "step_every": [0],
     "factor": [0.0, 1.0],
     "warm_up": [1.5, -0.1],

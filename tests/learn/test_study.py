@@ -106,8 +106,9 @@ def test_every_setting_changes_the_name_and_keeping_weights_does_not(file):
         lines = [line for line in SMALL.splitlines() if not line.startswith(key)]
         file.write_text("\n".join([*lines, change]))
         names.append(only(file)[0].name)
-    file.write_text(SMALL.replace("batch = 60", "lr = 0.02"))
-    names.append(only(file)[0].name)
+    for change in ("lr = 0.02", "dropout = 0.1"):
+        file.write_text(SMALL.replace("batch = 60", change))
+        names.append(only(file)[0].name)
     assert len(set(names)) == len(names)
     file.write_text(SMALL + "keep = [0]\n[[grid]]\n[[grid]]\nkeep = []")  # the same runs twice
     assert [(run.name == names[0], run.keep) for run in study.read(file)] == [(True, True), (False, False)]

@@ -141,6 +141,20 @@ def test_the_seed_decides_and_the_caller_s_random_numbers_are_neither_used_nor_m
     assert not same(models[0], models[2])
 
 
+def test_the_dropout_of_a_recipe_is_that_of_its_training_and_no_longer(part):
+    changed, seen = [tiny(dropout=0.9) for _ in range(3)], []
+    for model, share in zip(changed, (0.0, 0.3, None), strict=True):
+        train(model, part, recipe=PLAIN.but(dropout=share), callbacks={"step": lambda fit: seen.append(fit.model[3].p)})
+        own = tiny(dropout=0.9 if share is None else share)
+        train(own, part)
+        assert same(model, own)
+    assert seen == [0.0] * 10 + [0.3] * 10 + [0.9] * 10
+
+    with pytest.raises(ZeroDivisionError):
+        train(changed[0], part, recipe=PLAIN.but(dropout=0.1), callbacks={"step": lambda _: 1 / 0})
+    assert [model[3].p for model in changed] == [0.9] * 3
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_an_attack_that_may_change_nothing_leaves_the_training_as_it_was(precision, part):
     """Its passes through the model leave no trace: not in dropout's draws, nor in what autocast keeps."""

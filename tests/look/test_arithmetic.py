@@ -165,6 +165,16 @@ RANGE = ("no such unit in 'conv1', whose output is 32×26×26", "channel 0 to 31
 NOT_ONE = ("does not name one unit of 'conv1'", "give channel, y and x")
 NO_PLACE = ("does not name one unit of 'fc1'", "of a linear layer only its number")
 HAVE = ("multiplies no weights", "conv1, conv2, fc1, fc2")
+
+
+def made_anew() -> nn.Conv2d:
+    layer = nn.Conv2d(1, 2, 3)
+    weight = layer.weight.detach()
+    del layer.weight  # as `nn.utils.weight_norm` does
+    layer.weight = weight
+    return layer
+
+
 BAD = {
     "a channel too many": (lambda: mv.ledger(simple(), "conv1", 32, 0, 0), *RANGE, "'channel 32, y 0, x 0'"),
     "a negative channel": (lambda: mv.ledger(simple(), "conv1", -1, 0, 0), *RANGE),
@@ -176,6 +186,10 @@ BAD = {
     "no layer with products": (lambda: mv.ledger(alone(nn.ReLU(), 2), "0", 0), "no layer of this trace"),
     "several rows": (lambda: mv.ledger(alone(nn.Linear(5, 2), 3, 5), "0", 0), "'0' has no units to point at", "3×2"),
     "maps of rows": (lambda: mv.ledger(alone(nn.Linear(5, 2), 2, 3, 5), "0", 0, 0, 0), "more than one row"),
+    "a weight that is no parameter": (
+        lambda: mv.ledger(alone(made_anew(), 1, 4, 4), "0", 0, 0, 0),
+        "'0' makes its weight",
+    ),
     "an unknown size": (lambda: mv.shape_formula(alone(nn.PixelShuffle(2), 4, 6, 6), "0"), "no size formula", "1×12"),
     "a scripted part": (lambda: mv.describe(alone(make("scripted_part").model, 1, 8, 8)), "ScriptModule"),
 }
