@@ -17,7 +17,7 @@ from mnistviz.learn.recipes import Recipe
 # the keys of a grid: lists of which every combination is a run, then what all of its runs share
 AXES: dict[str, Any] = {"models": models.MODELS, "recipes": recipes.TABLES, "data": {"mnist": 0, "kaggle": 0}}
 SHARED: dict[str, Any] = {"validation": 0.0, "images": None, "but": {}, "keep": []}
-KINDS: dict[Any, tuple[type, ...]] = {int: (int,), str: (str,)} | dict.fromkeys((float, float | None), (float, int))  # in TOML
+KINDS: dict[Any, Any] = {int: (int,), str: (str,)} | dict.fromkeys((float, float | None), (float, int))  # in TOML
 SETTINGS = {field.name: field.type for field in fields(Recipe) if field.name not in ("model", "seed")}
 
 
