@@ -8,7 +8,7 @@ READY   := $(VENV)/ready
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test golden lab app slides bench release clean
+.PHONY: help run test golden lab app slides pupils bench release clean
 
 help: ## list these targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -33,6 +33,9 @@ app: $(READY) ## draw a digit in the browser and see it read
 slides: $(LESSONS) ## every lesson as HTML slides that need no network; they go to notebooks/_slides
 	$(BIN)/python docs/slides/make.py
 
+pupils: $(LESSONS) ## copies of the lessons without results, for a class; they go to _pupils
+	$(BIN)/jupyter nbconvert --to notebook --ClearOutputPreprocessor.enabled=True --output-dir _pupils notebooks/*.ipynb
+
 bench: $(READY) ## measure speed and accuracy as ratios; writes benchmarks/results.md
 	$(BIN)/python -m benchmarks.run
 
@@ -41,7 +44,7 @@ release: $(LESSONS) ## execute in place: refresh the shipped notebooks, figures 
 
 clean: ## remove the environment, caches and everything runs have written
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache *.egg-info
-	rm -rf notebooks/_* models/_* visualizations/_* animations/_*
+	rm -rf _pupils notebooks/_* models/_* visualizations/_* animations/_*
 
 # made once, and again only when what it installs has changed: all that the lessons need, then everything else
 $(LESSONS): pyproject.toml constraints.txt docs/html/install.py
