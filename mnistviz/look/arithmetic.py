@@ -73,7 +73,8 @@ def ledger(trace: Trace, layer: str, channel: int, y: int | None = None, x: int 
     none, fix = "no layer of this trace", "ask one of these, convolutions and linear layers"
     step = trace.step_of_kind(layer, WEIGHTED, " and multiplies no weights with a patch", none, fix)
     unit = unit_of(step, layer, channel, y, x)
-    refuse("weight" not in step.weights, f"{layer!r} makes its weight anew in each pass: it is not in the record")
+    what, fix = f"{layer!r} makes its weight anew in each pass", "make it a parameter: nn.utils.remove_weight_norm"
+    refuse("weight" not in step.weights, what, fix=fix)
     if step.kind == "Linear" and len(unit) != 1:
         raise MnistvizError(f"{layer!r} is applied to more than one row of features", given=sizes(step.inputs))
     weight, recorded = step.weights["weight"], float(step.result[(0, *unit)])

@@ -188,7 +188,7 @@ BAD = {
     "maps of rows": (lambda: mv.ledger(alone(nn.Linear(5, 2), 2, 3, 5), "0", 0, 0, 0), "more than one row"),
     "a weight that is no parameter": (
         lambda: mv.ledger(alone(made_anew(), 1, 4, 4), "0", 0, 0, 0),
-        "'0' makes its weight",
+        *("'0' makes its weight", "make it a parameter"),
     ),
     "an unknown size": (lambda: mv.shape_formula(alone(nn.PixelShuffle(2), 4, 6, 6), "0"), "no size formula", "1×12"),
     "a scripted part": (lambda: mv.describe(alone(make("scripted_part").model, 1, 8, 8)), "ScriptModule"),
