@@ -52,11 +52,11 @@ def networks(traces: Mapping[str, Trace]) -> Picture:
     rows, inch = {name: _Row(trace, 26) for name, trace in traces.items()}, 0.032  # of one unit
     width = max(float(row.centres[-1]) for row in rows.values()) + 44
     half = max(block.height for row in rows.values() for block in row.blocks) / 2
-    high = 2 * half + 0.66 / inch
+    high = 2 * half + 0.76 / inch
     picture, axes = page(width * inch, len(rows) * (high * inch + 0.3) + 0.5, len(rows), squeeze=False)
     for (name, row), ax in zip(rows.items(), axes[:, 0], strict=True):
         row.draw(bare(ax))
-        ax.set(title=name, aspect="equal", xlim=(-22, width - 22), ylim=(half + 1 - high, half + 1))
+        ax.set(title=name, aspect="equal", xlim=(-22, width - 22), ylim=(half + 4 - high, half + 4))
         for centre, block in zip(row.centres, row.blocks, strict=True):
             leads = "\n".join([part for part in block.names if "×" in part] or block.names[:1])
             ax.text(centre, -half - 1.5, times(block.shape), ha="center", va="top", fontsize=9, fontweight="bold")
@@ -100,9 +100,11 @@ class _Row:
 
 
 def _name(trace: Trace, index: int) -> str:
-    """A layer's name, and the size of its window if it has one."""
-    size = trace.steps[index].settings.get("kernel_size")
-    return trace.keys[index] if size is None else f"{trace.keys[index]} {times(pair(size))}"
+    """A layer's name, and the size of its window if it has one, or the size to which it pools."""
+    name, settings = trace.keys[index], trace.steps[index].settings
+    if (size := settings.get("kernel_size")) is not None:
+        return f"{name} {times(pair(size))}"
+    return f"{name} to {times(pair(settings['output_size']))}" if "output_size" in settings else name
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import pandas as pd
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
+from matplotlib.transforms import Bbox
 
 from mnistviz.errors import refuse
 from mnistviz.show.colours import BLUE, ORANGE
@@ -15,21 +16,37 @@ def frontier(measured: pd.DataFrame, published: pd.DataFrame | None = None) -> P
     """
     refuse(measured.empty, "there are no networks to draw", fix="give a row to each network that has a run")
     picture, ax = page(9.0, 4.6)
-    for k, (name, row) in enumerate(measured.sort_values("parameters").iterrows()):
-        mean, several = 100 * (1 - row["mean"]), row["runs"] > 1
-        ax.errorbar(row["parameters"], mean, 100 * row["sd"] if several else None, fmt="o", color=BLUE, capsize=3)
-        note = f"{name}, {row['runs']:.0f} run{'s' if several else ''}"
-        place = {"xytext": ((-7, 6), (7, -13))[k % 2], "textcoords": "offset points", "ha": ("right", "left")[k % 2]}
-        ax.annotate(note, (row["parameters"], mean), fontsize=9, **place)
-    if published is not None:
-        hollow = {"facecolors": "none", "edgecolors": ORANGE, "marker": "D", "s": 34}
-        ax.scatter(published["parameters"], 100 * (1 - published["accuracy"]), label="published", **hollow)
-    ax.margins(x=0.1)
+    ours = measured.assign(errors=100 * (1 - measured["mean"]), bar=100 * measured["sd"].where(measured["runs"] > 1, 0))
+    points = (
+        ours if published is None else pd.concat([ours, published.assign(errors=100 * (1 - published["accuracy"]))])
+    )
+    for _, row in ours.iterrows():
+        ax.errorbar(row["parameters"], row["errors"], row["bar"] or None, fmt="o", color=BLUE, capsize=3)
+    theirs = points[len(ours) :]
+    ax.scatter(theirs["parameters"], theirs["errors"], facecolors="none", edgecolors=ORANGE, marker="D", s=34)
+    ax.margins(x=0.2)  # room for a name on either side
     ax.set(xscale="log", yscale="log", xlabel="parameters", ylabel="errors, %")
     ax.xaxis.set(major_formatter="{x:,.0f}", minor_formatter=NullFormatter())
-    errors = FixedLocator([0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5])
-    ax.yaxis.set(major_locator=errors, minor_locator=NullLocator(), major_formatter="{x:g}")
-    theirs = "" if published is None else " Orange, hollow: published single figures."
-    picture.caption(f"Blue: mean of the runs named, bars ± their standard deviation.{theirs} Both scales logarithmic.")
+    ticks = FixedLocator([0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5])
+    ax.yaxis.set(major_locator=ticks, minor_locator=NullLocator(), major_formatter="{x:g}")
+    hollow = " Orange, hollow: published single figures." if len(theirs) else ""
+    picture.caption(f"Blue: mean of the runs named, bars ± their standard deviation.{hollow} Both scales logarithmic.")
+    picture.draw_without_rendering()  # only now is it known what a name would cover
+    ends = [[(x, y - bar), (x, y + bar)] for x, y, bar in points[["parameters", "errors", "bar"]].fillna(0).to_numpy()]
+    taken = [Bbox(ax.transData.transform(pair)).padded(6) for pair in ends]
+    for k, (name, row) in enumerate(ours.iterrows()):
+        note, (x, high) = f"{name}, {row['runs']:.0f} run{'s' if row['runs'] > 1 else ''}", ends[k][1]
+        ways = [
+            ((8, 0), row["errors"], "left", "center"),
+            ((-8, 0), row["errors"], "right", "center"),
+            ((0, 5), high, "center", "bottom"),
+        ]
+        style = {"textcoords": "offset points", "fontsize": 9}
+        names = [ax.annotate(note, (x, y), way, ha=ha, va=va, **style) for way, y, ha, va in ways]
+        best = min(names, key=lambda text: text.get_window_extent().count_overlaps(taken))
+        taken.append(best.get_window_extent())
+        for text in names:
+            text.set_visible(text is best)
     told = [f"{name} {row['parameters']:,.0f} parameters, {row['mean']:.2%}" for name, row in measured.iterrows()]
-    return picture.told(f"Errors against parameters: {'; '.join(told)}.")
+    beside = f"; beside them {len(theirs)} published single figures" if len(theirs) else ""
+    return picture.told(f"Errors against parameters: {'; '.join(told)}{beside}.")
