@@ -268,8 +268,11 @@ def test_words_fit_what_is_drawn(name, records, golden, monkeypatch):
 test_what_cannot_be_drawn_is_refused = refusals(BAD, "records")
 
 
-def test_the_frontier_stands_where_its_numbers_are():
-    (ax,) = fig.frontier(STUDIED).axes
+def test_the_frontier_stands_where_its_numbers_are_and_no_name_covers_a_point():
+    crowd = pd.DataFrame({"parameters": [6_000, 11_000], "accuracy": [0.994, 0.994]})  # to the left and right of a
+    (ax,) = fig.frontier(STUDIED, crowd).axes
+    others = ax.transData.transform(ax.collections[-1].get_offsets())
+    assert not any(text.get_window_extent().count_contains(others) for text in ax.texts if text.get_visible())
     drawn = {line.get_xydata()[0].tolist()[0]: line.get_xydata()[0][1] for line in ax.lines if line.get_marker() == "o"}
     assert drawn == pytest.approx({8_000: 0.6, 400_000: 0.3})
     bars = [segment[:, 1] for bar in ax.containers for lines in bar.lines[2] for segment in lines.get_segments()]
