@@ -14,6 +14,7 @@ from mnistviz.device import device_of, evaluation_mode
 from mnistviz.errors import MnistvizError, refuse, some
 from mnistviz.learn.attacks import Attack, attacked
 from mnistviz.learn.data import Digits
+from mnistviz.learn.models import log_probabilities
 
 BATCH = {"cpu": 128}  # its maps stay in cache; larger batches are slower on a CPU
 
@@ -35,7 +36,7 @@ def measure(model: nn.Module, digits: Digits) -> tuple[float, float]:
     """`loss, accuracy = measure(model, val)`: mean cross-entropy and the share that is right."""
     scores = logits(model, digits)
     labels = digits.known_labels().to(scores.device)
-    return float(F.cross_entropy(scores, labels)), int((scores.argmax(1) == labels).sum()) / len(labels)
+    return float(F.nll_loss(log_probabilities(scores), labels)), int((scores.argmax(1) == labels).sum()) / len(labels)
 
 
 def predict(model: nn.Module, digits: Digits) -> np.ndarray:
@@ -48,7 +49,7 @@ def predict(model: nn.Module, digits: Digits) -> np.ndarray:
     >>> mv.predict(model, test[0]).sum().round(3)
     np.float32(1.0)
     """
-    return logits(model, digits).softmax(1).cpu().numpy()
+    return log_probabilities(logits(model, digits)).exp().cpu().numpy()
 
 
 def evaluate(model: nn.Module, digits: Digits, *, attack: Attack | None = None, seed: int = 0) -> "Report":
@@ -66,7 +67,7 @@ def evaluate(model: nn.Module, digits: Digits, *, attack: Attack | None = None, 
     """
     labels = digits.known_labels().cpu().numpy()
     scores = logits(model, digits if attack is None else attacked(model, digits, attack, seed))
-    return Report(scores.cpu().double().log_softmax(1).numpy(), labels, digits)
+    return Report(log_probabilities(scores.cpu().double()).numpy(), labels, digits)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,8 @@ function padBox(parent, { strokes, stored = false, onend, label, hint, undo = "U
   const [box, canvas, row] = ["div", "canvas", "div"].map(name => document.createElement(name));
   let ready = false;                           // putting up what was drawn before is no news
   const pad = makePad(canvas, { label, hint, onend: () => { if (ready && !stored) onend(pad); } });
-  const fresh = () => {
+  const fresh = ({ button, key }) => {
+    if (button !== 0 && ![" ", "Backspace", "Delete"].includes(key)) return;
     if (stored) pad.set([]);
     stored = false;
   };

@@ -76,8 +76,6 @@ def described(model: nn.Module, digits: Digits, title: str | None = None) -> dic
         "floats": _floats(twin),
         "digits": {
             "labels": digits.known_labels().tolist(),
-            "rows": list(range(len(digits))),
-            "source": digits.source,
             "pixels": _base64(_without_zeros(digits.images.numpy().tobytes())),
         },
         "reference": _base64(reference.numpy().astype("<f4").tobytes()),
@@ -164,10 +162,9 @@ def _without_zeros(content: bytes) -> bytes:
 
 def _document(data: dict[str, Any]) -> str:
     """The page: its template with style, data and code, and a policy that lets nothing else in."""
-    files = {path.name: path.read_text(encoding="utf-8") for path in HERE.glob("*.*s")}
-    scripts = [files[f"{name}.js"] for name in SCRIPTS if f"{name}.js" in files]
+    scripts = [(HERE / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS]
+    style = (HERE / "lab.css").read_text(encoding="utf-8")
     code = "\n".join(['(() => {\n"use strict";', *scripts, "})();"])
-    style = files.get("lab.css", "")
     inside = {"script-src": code, "style-src": style}
     hashes = {kind: _base64(hashlib.sha256(text.encode()).digest()) for kind, text in inside.items()}
     allowed = "; ".join(f"{kind} 'sha256-{value}'" for kind, value in hashes.items())

@@ -223,10 +223,9 @@ def _pools(trace: Trace, layer: str, label: int, number: int, rng: np.random.Gen
         if dull or not once or at != maps.flatten(1).argmax(1).tolist():
             continue
         about = f"Layer {layer} keeps the largest number of each {high}×{wide} window. These windows of channel "
-        about += (
-            f"{channel} see frame 2 of your digit. Ring each winner, and write it into rows {y} to {end[0]}, columns "
-        )
-        about += f"{x} to {end[1]}." + f" Then {gate} makes negative ones 0." * bool(gate)
+        about += f"{channel} see frame 2 of your digit. Ring each winner, and write it into {layer}'s map of channel "
+        about += f"{channel}: rows {y} to {end[0]}, columns {x} to {end[1]}."
+        about += f" Then {gate} makes negative ones 0." * bool(gate)
         cells = _grid(torch.cat([torch.cat([*maps[i : i + side]], 1) for i in range(0, len(maps), side)]))
         seen = [receptive_field(trace, layer, *unit) for unit in ((y, x), end)]
         task = Task(about, [Table([f"into {layer}"], cells, 11, block=(high, wide))], [], seen)

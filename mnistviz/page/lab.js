@@ -88,8 +88,9 @@ function startLab() {
 
   const pathNow = () => winningPath(state.net, state.pass, largestOf(state.pass.logits));
 
+  const chances = ({ logits }) => Array.from(state.net.layers.at(-1).kind === "Softmax" ? logits : softmax(logits));
   function answer() {
-    const probabilities = Array.from(softmax(state.pass.logits)), digit = largestOf(probabilities);
+    const probabilities = chances(state.pass), digit = largestOf(probabilities);
     const reason = state.reason || (probabilities.some(Number.isNaN) ? "notNumbers" : null);
     const sure = reason ? "unread" : howSure(state.pixels, probabilities);
     if (sure !== "unread") return { digit, probabilities, sure, reason };
@@ -103,21 +104,21 @@ function startLab() {
     return { bar, ghost, share };
   });
   function showAnswer() {
-    const { digit, probabilities, sure, reason } = answer(), plain = softmax(state.plain.logits);
+    const { digit, probabilities, sure, reason } = answer(), plain = chances(state.plain);
     const second = probabilities && largestOf(probabilities.map((p, i) => (i === digit ? 0 : p)));
     const why = reason === "empty" ? words.nothing : `${words.unread} ${words.reasons[reason]}`;
-    const text = reason ? why : say(words[sure], { second });
+    const text = reason ? why : say(words[sure], { second }), compared = state.edits.length && !state.reason;
     $("digit").textContent = digit ?? "?";
     $("sure").textContent = text;
     bars.forEach(({ bar, ghost, share }, i) => {
       bar.style.width = `${100 * (probabilities ? probabilities[i] : 0)}%`;
       bar.classList.toggle("best", i === digit);
-      ghost.hidden = !state.edits.length || plain[i] < 0.005;
+      ghost.hidden = !compared || plain[i] < 0.005;
       ghost.style.left = `${100 * plain[i]}%`;
       share.textContent = probabilities ? percent(probabilities[i]) : "–";
     });
     const first = largestOf(plain), untouched = { digit: first, percent: percent(plain[first]) };
-    $("before").textContent = state.edits.length ? say(words.before, untouched) : "";
+    $("before").textContent = compared ? say(words.before, untouched) : "";
     clearTimeout(jobs.speak);
     const answered = { digit, sure: text, percent: percent((probabilities || plain)[digit]) };
     const spoken = digit === null ? text : say(words.spoken, answered);
@@ -184,7 +185,7 @@ function startLab() {
     const boxes = new Map([...views.keys()].map((i) => [i, []]));
     for (const { step, at } of state.path || []) if (boxes.has(step)) boxes.get(step).push({ at, strong: true });
     const unit = state.pointed || chosen(), add = (i, box) => boxes.has(i) && boxes.get(i).push(box);
-    $("pointed").textContent = "";
+    let text = "";
     if (unit) {
       const { step, at } = unit;
       add(step, { at, strong: true });
@@ -198,10 +199,10 @@ function startLab() {
         if (account.form === "max") add(source, { at: account.winner, strong: true });
         const field = fieldOf(state.net, state.pass, step, at), value = short(account.value, 4);
         if (field) add(-1, { at: field.top * SIDE + field.left, to: field.bottom * SIDE + field.right });
-        const name = unitName(step, at);
-        $("pointed").textContent = say(field ? words.pointed : words.blind, { name, value, ...field });
-      } else $("pointed").textContent = pixelText(at);
+        text = say(field ? words.pointed : words.blind, { name: unitName(step, at), value, ...field });
+      } else text = pixelText(at);
     }
+    if ($("pointed").textContent !== text) $("pointed").textContent = text; // said aloud only when it is new
     for (const [i, { view }] of views) view.mark(boxes.get(i));
   }
 
@@ -212,6 +213,13 @@ function startLab() {
     showLedger(true);
     mark();
   }
+  // New parts for a piece of the ledger: a focus in it goes to what now stands at its place.
+  function renew(id, ...parts) {
+    const stops = () => [...$(id).querySelectorAll("button, input, summary, .tiles")];
+    const at = stops().indexOf(document.activeElement);
+    $(id).replaceChildren(...parts);
+    if (at >= 0) (stops()[at] || $("ledger-title")).focus({ preventScroll: true });
+  }
   const down = (from) => (at) => choose(settle(stepOf(from).from), at, state.trail);
   function showLedger(fresh = false) {
     const links = state.trail.flatMap(({ step, at }, k) => {
@@ -219,8 +227,8 @@ function startLab() {
       if (k === state.trail.length - 1) link.setAttribute("aria-current", "true");
       return [link, " ← "];
     });
-    $("trail").replaceChildren(...links.slice(0, -1));
-    $("account").replaceChildren(...(chosen() ? accounts(chosen()) : [make("p", {}, words.ledgerHelp)]));
+    renew("trail", ...links.slice(0, -1));
+    renew("account", ...(chosen() ? accounts(chosen()) : [make("p", {}, words.ledgerHelp)]));
     if (fresh) operatingTable();
     else tally();
   }
@@ -238,7 +246,8 @@ function startLab() {
         shown.push(sumView(account, inkOf, nameOf, down(i), state.limit, all));
         break;
       }
-      shown.push(make("p", { className: "formula" }, formulaOf(account)));
+      const bare = edit ? forward(state.net, state.pixels, state.edits.filter((e) => e !== edit)) : state.pass;
+      shown.push(make("p", { className: "formula" }, formulaOf(explain(state.net, bare, i, unit))));
       if (account.window) shown.push(windowView(account, inkOf, down(i)));
       if (account.window || account.form.includes("softmax")) break;
       unit = account.inputs[0].at;
@@ -249,7 +258,7 @@ function startLab() {
   function enlarged(step, [channel], [, h, w]) {
     const first = channel * h * w, { name, values } = stepOf(step);
     const on = listen(step, first, () => state.trail.slice(0, -1));
-    const view = tilesView([1, h, w], say(words.map, { channel, name }), on);
+    const view = tilesView([1, h, w], say(words.map, { channel, name }), on, chosen().at - first);
     const map = values.subarray(first, first + h * w), whole = state.pass.steps.map((other) => other.values);
     const scale = scaleOver({ map: [map], layer: [values], network: whole }[state.scope]);
     view.paint(map, step < 0 ? grey : () => inkOf(scale), 0, Math.min(16, Math.floor(252 / w)));
@@ -268,8 +277,14 @@ function startLab() {
     operatingTable();
   }
   function operatingTable() {
-    const { step, at } = chosen() || { step: -1 };
-    if (step < 0) return $("table").replaceChildren();
+    const back = (e) => button(words.takeBack, () => operate(state.edits.filter((other) => other !== e)));
+    const list = make("ul", {}, ...state.edits.map((e) => make("li", {}, `${editText(e)} `, back(e))));
+    const all = state.edits.length > 1 ? button(words.takeAllBack, () => operate([])) : "";
+    const form = chosen() && chosen().step >= 0 ? channelForm(chosen()) : [];
+    renew("table", ...form, ...(state.edits.length ? [list, all, make("p", { id: "accuracy", role: "status" })] : []));
+    return tally();
+  }
+  function channelForm({ step, at }) {
     const channel = placeOf(stepOf(step).shape, at)[0], edit = editOf(step, channel) || { scale: 1, shift: 0 };
     const set = (scale, shift) => operate([...state.edits.filter((e) => e !== edit), { step, channel, scale, shift }]);
     const field = (name, value) => make("input", { type: "text", size: 5, value, "aria-label": words[name] });
@@ -278,16 +293,11 @@ function startLab() {
     const form = make("form", { className: "row" }, silence, "×", fields[0], "+", fields[1], apply);
     form.onsubmit = (event) => {
       event.preventDefault();
-      const numbers = fields.map(({ value }) => parseFloat(value.replace("−", "-").replace(",", ".")));
+      const numbers = fields.map(({ value }) => Number(value.trim().replace("−", "-").replace(",", ".") || NaN));
       if (numbers.every(Number.isFinite)) set(...numbers);
       else wrong.textContent = words.notNumber;
     };
-    const back = (e) => button(words.takeBack, () => operate(state.edits.filter((other) => other !== e)));
-    const list = state.edits.map((e) => make("li", {}, `${editText(e)} `, back(e)));
-    const all = list.length > 1 ? button(words.takeAllBack, () => operate([])) : "", name = stepOf(step).name;
-    $("table").replaceChildren(make("h3", {}, say(words.table, { channel, name })), form, wrong,
-      make("ul", {}, ...list), all, make("p", { id: "accuracy", role: "status" }));
-    return tally();
+    return [make("h3", {}, say(words.table, { channel, name: stepOf(step).name })), form, wrong];
   }
   // Count the embedded digits that are read right, operated and untouched.
   let counted = null;
@@ -341,7 +351,7 @@ function startLab() {
     sayMoment(($("moment").value = at ?? points));
     const n = Math.min(24, points), runs = [];
     slowly("along", n, (k) => {
-      const { pixels, reason } = read(pad.upTo(Math.ceil(((k + 1) / n) * points)));
+      const { pixels, reason } = read(firstPoints(strokes, Math.ceil(((k + 1) / n) * points)));
       const digit = reason ? "–" : largestOf(forward(state.net, pixels, state.edits).logits);
       if (digit !== runs[runs.length - 1]) runs.push(digit);
     }, () => ($("answers").textContent = `${words.answersAlong} ${runs.join(" → ")}`));
@@ -370,11 +380,8 @@ function startLab() {
   for (const [name, hues] of Object.entries(data.colours).slice(0, 2))
     document.documentElement.style.setProperty(`--${name}`, `linear-gradient(to right, ${hues.join()})`);
   for (const element of document.querySelectorAll("[data-word]")) element.textContent = words[element.dataset.word];
-  $("title").textContent = data.title;
   const parameters = data.parameters.toLocaleString("en"), layers = data.layers.length;
   $("about").textContent = say(words.about, { parameters, layers });
-  $("path").textContent = words.path;
-  $("strokes-about").textContent = words.strokesHelp;
   $("trail").setAttribute("aria-label", words.trail);
   $("samples").setAttribute("aria-label", words.samples);
   $("added").parentElement.setAttribute("aria-label", words.added);
@@ -385,27 +392,32 @@ function startLab() {
   $("clear").onclick = () => clear();
   $("open").onclick = () => $("file").click();
   $("stages").ontoggle = paintStages;
-  const shut = () => (document.body.classList.remove("open"), (state.trail = []), showLedger(), mark());
+  const shut = () => {
+    const from = $("ledger").contains(document.activeElement) && state.trail[0];
+    document.body.classList.remove("open");
+    state.trail = [];
+    showLedger(true);
+    mark();
+    if (from) views.get(from.step).view.element.focus();
+  };
   $("close").onclick = shut;
   const togglePath = () => {
     state.path = state.path ? null : pathNow();
-    $("path").textContent = state.path ? words.pathOff : words.path;
     $("path").ariaPressed = String(state.path !== null);
     mark();
   };
   $("path").onclick = togglePath;
   document.addEventListener("keydown", (event) => {
     if (event.target.matches("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key === "w" || event.key === "W") togglePath();
+    if (/^w$/i.test(event.key) && event.target.closest("#pad, #maps")) togglePath();
     if (event.key === "Escape") shut();
   });
-  let theme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
-  const otherTheme = () => (theme === "dark" ? "light" : "dark");
-  $("theme").textContent = words[otherTheme()];
-  $("theme").onclick = () => {
-    document.documentElement.dataset.theme = theme = otherTheme();
-    $("theme").textContent = words[otherTheme()];
-  };
+  const root = document.documentElement, dark = matchMedia("(prefers-color-scheme: dark)");
+  const otherTheme = () => ((root.dataset.theme || (dark.matches && "dark")) === "dark" ? "light" : "dark");
+  const sayTheme = () => ($("theme").textContent = words[otherTheme()]);
+  $("theme").onclick = () => ((root.dataset.theme = otherTheme()), sayTheme());
+  dark.onchange = sayTheme;
+  sayTheme();
   const measure = () => (width = $("layers").clientWidth - 2);
   addEventListener("resize", () => (measure(), paint(), mark()));
   $("file").onchange = () => {
@@ -415,19 +427,19 @@ function startLab() {
   };
   async function openPicture(file) {
     const picture = await createImageBitmap(file), { width, height } = picture, size = (width * height) / 1e6;
-    if (size > MEGAPIXELS) return say(words.bigPicture, { size: size.toFixed(0), limit: MEGAPIXELS });
+    if (size > MEGAPIXELS) return say(words.bigPicture, { size: Number(size.toFixed(1)), limit: MEGAPIXELS });
     const context = make("canvas", { width, height }).getContext("2d");
     context.drawImage(picture, 0, 0);
-    clear();
-    show(raised(context.getImageData(0, 0, width, height)));
+    instead(raised(context.getImageData(0, 0, width, height)));
     return "";
   }
-  function clear() {
+  function instead(read) { // of the drawing, which undo brings back
     pad.clear();
     cancelAnimationFrame(frame);
-    show({ pixels: paper, reason: "empty" });
+    show(read);
   }
-  const take = (i) => (clear(), show({ pixels: digits[i], reason: null }));
+  const clear = () => instead({ pixels: paper, reason: "empty" });
+  const take = (i) => instead({ pixels: digits[i], reason: null });
   let deal = 0;
   function dealSamples() {
     const { labels } = data.digits, buttons = [];
@@ -451,8 +463,7 @@ function startLab() {
   dealSamples();
   if (lapse.length) {
     $("training").hidden = false;
-    $("checkpoint").max = lapse.length - 1;
-    $("checkpoint").value = lapse.length - 1;
+    $("checkpoint").max = $("checkpoint").value = lapse.length - 1;
     sayCheckpoint(lapse.length - 1);
     $("checkpoint").oninput = () => {
       const i = Number($("checkpoint").value);
@@ -477,17 +488,10 @@ function startLab() {
   });
 
   return {
-    data, net: trained, pad, take, update, operate, openPicture, choose, strokes: strokeLedger,
+    pad, take, clear, answer, update, operate, choose, strokes: strokeLedger, largest: () => largest,
     forward: (pixels, edits) => forward(trained, Float32Array.from(pixels), edits),
     read: (image) => readInk(image).pixels,
-    draw(strokes) {
-      pad.set(strokes);
-      cancelAnimationFrame(frame);
-      show(read());
-    },
-    clear,
-    answer,
-    largest: () => largest,
+    draw: (strokes) => (pad.set(strokes), cancelAnimationFrame(frame), show(read())),
   };
 }
 

@@ -7,17 +7,12 @@ function placeOf(shape, at) {
   return [Math.floor(at / (height * width)), Math.floor(at / width) % height, at % width];
 }
 
-function atOf(shape, place) {
-  return place.reduce((at, i, axis) => at * shape[axis] + i, 0);
-}
-
 // `explain(net, pass, step, at)`: one value taken apart. Every form has `inputs`, each with the weight that this value
-// gives it: of a sum the weight itself, of a curve its slope there. `edits` are those made after the layer had run.
+// gives it: of a sum the weight itself, of a curve its slope there.
 function explain(net, pass, step, at) {
   const layer = net.layers[step], place = placeOf(layer.shape, at), x = inputOf(pass, step);
-  const edits = pass.edits.filter((edit) => edit.step === step && edit.channel === place[0]);
   const {name, kind} = layer, value = pass.steps[step].values[at];
-  return {layer: name, kind, step, at, place, value, edits, ...FORMS[kind]({net, layer, step, at, place, x})};
+  return {layer: name, kind, step, at, place, value, ...FORMS[kind]({net, layer, step, at, place, x})};
 }
 
 function inputOf(pass, step) {
@@ -106,7 +101,7 @@ function gate(slope) {
 function shares(form, slope) {
   return ({at, x}) => {
     const p = softmax(x), inputs = range(x.length).map((i) => input(x, i, slope(p, at, i)));
-    return {form, x: x[at], scores: x, sum: total(Array.from(x, Math.exp)), inputs};
+    return {form, x: x[at], sum: total(Array.from(x, Math.exp)), inputs};
   };
 }
 

@@ -36,7 +36,7 @@ function makeNetwork(data, floats) {
     shape = layer.shape;
     return made;
   });
-  return {name: data.name, layers, parameters: data.parameters};
+  return {layers};
 }
 
 const range = (n) => Array.from({length: n}, (_, i) => i);
@@ -65,10 +65,10 @@ function lineAt(at, size, mode) {
 }
 
 // `forward(net, pixels)`: every step of a pass. An edit `{step, channel, scale, shift}` turns that channel's outputs
-// v into v * scale + shift. With `earlier`, a pass of the same pixels, the steps before layer `from` are taken from it.
-function forward(net, pixels, edits = [], from = 0, earlier = null) {
-  const steps = earlier ? earlier.steps.slice(0, from) : [];
-  for (let i = steps.length; i < net.layers.length; i++) {
+// v into v * scale + shift.
+function forward(net, pixels, edits = []) {
+  const steps = [];
+  for (let i = 0; i < net.layers.length; i++) {
     const layer = net.layers[i], {name, kind, shape} = layer;
     const values = RUN[kind](layer, i ? steps[i - 1].values : pixels);
     for (const edit of edits) if (edit.step === i) applyEdit(values, shape, edit);
@@ -231,7 +231,7 @@ const RUN = {
   Conv2d: convolution, Linear: linear, BatchNorm2d: batchNorm, BatchNorm1d: batchNorm,
   MaxPool2d: maxPool, AvgPool2d: averagePool, AdaptiveAvgPool2d: averagePool,
   Flatten: same, Dropout: same, Dropout2d: same,
-  ReLU: each((v) => v > 0 ? v : 0),
+  ReLU: each((v) => v < 0 ? 0 : v),
   LeakyReLU: each((v, {negative_slope}) => v > 0 ? v : v * negative_slope),
   Sigmoid: each((v) => 1 / (1 + Math.exp(-v))),
   Tanh: each(Math.tanh),

@@ -115,7 +115,7 @@ function makePad(canvas, { onchange = () => {}, onend = () => {}, label = "Drawi
     });
   canvas.addEventListener("keydown", event => {
     const { key } = event;
-    if (ARROWS[key]) {
+    if (ARROWS[key] && !event.altKey && !event.ctrlKey && !event.metaKey) {
       keys = held.add(key).size > 0;
       const way = [...held].reduce(([x, y], name) => [x + ARROWS[name][0], y + ARROWS[name][1]], [0, 0]);
       const next = cursor.map((value, i) => within(value + way[i] * (event.shiftKey ? 0.1 : 0.025)));
@@ -142,7 +142,7 @@ function makePad(canvas, { onchange = () => {}, onend = () => {}, label = "Drawi
   const pad = {
     get strokes() { return strokes; },
     clear() { replace([], strokes.length ? strokes : before); },
-    undo() { replace(strokes.length ? strokes.slice(0, -1) : before); },
+    undo() { strokes.length ? replace(strokes.slice(0, -1), before) : before.length && replace(before); },
     set(drawing) { replace(drawing.filter(stroke => stroke.length).map(stroke => stroke.map(([x, y]) => [+x, +y]))); },
     upTo(points) { shown = points; draw(); return firstPoints(strokes, points); },
     image(drawing = strokes) {

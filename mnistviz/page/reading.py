@@ -65,14 +65,14 @@ def handed_in(file: BinaryIO) -> Digits:
     """The digit of a picture that somebody hands in; its size is looked at before it is decoded."""
     name = Path(getattr(file, "name", "the picture")).name
     size = file.seek(0, io.SEEK_END)
-    refuse(size > MEGABYTES * 10**6, f"{name} is too large", given=f"{size / 1e6:.0f} MB", allowed=f"{MEGABYTES} MB")
+    refuse(size > MEGABYTES * 10**6, f"{name} is too large", given=f"{size / 1e6:.3g} MB", allowed=f"{MEGABYTES} MB")
     try:
         file.seek(0)
         with Image.open(file) as picture:
             pixels = picture.width * picture.height / 1e6
     except Exception:  # a damaged file can make Pillow raise anything; `read_digit` says what it is
         pixels = 0
-    given, allowed = f"{pixels:.0f} million pixels", f"{MEGAPIXELS} million"
+    given, allowed = f"{pixels:.3g} million pixels", f"{MEGAPIXELS} million"
     refuse(pixels > MEGAPIXELS, f"{name} is too large", given=given, allowed=allowed, fix="make it smaller, or cut it")
     file.seek(0)
     return read_digit(file)

@@ -1,6 +1,6 @@
 // Pictures and tables of what the network computed: values to colours, maps as tiles, a ledger as tables.
 
-const MOVES = ["Flatten", "Dropout", "Dropout2d", "Identity"]; // layers whose values are those of the layer before
+const MOVES = ["Flatten", "Dropout", "Dropout2d"]; // layers whose values are those of the layer before
 const minus = (text) => String(text).replace("-", "−");
 
 // A number as short as it can be read: 5.77, −0.42, 3.1e−5, 0.
@@ -10,7 +10,8 @@ function short(value, digits = 2) {
   if (Math.abs(value) >= 0.01 && Math.abs(value) < 1000) return minus(value.toFixed(digits));
   return minus(value.toExponential(1)).replace("e-", "e−").replace("e+", "e");
 }
-const percent = (share) => (share > 0.9995 && share < 1 ? "> 99.9 %" : `${(100 * share).toFixed(1)} %`);
+const percent = (share) => // which never rounds a doubt away
+  share >= 0.9995 ? "> 99.9 %" : share < 0.001 ? "< 0.1 %" : `${(100 * share).toFixed(1)} %`;
 const sizes = (shape) => shape.join(" × ");
 
 // make("button", {type: "button", onclick}, "Undo"): an element with properties, ARIA attributes and children.
@@ -116,11 +117,11 @@ function paintTiles(canvas, values, t, colourOf) {
 }
 
 // A layer's maps with a transparent sheet above for what is pointed at.
-function tilesView(shape, label, on) {
+function tilesView(shape, label, on, first = 0) {
   const canvas = make("canvas", { className: "values" }), over = make("canvas", { className: "over" });
   const properties = { className: "tiles", tabIndex: 0, role: "application", "aria-label": label };
   const element = make("div", properties, canvas, over);
-  let t = tiling(shape, 600), cursor = 0, touched = false, marked = false, fitted = -1;
+  let t = tiling(shape, 600), cursor = first, touched = false, marked = false, fitted = -1;
   const unitOf = (event) => {
     const box = canvas.getBoundingClientRect(), zoom = box.width / t.width;
     return unitAtSpot(t, Math.floor((event.clientX - box.left) / zoom), Math.floor((event.clientY - box.top) / zoom));
@@ -175,10 +176,8 @@ function tilesView(shape, label, on) {
 
 // A legend: a colour bar with its ends, and what shares it.
 function writeLegend(element, { low, high }, text) {
-  if (!element.children.length) element.replaceChildren(...["span", "i", "span", "span"].map((tag) => make(tag)));
-  const [from, bar, to, shared] = element.children, write = (part, key, now) => part[key] !== now && (part[key] = now);
-  write(bar, "className", low < 0 ? "scale signed" : "scale");
-  [[from, short(low)], [to, short(high)], [shared, text]].forEach(([part, now]) => write(part, "textContent", now));
+  const bar = make("i", { className: low < 0 ? "scale signed" : "scale" });
+  element.replaceChildren(short(low), bar, ...[short(high), text].map((said) => make("span", {}, said)));
 }
 
 // ── tables ──
@@ -227,7 +226,7 @@ function sumView(account, inkOf, nameOf, onpick, limit, onall) {
   const count = account.groups.reduce((n, group) => n + group.products.length, 0);
   const line = (name, sum, running) => make("p", { className: "line" }, make("span", {}, name),
     make("b", {}, sum), make("span", {}, running));
-  view.append(make("p", {}, say(words.products, { n: count, groups: order.length })), line("", "", words.running));
+  view.append(make("p", {}, say(words.products, { n: count })), line("", "", words.running));
   let running = 0;
   order.slice(0, limit).forEach((group, i) => {
     running += group.sum;
@@ -249,7 +248,7 @@ function sumView(account, inkOf, nameOf, onpick, limit, onall) {
 
 // One line of arithmetic for the layers that are not sums.
 function formulaOf(account) {
-  const { form, kind, value, x } = account, s = (v) => short(v, 4);
+  const { form, kind, value, x, window, divisor } = account, s = (v) => short(v, 4);
   if (form === "affine" && kind === "Normalise")
     return say(words.normalise, { x: s(x), mean: s(account.mean), sd: s(account.sd), value: s(value) });
   if (form === "affine") {
@@ -259,7 +258,7 @@ function formulaOf(account) {
   }
   if (kind === "ReLU") return say(account.open ? words.open_ : words.shut, { x: s(x), value: s(value) });
   if (form === "gate") return say(words.gate, { kind: words.kinds[kind], x: s(x), value: s(value) });
-  if (form === "max" || form === "mean") return say(words[form], { n: account.window.length, value: s(value) });
+  if (form === "max" || form === "mean") return say(words[form], { n: divisor || window.length, value: s(value) });
   if (form.includes("softmax")) return say(words[form], { x: s(x), sum: s(account.sum), value: s(value) });
   return say(words.move, { x: s(x) });
 }

@@ -114,7 +114,8 @@ class Page:
 
 def _page(size: tuple[int, int], sheet: Sheet, number: str, title: str) -> Page:
     page = Page(size)
-    page.words(0, 5, f"Inside the network “{title}”", 13, weight="bold")
+    heading = f"Inside the network “{title}”"
+    page.words(0, 5, heading, min(13, 430 / len(heading)), weight="bold")  # left of the number, however long it is
     page.words(140, 5, number, 13, ha="right", weight="bold")
     page.words(0, 16, "Name")
     page.rule(11, 16.5, 140)

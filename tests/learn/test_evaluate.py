@@ -78,6 +78,9 @@ def test_predictions_are_the_softmax_of_the_plain_forward(name, few):
         expected = (x.exp() / x.exp().sum(1, keepdim=True)).numpy()
     assert probabilities.shape == (40, 10)
     np.testing.assert_allclose(probabilities, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        mv.predict(nn.Sequential(model, nn.Softmax(1)), few[:40]), expected, rtol=1e-4, atol=1e-6
+    )
 
 
 @settings(max_examples=15, deadline=None)

@@ -89,6 +89,9 @@ def test_going_back_in_a_drawing_reads_what_was_there_then(tab, model):
     then = scores(model, tab.numbers("lab.read(lab.pad.image(strokes))", strokes=SEVEN[:1]))
     expected = torch.tensor(then).softmax(1)[0]
     np.testing.assert_allclose(tab.value("lab.answer()")["probabilities"], expected, atol=1e-4)
+    shown = tab.page.locator("#pad").screenshot()
+    settled(tab, "#answers", "→")  # by then every moment was read
+    assert tab.page.locator("#pad").screenshot() == shown
 
 
 def test_the_operating_table_is_ablation(tab, model, mnist):
@@ -119,6 +122,9 @@ def test_a_ledger_leads_down_to_a_pixel_and_back(tab, model, mnist):
     with mv.capture(model) as trace:
         model(mnist.test[0].pixels)
     assert said(tab, "#account h3").endswith(f"{float(trace['pool1'].result[0, 5, 5, 8]):.4f}".replace("-", "−"))
+    tab.value("lab.operate(edits)", edits=[{"step": 3, "channel": 5, "scale": 2, "shift": 1}])
+    assert said(tab, ".formula") == f"The largest of 4: {float(trace['pool1'].result[0, 5, 5, 8]):.4f}, marked ✓"
+    tab.value("lab.operate([])")
     assert tab.page.locator(".window button").count() == 4
     tab.page.locator(".window button", has_text="✓").click()
     account = mv.ledger(trace, "conv1", 5, *divmod(int(trace["relu1"].result[0, 5, 10:12, 16:18].argmax()), 2))
@@ -157,8 +163,12 @@ def test_by_keyboard_alone_one_draws_reads_and_looks_inside(open_page, model):
     assert said(tab, "#pointed").startswith("conv2[0, 1, 1] = ")
     keys.press("Enter")
     assert said(tab, "#trail") == "conv2[0, 1, 1]"
+    tab.page.get_by_text("Silence").press("Enter")
+    assert tab.value("document.activeElement.textContent") == "Silence"  # the focus is not lost
     keys.press("Escape")
     assert said(tab, "#trail") == ""
+    assert "conv2" in tab.value("document.activeElement.ariaLabel")
+    assert "conv2, channel 0" in said(tab, "#table")  # what acts can be taken back
 
 
 NOTHING = [([], "Nothing to read yet"), ([[[0.5, 0.5]]], "I cannot read this")]

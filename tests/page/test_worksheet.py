@@ -178,18 +178,8 @@ def test_the_command_says_what_is_left_out(models: Any, sheets: Sheets, tmp_path
     assert "9 of 36 products, of input channel" in sheets["channels"][0].tasks[PATCH].about
     card = {"architecture": "own", "layers": written(models["dense"])}
     save_model(tmp_path / "mine.pth", weights(models["dense"]), card)
-    call = (
-        "worksheet",
-        "--model",
-        tmp_path / "mine.pth",
-        "--pupils",
-        1,
-        "--paper",
-        "letter",
-        "--out",
-        tmp_path / "x.pdf",
-    )
-    assert main([str(word) for word in call]) == 0
+    call = f"worksheet --model {tmp_path}/mine.pth --pupils 1 --paper letter --out {tmp_path}/x.pdf"
+    assert main(call.split()) == 0
     out = capsys.readouterr().out
     for said in (f"“{PATCH}” is left out: this network has no convolution", f"“{POOL}” is left out", "x.pdf: 1 sheet"):
         assert said in out
