@@ -98,8 +98,8 @@ def study(options: Options) -> None:
     engine = {"engine": options.engine, "workers": options.workers, "address": options.address}
     table = studies.study(options.file, folder=options.out, retry=options.retry, **engine)
     print(studies.summary(table).to_string(index=False))
-    for name, error in table["error"].dropna().items():
-        print(f"{name} failed: {error}")
+    failed = [f"{name} failed: {error}" for name, error in table["error"].dropna().items()]
+    refuse(failed, "\n".join(failed), fix="look into it, and try again with --retry; all other results are kept")
 
 
 def animate(options: Options) -> None:

@@ -200,8 +200,8 @@ def test_study_lists_what_failed_and_retry_tries_it_again(small_study: Path, cap
 
     fit = study.fit
     monkeypatch.setattr(study, "fit", lambda *_, **__: 1 / 0)
-    assert run("study", small_study, "--engine", "here") == 0
-    assert capsys.readouterr().out.count(" failed: ZeroDivisionError") == 4
+    assert run("study", small_study, "--engine", "here") == 1
+    assert capsys.readouterr().err.count(" failed: ZeroDivisionError") == 4
     monkeypatch.setattr(study, "fit", fit)
     assert run("study", small_study, "--engine", "here", "--retry", "--out", small_study.with_suffix("")) == 0
     assert "failed: " not in capsys.readouterr().out

@@ -82,7 +82,7 @@ class _Stage(Stage):
         self._errors(canvas, scores)
         left = scores.x + scores.side + 31
         canvas.fill(left, TOP, ANSWER, BOTTOM - TOP)
-        for d, value in enumerate(array(self.trace[scores.key].delta)[0].tolist()):
+        for d, value in enumerate(array(self.trace[scores.key].delta).ravel().tolist()):
             y, source = round(scores.middle(d)), ("delta", scores.key, 0, d)
             canvas.number(left + 3, y, value, source, size=16, anchor="lm", bold=d == label)
         yield canvas.frame(2500)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from mnistviz.animate.canvas import Canvas, Frame, ease, width_of
 from mnistviz.animate.film import Film
 from mnistviz.animate.stage import EDGE, WIDE, as_maps, bars, fitting, input_scale, rounded, softmax, sources, title
-from mnistviz.errors import MnistvizError
+from mnistviz.errors import MnistvizError, refuse
 from mnistviz.look.field import receptive_field
 from mnistviz.look.trace import Step, Trace, sizes, times
 from mnistviz.show.scales import Scale, array
@@ -87,13 +87,18 @@ def _light_up(canvas: Canvas, key: str, step: Step, moves: int) -> Iterator[Fram
     count, height, width = maps.shape
     few = flat and count <= 16
     if flat:
-        columns = count if few else 32 if count >= 256 else 16
-        rows, gap = -(-count // columns), 3
+        columns = count if few else 16 if count < 256 else 32 if count <= 2048 else 128
+        rows = -(-count // columns)
         pitch = min(FIELD[0] // columns, (FIELD[1] - 40) // rows, 64)
+        gap = min(3, pitch - 1)
         zoom, top = pitch - gap, TOP + max((FIELD[1] - 40 - rows * pitch) // 2, 0)
     else:
-        columns, zoom = fitting(count, height, width, FIELD[0], FIELD[1] - 40)
-        rows, gap, top = -(-count // columns), 4, TOP
+        for gap in (4, 1):
+            columns, zoom = fitting(count, height, width, FIELD[0], FIELD[1] - 40, gap)
+            rows, top = -(-count // columns), TOP
+            if fits := rows * (height * zoom + gap) <= FIELD[1] - 40 + gap:
+                break
+        refuse(not fits, f"the {count} maps of {key!r} have no room in a frame", fix="capture other layers")
     down, across = height * zoom + gap, width * zoom + gap
     left = LEFT + (FIELD[0] - columns * across) // 2
     canvas.scale(LEFT, TOP + FIELD[1] - 28, scale, words=f"one scale for all of {key}")

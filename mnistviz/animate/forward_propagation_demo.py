@@ -40,14 +40,14 @@ def forward_propagation_demo(
 class _Column:
     """One stage of the network on the screen: a few maps, or all values of a flat layer, at a place."""
 
-    def __init__(self, traces: Sequence[Trace], index: int, x: int) -> None:
+    def __init__(self, traces: Sequence[Trace], index: int, x: int, side: int) -> None:
         self.x, self.key = x, traces[0].keys[index]
         results = [as_maps(trace.steps[index].result[0]) for trace in traces]
         self.scale = Scale.over(results, "across inputs")
         if traces[0].steps[index].result.ndim == 4:
             variation = np.stack([np.abs(result) for result in results]).std(0).mean((1, 2))
             self.channels = sorted(np.argsort(-variation, kind="stable")[:ROWS].tolist())
-            self.zoom, self.columns = max(1, SIDE // max(results[0].shape[1:])), 1
+            self.zoom, self.columns = max(1, side // max(results[0].shape[1:])), 1
             self.gap = SIDE + 6 - results[0].shape[2] * self.zoom
         else:
             self.channels = list(range(results[0].size))
@@ -64,7 +64,8 @@ def _frames(traces: Sequence[Trace], labels: Sequence[int | None], moves: int) -
     canvas, stages = Canvas(WIDE, HIGH), traces[0].stages()[:-1]
     start, end = EDGE + 150, WIDE - EDGE - 250  # of the columns; the bars stand right of them
     pitch = (end - 40 - start) // max(len(stages), 1)
-    columns = [_Column(traces, traces[0].result_of(stage), start + k * pitch) for k, stage in enumerate(stages)]
+    side = min(SIDE, pitch - 4)  # of a map
+    columns = [_Column(traces, traces[0].result_of(stage), start + k * pitch, side) for k, stage in enumerate(stages)]
     heading = f"{NAMES.get(len(traces), f'{len(traces)} digits')} through one network"
     title(canvas, heading, "the same maps each time, on the same scales: what changes is the digit")
     canvas.text(EDGE, TOP - 8, "input", 17, anchor="ls")

@@ -30,6 +30,8 @@ def max_pooling(trace: Trace, layer: str | None = None, channel: int | None = No
     step, out = trace[layer], array(trace[layer].result[0])
     if pair(step.settings["dilation"]) != (1, 1):
         raise MnistvizError(f"the windows of {layer!r} have gaps", given=f"dilation {step.settings['dilation']}")
+    window, what = pair(step.settings["kernel_size"]), f"the windows of {layer!r} are too large to be written out"
+    refuse(max(window) > 5, what, given=times(window), allowed="up to 5×5")
     shown = int(out.std((1, 2)).argmax()) if channel is None else channel
     one_of(f"channel in {layer!r}", shown, len(out))
     windows = f"Windows slide over channel {shown} of {sizes(step.inputs)}"
@@ -113,12 +115,14 @@ class _Stage:
     def _numbers(self, sheet: Canvas, y: int, x: int) -> None:
         """The window's numbers, the winner framed, and what it hands on."""
         top, left, bottom, right = self._window(y, x)
-        corner, cell, line = self.middle - (right - left) * 35, 70, 40
+        room = self.right - EDGE - self.before.shape[1] * self.small - 24  # between the maps
+        cell = min(70, room // (right - left))
+        corner, line = self.middle - (right - left) * cell // 2, min(40, 100 // (bottom - top))
         sheet.fill(corner, self.top, (right - left) * cell, (bottom - top) * line, "shade")
         for i, j in np.ndindex(bottom - top, right - left):
             unit, value = (top + i, left + j), float(self.before[top + i, left + j])
             won, at_x, at_y = unit == (self.won_y[y][x], self.won_x[y][x]), corner + j * cell, self.top + i * line
-            size = 19 if width_of(short(value), 19, bold=True) <= cell - 14 else 14
+            size = next((s for s in (19, 14) if width_of(short(value), s, bold=True) <= cell - 14 * (s > 14)), 10)
             source: Source = ("into", self.layer, 0, self.channel, *unit)
             sheet.number(at_x + cell // 2, at_y + line // 2, value, source, anchor="mm", size=size, bold=won)
             if won:

@@ -208,9 +208,10 @@ def flows_of(trace: Trace, back: bool = False) -> list[np.ndarray]:
     for stage in trace.stages():
         mixing = [trace.keys[i] for i in stage if trace.steps[i].kind in ("Conv2d", "Linear")]
         refuse(not mixing, "a stage of this network mixes nothing", given=[trace.keys[i] for i in stage])
-        flows = array(flow(trace, mixing[0], back))
+        flows, result = array(flow(trace, mixing[0], back)), trace.steps[trace.result_of(stage)]
         gaps.append(flows.reshape(len(flows), before.shape[1], -1).sum(2))
-        before = trace.steps[trace.result_of(stage)].result
+        before, fix = result.result, "put its ReLU and pool before the flatten"
+        refuse(before.shape[1] != len(flows), f"{mixing[0]!r} and {result.name!r} count channels differently", fix=fix)
     return gaps
 
 

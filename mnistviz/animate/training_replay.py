@@ -69,7 +69,9 @@ def _frames(probes: Sequence[Moment], right: list[float], judged: int, ms: int) 
     first, traces, steps = probes[0].trace, [m.trace for m in probes], [m.step for m in probes]
     convolutions = list(first.of_kind("Conv2d"))
     some(convolutions, "convolutions in these traces")
-    conv, maps = convolutions[0], first.keys[first.result_of(first.stages()[0])]
+    conv = convolutions[0]
+    stage = next(stage for stage in first.stages() if first.index(conv) in stage)
+    maps = [first.keys[i] for i in stage if first.steps[i].result.ndim == 4 and i <= first.result_of(stage)][-1]
     kernels = Scale.over([trace[conv].weight for trace in traces], "across inputs")
     values = Scale.over([trace[maps].result for trace in traces], "across inputs")
     variation = array(traces[-1][maps].result).std((0, 2, 3))  # in the end

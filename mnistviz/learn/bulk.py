@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from mnistviz import project
 from mnistviz.device import pick_device
-from mnistviz.errors import MnistvizError, refuse
+from mnistviz.errors import MnistvizError, refuse, some
 from mnistviz.learn.checkpoint import load_model, read_card
 from mnistviz.learn.data import Digits
 from mnistviz.learn.engines import spread
@@ -72,6 +72,7 @@ def predict_files(
             given = f"{jobs[target].source} and {path}" if target in jobs else None
             refuse(given, f"two inputs would be answered in {target.name}", given=given, fix="name each once")
             jobs[target] = Job(str(path), str(target), model, device, progress and engine == "here")
+    some(jobs, f"digits to answer: what ends in {ENDING} is taken for answers")
     yield from spread(attempt, list(jobs.values()), engine, workers, address)
 
 
@@ -90,8 +91,8 @@ def attempt(job: Job) -> Job:
                     work.rmdir()
     except Timeout:
         return job._replace(error=f"{project.shown(out)} is being written by another process: left to it")
-    except MnistvizError as error:
-        return job._replace(error=str(error))
+    except (MnistvizError, RuntimeError) as error:  # of torch: no memory, a device that fails
+        return job._replace(error=str(error) if isinstance(error, MnistvizError) else f"{job.source}: {error}")
     except OSError as error:  # no such file, no room, not allowed
         what = f"{project.shown(job.source)} is not answered: {error.strerror or error}: {error.filename or out}"
         return job._replace(error=f"{what}; mend that, or choose another folder `out`")
@@ -104,6 +105,8 @@ def _answer(job: Job, source: Path, out: Path, work: Path) -> Job:
     state, done = _kept(note, about, part), _kept(card, about, out)
     if done and out.stat().st_size == done["bytes"]:
         return job._replace(**{name: done[name] for name in ("digits", "right", "unread")})
+    what = f"{project.shown(out)} is there, and no card says that it holds answers"
+    refuse(out.exists() and not card.exists() and not note.exists(), what, fix="move it, or choose another folder `out`")
     model, log, start = load_model(job.model, pick_device(job.device)), Log(job.live), time.perf_counter()
     pieces = (_from_folder if source.is_dir() else _from_csv)(source, state.get("digits", 0))
     first = list(islice(pieces, 1))  # what cannot be read at all is refused before anything is written

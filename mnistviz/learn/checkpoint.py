@@ -144,7 +144,7 @@ class Store:
     def begin(self, resume: bool) -> dict[str, Any] | None:
         """Make sure that the folder can be written to, and read what to go on from if that is asked for."""
         project.write_bytes(self.folder / ".probe.part", b"")  # find out now, not after the first epoch
-        for stale in self.folder.glob(".*.part"):  # the probe, and what a killed process left
+        for stale in filter(Path.is_file, self.folder.glob(".*.part")):  # the probe, and what a killed process left
             stale.unlink(missing_ok=True)
         path = self.folder / RESUME
         if not resume:

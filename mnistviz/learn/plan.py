@@ -7,17 +7,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from mnistviz import project
 from mnistviz.errors import MnistvizError, choose, refuse
-from mnistviz.learn import models, recipes
+from mnistviz.learn import checkpoint, models, recipes
+from mnistviz.learn.attacks import Attack
+from mnistviz.learn.augment import Augment
 from mnistviz.learn.recipes import Recipe
 
 # the keys of a grid: lists of which every combination is a run, then what all of its runs share
 AXES: dict[str, Any] = {"models": models.MODELS, "recipes": recipes.TABLES, "data": {"mnist": 0, "kaggle": 0}}
 SHARED: dict[str, Any] = {"validation": 0.0, "images": None, "but": {}, "keep": []}
 KINDS: dict[Any, Any] = {int: (int,), str: (str,)} | dict.fromkeys((float, float | None), (float, int))  # in TOML
+KINDS |= dict.fromkeys((Augment | None, Attack | None), (dict,))
 SETTINGS = {field.name: field.type for field in fields(Recipe) if field.name not in ("model", "seed")}
 
 
@@ -86,15 +89,19 @@ def _combinations(given: dict[str, Any]) -> Iterator[Config]:
     _must(isinstance(changes, dict), "but", changes, "a table of recipe settings, such as { epochs = 3 }")
     for name, value in changes.items():
         kind = choose("recipe setting in 'but'", name, SETTINGS)
-        allowed = KINDS.get(kind, (dict, list))
-        _must(type(value) in allowed, f"but.{name}", value, " or ".join(kind.__name__ for kind in allowed))
+        if kind in KINDS:
+            _must(type(value) in KINDS[kind], f"but.{name}", value, " or ".join(each.__name__ for each in KINDS[kind]))
+        else:  # tuple[int, ...] or tuple[str, ...]
+            _must(_list(value, get_args(kind)[0]), f"but.{name}", value, f"a list of {get_args(kind)[0].__name__}")
     label = ", ".join(f"{name} {value}" for name, value in changes.items())
     for model, kind, data, seed in product(*(keys[key] for key in (*AXES, "seeds"))):
         table = choose(f"{kind} recipe", model, recipes.TABLES[kind]) | changes | {"seed": seed}
         try:
             recipe = recipes.from_table(model, table)
-        except (TypeError, AttributeError) as error:
+        except (TypeError, IndexError) as error:
             raise MnistvizError(f"'but' has a table that does not fit: {error}", given=changes) from error
+        for teacher in recipe.teachers:
+            checkpoint.find(teacher)
         yield Config(kind, recipe, data, float(validation), images, label, seed in keep)
 
 

@@ -65,6 +65,7 @@ class Recipe:
         check(kind, self, "lr temperature", lambda x: x > 0, "more than 0")
         check(kind, self, "factor", lambda x: 0 < x < 1, "between 0 and 1")
         check(kind, self, "warm_up distil", lambda x: 0 <= x <= 1, "0 to 1")
+        check(kind, self, "seed", lambda n: 0 <= n < 2**32, "0 to 4294967295")
         what, given = "teachers and their share of the loss, distil, go together", f"{self.teachers} and {self.distil}"
         refuse(bool(self.teachers) != (self.distil > 0), what, given=given)
 

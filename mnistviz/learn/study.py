@@ -111,7 +111,7 @@ def there(config: Config, folder: Path) -> bool:
 
 
 def _kept(config: Config, folder: Path) -> dict[str, Any]:
-    with suppress(FileNotFoundError, NotADirectoryError, ValueError):  # a damaged one is not there
+    with suppress(FileNotFoundError, NotADirectoryError, ValueError, TypeError):  # a damaged one is not there
         return dict(json.loads((folder / f"{config.name}.json").read_text(encoding="utf-8")))
     return {}
 

@@ -98,6 +98,9 @@ def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
             reset = getattr(module, "reset_parameters", None)
             if callable(reset):
                 reset()
+    own = dict(unwrapped(model)[0].named_parameters())
+    kept = [name for name, p in twin.named_parameters() if p.ndim > 1 and torch.equal(p, own[name])]
+    refuse(bool(kept), "these weights cannot be drawn anew", given=kept, fix="give their layers reset_parameters()")
     return twin
 
 

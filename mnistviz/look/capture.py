@@ -214,17 +214,20 @@ def record(model: nn.Module, inputs: Tensor, layers: Layers = None) -> Trace:
         traces.append(trace)
     if len(traces) == 1:
         return traces[0]
-    steps = [replace(calls[0], **_joined(calls)) for calls in zip(*(trace.steps for trace in traces), strict=True)]
-    return replace(traces[0], steps=steps, **_joined(traces))
-
-
-def _joined(parts: Sequence[Any]) -> dict[str, Any]:
-    """Inputs and output of steps or traces end to end, wherever their tensors are in tuples, lists and dictionaries."""
+    made: dict[tuple[int, ...], Tensor] = {}  # what one layer puts out and the next takes in is one tensor here too
 
     def end_to_end(*leaves: Any) -> Any:
-        return torch.cat(leaves) if isinstance(leaves[0], Tensor) else leaves[0]
+        if not isinstance(leaves[0], Tensor):
+            return leaves[0]
+        key = tuple(map(id, leaves))
+        return made[key] if key in made else made.setdefault(key, torch.cat(leaves))
 
-    return {what: tree_map(end_to_end, *(getattr(part, what) for part in parts)) for what in ("inputs", "output")}
+    def joined(parts: Sequence[Any]) -> Any:
+        both = {what: tree_map(end_to_end, *(getattr(part, what) for part in parts)) for what in ("inputs", "output")}
+        return replace(parts[0], **both)
+
+    steps = [joined(calls) for calls in zip(*(trace.steps for trace in traces), strict=True)]
+    return replace(joined(traces), steps=steps)
 
 
 @contextmanager

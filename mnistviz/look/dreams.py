@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mnistviz.errors import one_of
-from mnistviz.look.capture import capture
-from mnistviz.look.layers import undisturbed, unwrapped
+from mnistviz.errors import one_of, refuse
+from mnistviz.look.layers import Hooks, pick, undisturbed, unwrapped
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,18 +26,20 @@ def dream(
     Pixels stay between 0 and 1 whatever happens. The priors: the picture is moved by up to two pixels at each
     step, neighbours are pulled together (total variation), and paper is cheaper than ink.
     """
-    model, _ = unwrapped(model)
+    model, compiled = unwrapped(model)
+    ((name, module),) = pick(model, [layer], one=True).items()
     generator = torch.Generator().manual_seed(seed)
     raw = (torch.randn(seeds, 1, 28, 28, generator=generator) * 0.3 - 1.0).requires_grad_()
     optimiser = torch.optim.Adam([raw], lr=0.08)
 
     def excited(pixels: Tensor) -> Tensor:
-        with capture(model, layer, gradients=True) as trace:
+        made: list[Tensor] = []  # copies, since a ReLU behind the layer may work in place
+        with Hooks(compiled) as hooks:
+            hooks.after(module, lambda *call: made.append(call[-1].clone()))
             model(pixels)
-        result = trace[layer].live
-        assert result is not None
-        one_of(f"channel in {layer!r}", channel, result.shape[1])
-        return result[:, channel].reshape(len(result), -1)
+        refuse(len(made) != 1, f"{layer!r} must run once in a pass", given=f"{len(made)} calls")
+        one_of(f"channel in {name!r}", channel, made[0].shape[1])
+        return made[0][:, channel].reshape(len(pixels), -1)
 
     with undisturbed(model), torch.enable_grad():
         start = excited(raw.sigmoid()).detach().mean(1)

@@ -74,9 +74,11 @@ def receptive_field(trace: Trace, layer: str, y: int | None = None, x: int | Non
     lines = [Lines([line], line, line) for line in place]  # rows and columns; empty: all there are
     while index != MODEL_INPUT:
         step, source = trace.steps[index], source_of(trace, index)
-        if step.input.ndim == 4 and (not lines or step.result.ndim != 4):
+        if step.input.ndim != 4:
+            lines = []
+        elif not lines or step.result.ndim != 4:
             lines = [Lines(range(size), 0, size - 1) for size in step.input.shape[2:]]
-        elif step.input.ndim == 4:
+        else:
             lines = [_behind(step, axis, part) for axis, part in enumerate(lines)]
         index = source
     refuse(not lines, "the model's input has no rows and columns", given=sizes(trace.inputs))
@@ -108,6 +110,8 @@ def projective_field(trace: Trace, y: int, x: int, layer: str) -> Tensor:
     for step in reversed(way):
         if step.kind.endswith("Softmax"):
             reached = reached.amax(step.settings["dim"], keepdim=True).expand(reached.shape)
+        elif _over_the_map(step):
+            reached = reached.amax((2, 3), keepdim=True).expand(reached.shape)
         elif step.kind in SPREADING:  # every weight a 1: what is above 0 was reached
             ones = {} if step.weight is None else {"weight": torch.ones_like(step.weight)}
             reached = FORMULAS[step.kind](reached, ones, step.settings).sign()
@@ -143,6 +147,11 @@ def source_of(trace: Trace, index: int) -> int:
     raise MnistvizError(what, fix=fix)
 
 
+def _over_the_map(step: Step) -> bool:
+    """Whether it is a batch norm without running statistics: its mean and variance are those of the whole map."""
+    return step.kind == "BatchNorm2d" and "running_mean" not in step.weights
+
+
 def taps(step: Step, axis: int, places: Sequence[int]) -> Sequence[int]:
     """Which rows (axis 0) or columns (axis 1) of a step's input those of its output are made of."""
     s, size = step.settings, step.input.shape[2 + axis]
@@ -158,6 +167,6 @@ def taps(step: Step, axis: int, places: Sequence[int]) -> Sequence[int]:
         count = step.result.shape[2 + axis]
         return sorted({k for i in places for k in range(i * size // count, math.ceil((i + 1) * size / count))})
     if step.kind in POINTWISE:
-        return places
+        return range(size) if _over_the_map(step) else places
     known = ", ".join((*WINDOWS, "AdaptiveAvgPool2d", *POINTWISE))
     raise MnistvizError(f"what a {step.kind} lets through is not known", given=step.name, allowed=known)

@@ -134,6 +134,7 @@ def _batch_norm(x: Tensor, w: dict[str, Tensor], s: dict[str, Any]) -> Tensor:
 
 
 MAX_POOL = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")  # settings in the order of their function
+RESIZE = ("mode", "align_corners", "recompute_scale_factor")
 AVG_POOL = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
 FORMULAS: dict[str, Callable[[Tensor, dict[str, Tensor], dict[str, Any]], Tensor]] = {
     "Conv2d": lambda x, w, s: F.conv2d(
@@ -159,6 +160,6 @@ FORMULAS: dict[str, Callable[[Tensor, dict[str, Tensor], dict[str, Any]], Tensor
     "Flatten": lambda x, w, s: x.flatten(s["start_dim"], s["end_dim"]),
     "Identity": lambda x, w, s: x,
     "ZeroPad2d": lambda x, w, s: F.pad(x, s["padding"]),
-    "Upsample": lambda x, w, s: F.interpolate(x, s["size"], s["scale_factor"], s["mode"], s["align_corners"]),
+    "Upsample": lambda x, w, s: F.interpolate(x, s["size"], s["scale_factor"], *(s[key] for key in RESIZE)),
     **{f"Dropout{n}": lambda x, w, s: x for n in ("", "1d", "2d")},  # evaluation: everything passes
 }

@@ -109,7 +109,8 @@ class Trace:
             refuse(not -len(self) <= layer < len(self), "no such step", given=layer, allowed=f"0 to {len(self) - 1}")
             return layer % len(self)
         name = ":".join(map(str, layer)) if isinstance(layer, tuple) else layer
-        name = self.aliases.get(name, name)
+        bare, colon, call = name.partition(":")
+        name = self.aliases.get(bare, bare) + colon + call
         what = f"no call seen for layer {name!r}: the model was not called inside the capture"
         refuse(name in self.known and self.inputs is None and not self.steps, what, fix=CALL)
         why = "the pass did not call it" if name in self.chosen else "it was not among the layers to record"

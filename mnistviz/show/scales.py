@@ -38,10 +38,12 @@ class Scale:
     high: float
     scope: str
 
+    def __post_init__(self) -> None:
+        choose("colour scope", self.scope, SCOPES)
+
     @classmethod
     def over(cls, values: Iterable[Any], scope: str = "layer") -> "Scale":
         """The scale of all these numbers: symmetric about 0 if any is negative, else from 0 to the largest."""
-        choose("colour scope", scope, SCOPES)
         finite = [x[np.isfinite(x)] for x in map(array, values)]
         largest = max((float(np.abs(x).max()) for x in finite if x.size), default=0.0)
         return cls(-largest if any((x < 0).any() for x in finite) else 0.0, largest, scope)

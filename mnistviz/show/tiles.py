@@ -47,7 +47,7 @@ def mosaic(
     rows: Sequence[Sequence[np.ndarray]], columns: int, gap: int | tuple[int, int] = 2, paper: Any = 255.0
 ) -> np.ndarray:
     """Rows of equal pictures, grey or RGB, as one array, `gap` pixels of paper between; short rows end in paper."""
-    height, width, *colour = rows[0][0].shape
+    height, width, *colour = next(image for row in rows for image in row).shape
     below, beside = (gap, gap) if isinstance(gap, int) else gap
     down, across = height + below, width + beside
     canvas = np.full((len(rows) * down - below, columns * across - beside, *colour), paper, dtype=np.float32)

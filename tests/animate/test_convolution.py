@@ -142,6 +142,7 @@ POOLS = {
     "2": nn.MaxPool2d(2),
     "3, stride 2, border": nn.MaxPool2d(3, 2, 1),
     "overlapping": nn.MaxPool2d(3, 1),
+    "large": nn.MaxPool2d(5),
     "uneven": nn.MaxPool2d((2, 3), (3, 2), (1, 0)),
     "cut off": nn.MaxPool2d(2, ceil_mode=True),
 }
@@ -207,6 +208,7 @@ BAD = {
     "not a max-pool": (lambda t: mv.animate.max_pooling(t, "conv1"), "Conv2d and has no winners", "pool1, pool2"),
     "no max-pool at all": (lambda t: mv.animate.max_pooling(record(nn.Conv2d(1, 2, 3), SMALL)), "no layer of this tr"),
     "a pooled channel not there": (lambda t: mv.animate.max_pooling(t, channel=8), "'pool1'", "8", "0 to 7"),
+    "large windows": (lambda t: mv.animate.max_pooling(record(nn.MaxPool2d(6), SMALL)), "too large", "6×6", "to 5×5"),
     "windows with gaps": (lambda t: mv.animate.max_pooling(record(nn.MaxPool2d(2, 2, dilation=2), SMALL)), "gaps", "2"),
 }
 test_what_cannot_be_shown_is_told_at_once = refusals(BAD, "light")

@@ -109,6 +109,15 @@ def test_a_batch_is_not_one_digit(scene, real, few):
     refused(lambda: SCENES[scene](trace), "one digit", "2 inputs")
 
 
+def test_wide_layers_have_room_or_are_refused(seven, watch):
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(784, 4096), nn.ReLU(), nn.Linear(4096, 10))
+    assert lies_of(mv.animate.forward_propagation(record(flat, seven), frames=1), Fresh(flat, seven), watch) == []
+    many = record(nn.Sequential(nn.Conv2d(1, 512, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10)), seven)
+    refused(lambda: list(mv.animate.forward_propagation(many, frames=1)), "512 maps", "no room")
+    late = record(nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.ReLU(), nn.Linear(2704, 10)), seven)
+    refused(lambda: list(mv.animate.mnist_forward_propagation(late)), "'0' and '2'", "before the flatten")
+
+
 def test_alt_texts_tell_the_answer_and_the_sizes(passes):
     fresh, trace = passes
     alt = {scene: make(trace).alt for scene, make in SCENES.items()}

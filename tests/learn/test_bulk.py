@@ -241,3 +241,7 @@ def test_what_cannot_be_begun_is_refused(path, tmp_path):
     refused(lambda: list(predict_files([path], "nothing.pth")), "nothing.json is missing")
     refused(lambda: answer(path, engine="steam"), "engine", "steam")
     assert not list(tmp_path.glob("*answers*"))
+    (tmp_path / "digits_answers.csv").write_text("somebody's own")
+    assert "no card says that it holds answers" in answer(path)[0].error
+    assert (tmp_path / "digits_answers.csv").read_text() == "somebody's own"
+    refused(lambda: answer(tmp_path / "digits_answers.csv"), "digits to answer")

@@ -160,6 +160,7 @@ BAD = {
     "one for hands": (lambda: recipes.hands("simpel"), "unknown recipe for hands", "did you mean 'simple'"),
     "a distilled one": (lambda: distilled("lihgt"), "unknown distilled recipe", "did you mean 'light'"),
     "teachers not listened to": (lambda: Recipe("", epochs=1, teachers=("deep",)), "('deep',) and 0.0", "distil"),
+    "a seed": (lambda: Recipe("", epochs=1, seed=2**32), "seed", "4294967296", "0 to 4294967295"),
     "a share for nobody": (lambda: Recipe("", epochs=1, distil=0.5), "() and 0.5", "teachers"),
 }
 test_bad_input_is_refused = refusals(BAD)

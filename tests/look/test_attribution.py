@@ -12,6 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, stats
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
 from zoo import assert_equal, bits, facts, seeded, unsettle
 
 import mnistviz as mv
@@ -147,6 +148,7 @@ BAD = {
     "a negative answer": (lambda: bad("saliency", -1), "no such answer", "-1", "0 to 9"),
     "a batch": (lambda: bad("saliency", n=2), "one digit", "(2, 1, 28, 28)", "digits[i].pixels"),
     "not a model": (lambda: bad(model="deep"), "not a model", "str"),
+    "weights that stay": (lambda: randomised(weight_norm(nn.Linear(3, 2))), "cannot be drawn anew", "weight.original1"),
 }
 test_bad_calls_are_refused_with_what_is_allowed = refusals(BAD)
 

@@ -66,6 +66,12 @@ def test_a_dream_leaves_the_model_and_the_dice_as_they_were_and_does_not_depend_
     assert torch.equal(dreams.pixels, dream(plain, "relu4", 9, seeds=2, steps=4).pixels)
 
 
+def test_a_relu_in_place_behind_the_layer_spoils_nothing():
+    layers = nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(2704, 10)
+    plain, in_place = (nn.Sequential(layers[0], nn.ReLU(inplace), *layers[1:]) for inplace in (False, True))
+    check(plain, "0", 1, dream(in_place, "0", 1, seeds=2, steps=10), seeds=2)
+
+
 MODEL = mv.models.compact()
 BAD = {
     "a negative channel": (lambda: dream(MODEL, "relu2", -1), "no such channel", "'relu2'", "-1", "0 to 19"),

@@ -147,6 +147,13 @@ def test_a_pixel_reaches_what_is_no_number_when_it_is_none(drawn):
             assert torch.equal(mv.projective_field(trace, y, x, name), reached), (name, y, x)
 
 
+def test_a_batch_norm_without_running_statistics_sees_the_whole_map():
+    x = torch.rand(1, 1, 7, 6, requires_grad=True)
+    trace = record(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2, track_running_stats=False)), x)
+    assert mv.receptive_field(trace, "1", 0, 0).size == (7, 6)
+    assert all(mv.projective_field(trace, y, x, "1").all() for y in (0, 6) for x in (0, 5))
+
+
 def closed_form(layers: list[nn.Module], at: int, axis: int) -> tuple[int, int]:
     """Where the window of a unit begins and how wide it is: r = 1 + Σ (k−1)·d·Πs, start = at·Πs − Σ p·Πs."""
     jump, width, before = 1, 1, 0

@@ -19,12 +19,19 @@ from mnistviz.learn.history import History
 from mnistviz.look.trace import Trace
 from mnistviz.show import picture as page
 from mnistviz.show.picture import Picture
+from mnistviz.show.scales import Scale
 
 pytestmark = pytest.mark.filterwarnings("ignore:vert. bool was deprecated")  # seaborn's to mend
 
 
 def unlabelled(r: Any) -> mv.Digits:
     return mv.Digits(r.few.images, None, "Kaggle test.csv")
+
+
+def blur() -> nn.Module:
+    conv = nn.Conv2d(1, 2, 3)
+    nn.init.constant_(conv.weight, 1 / 9)
+    return conv
 
 
 def changed(history: History) -> dict[str, History]:
@@ -132,6 +139,7 @@ DRAWN: dict[str, Callable[[Any], Picture]] = {  # each public figure, and what i
     "frontier": lambda r: fig.frontier(STUDIED, pd.DataFrame({"parameters": [900, 30_000], "accuracy": [0.99, 0.995]})),
 }
 TOLD: dict[str, Callable[[Any], Picture]] = {  # what says something else in its words
+    "sample_grid of one class": lambda r: fig.sample_grid(r.few[r.few.labels == 3]),
     "class_balance of one part": lambda r: fig.class_balance({"train": r.few}),
     "confusion without mistakes": lambda r: fig.confusion(r.perfect),
     "predictions of no rows": lambda r: fig.predictions(r.report, []),
@@ -141,6 +149,7 @@ TOLD: dict[str, Callable[[Any], Picture]] = {  # what says something else in its
     "training_history without validation": lambda r: fig.training_history(changed(r.history)["unvalidated"]),
     "per_digit with absent digits": lambda r: fig.per_digit(r.some_absent),
     "confusion_pairs of a perfect model": lambda r: fig.confusion_pairs(r.perfect),
+    "filters that are all positive": lambda r: fig.filters(record(blur(), r.digit), ""),
     "filters without biases": lambda r: fig.filters(record(nn.Conv2d(1, 2, 3, bias=False), r.digit), ""),
     "feature_maps of some NaN": lambda r: fig.feature_maps(some_nan(r), "1"),
     "feature_maps of nothing but NaN": lambda r: fig.feature_maps(some_nan(r), "3"),
@@ -228,6 +237,8 @@ BAD: dict[str, tuple[Any, ...]] = {
     "an answer missing": (lambda r: fig.adversarial_pairs(*r.pairs[:3], [1]), "per digit", "5 and 1 answers"),
     "points on a line": (lambda r: fig.decisions(r.plane[0][:, :1], r.plane[1], {"a": r.plane[2]}), "(N, 2)"),
     "no grids": (lambda r: fig.decisions(*r.plane[:2], {}), "at least one grid"),
+    "no rows": (lambda r: fig.image_rows({}), "no pictures"),
+    "a scope of one's own": (lambda r: Scale(0, 1, "mine"), "colour scope", "map, layer, network"),
     "no networks": (lambda r: fig.networks({}), "no networks"),
     "no runs": (lambda r: fig.frontier(STUDIED[:0]), "no networks", "has a run"),
     "a row for a grid": (lambda r: fig.decisions(*r.plane[:2], {"a": r.plane[2][0]}), "grids [(5,)]"),

@@ -26,8 +26,8 @@ def activation_analysis(activity: Activity | Mapping[str, Activity], layers: Ite
     for k, (part, watched) in enumerate(parts.items()):
         totals = [watched[name] for name in names]
         at, colour = places + (k - (len(parts) - 1) / 2) * height, COLOURS[k % len(COLOURS)]
-        down = [min(t.sd, t.mean - array(t.low).min()) for t in totals]  # a ReLU puts out nothing below 0
-        up = [min(t.sd, array(t.high).max() - t.mean) for t in totals]
+        down = [max(min(t.sd, t.mean - array(t.low).min()), 0) for t in totals]  # a ReLU puts out nothing below 0
+        up = [max(min(t.sd, array(t.high).max() - t.mean), 0) for t in totals]
         spread = {"xerr": [down, up], "elinewidth": 1.6, "capsize": 2.5}
         means.errorbar([t.mean for t in totals], at, fmt="o", markersize=4.5, color=colour, label=part, **spread)
         zeros.barh(at, [t.zeros for t in totals], height * 0.9, color=colour, label=part)

@@ -38,11 +38,10 @@ def attributions(pixels: Tensor, attributions: Sequence[Attribution]) -> Picture
 
 def _draw_map(axes: Axes, values: Tensor, title: str) -> float:
     """A map about zero, white, on a scale of its own, and the end of that scale."""
-    largest = float(values.abs().max())
-    end = largest or 1.0  # nothing but zeros is white
-    draw_map(axes, values, Scale(-end, end, "map"))
+    scale = Scale.about_zero(values, "map")
+    draw_map(axes, values, scale)
     axes.set_title(title, fontsize=10)
-    return largest
+    return scale.high
 
 
 def sanity(pixels: Tensor, checks: Sequence[Sanity]) -> Picture:

@@ -7,7 +7,7 @@ import pandas as pd
 import seaborn as sns
 from torch import Tensor
 
-from mnistviz.errors import refuse
+from mnistviz.errors import refuse, some
 from mnistviz.learn.data import Digits
 from mnistviz.show.colours import BLUE, COLOURS, HATCHES, INK
 from mnistviz.show.picture import Picture, bare, beside, colour_bar, page, shares_on
@@ -18,6 +18,7 @@ from mnistviz.show.tiles import GREY_LEVELS, draw_grey, mosaic, outline
 def sample_grid(digits: Digits, each: int = 12) -> Picture:
     """`sample_grid(train)`: the first dozen of every digit, a row per digit."""
     labels, images = digits.known_labels().cpu().numpy(), digits.images.cpu().numpy()
+    some(digits, "digits to show")
     picture, axes = page(each * 0.62 + 0.7, 6.9)
     draw_grey(axes, mosaic([list(images[labels == d][:each]) for d in range(10)], each), white=255)
     axes.set_yticks([14 + 30 * d for d in range(10)], [str(d) for d in range(10)])
@@ -99,7 +100,8 @@ def pixel_histogram(digits: Digits) -> Picture:
 def image_rows(rows: Mapping[str, Tensor], note: str = "") -> Picture:
     """`image_rows({"original": x, "rotated": y})`: named rows of pictures, values in [0, 1], one grey scale."""
     images = [list(pixels.detach().cpu().reshape(-1, 28, 28).numpy()) for pixels in rows.values()]
-    columns = max(map(len, images))
+    columns = max(map(len, images), default=0)
+    refuse(not columns, "there are no pictures to show", given=", ".join(rows) or "no rows")
     side = 0.72 if columns > 4 else 1.4  # inches
     picture, axes = page(columns * side + 1.4, len(rows) * side + 0.5)
     draw_grey(axes, mosaic(images, columns, paper=1.0))

@@ -103,7 +103,7 @@ def coverage(reports: Mapping[str, Report]) -> Picture:
         first_errors.append(table["coverage"][table["error"] > 0].min())  # NaN: no error
     shares_on(ax.xaxis, None)
     shares_on(ax.yaxis, 2)
-    first = min(first_errors)
+    first = np.fmin.reduce(first_errors)
     left, top = 0.0 if np.isnan(first) else max(0.0, first - 0.25 * (1 - first)), ax.get_ylim()[1]
     ax.set(xlabel="share of digits answered, the surest first", ylabel="wrong among them")
     ax.set(title="Error against coverage", xlim=(left, 1), ylim=(-0.03 * top, top))

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from mnistviz.errors import MnistvizError, one_of, refuse, some
+from mnistviz.learn.models import log_probabilities
 from mnistviz.look.field import receptive_field
 from mnistviz.look.trace import Step, Trace, sizes, times
 from mnistviz.show.colours import BLUE, FAINT, INK, PALE
@@ -21,7 +22,7 @@ def filters(trace: Trace, layer: str, channels: Iterable[int] | None = None) -> 
     if step.weight is None or step.weight.ndim != 4:
         known = ", ".join(k for k, s in trace.items() if s.weight is not None and s.weight.ndim == 4)
         raise MnistvizError(f"{layer!r} is a {step.kind} and has no filters", allowed=known or "no layer here")
-    scale, chosen = Scale.over([step.weight]), _chosen(layer, channels, len(step.weight))
+    scale, chosen = Scale.about_zero(step.weight), _chosen(layer, channels, len(step.weight))
     kernels = array(step.weight)[chosen]
     out, into, height, width = kernels.shape
     if into == 1:
@@ -115,10 +116,8 @@ def _chosen(layer: str, channels: Iterable[int] | None, count: int) -> list[int]
 def about(trace: Trace, layer: str) -> str:
     """A caption's facts: shape, what each value sees of the digit, how many weights."""
     step = trace[layer]
-    shape = step.result.shape[1:]
     try:
-        middle = [n // 2 for n in shape[1:]] if len(shape) == 3 else []
-        field = receptive_field(trace, layer, *middle).size
+        field = receptive_field(trace, layer, *(n // 2 for n in step.result.shape[2:])).size
         sees = f"each value sees {times(map(min, field, trace.input.shape[-2:]))} pixels"
     except MnistvizError:
         sees = "its receptive field cannot be followed"  # a network with parts that are no modules
@@ -141,7 +140,7 @@ def all_maps(trace: Trace, scale: str | Scale = "layer", each: int = 16) -> Pict
             ends = f"{short(colours.low)} … {short(colours.high)}"
             ax.text(1.005, 0.5, ends, transform=ax.transAxes, ha="left", va="center", fontsize=9, color=FAINT)
     scopes = {"layer": "each layer has its own scale, given at the right", "map": "each map has its own scale"}
-    meaning = scopes.get(colours.scope, "one scale for all, given at the right")
+    meaning = scopes.get(str(scale), "one scale for all, given at the right")
     signs = "with signs blue is below 0, white is 0, orange above; without, black is 0"
     picture.caption(f"The first {each} channels of every layer. Colours: {meaning}; {signs}.")
     return picture.told(f"Feature maps of {len(spatial)} layers, one row each: {', '.join(spatial)}.")
@@ -174,7 +173,7 @@ def complete_prediction(trace: Trace, label: int | None = None, each: int = 8) -
     refuse(scores.ndim != 1, "the trace does not end in a row of scores", given=sizes(trace.steps[-1].output))
     if not np.isfinite(scores).all():
         return notice(f"No answer: {int((~np.isfinite(scores)).sum())} of {scores.size} scores are not finite numbers.")
-    shares = np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
+    shares = array(log_probabilities(trace.steps[-1].result.double()).exp()[0])
     answer = int(shares.argmax())
     stages = trace.stages()[:-1]
     widths = [1.5, *([1.12] * len(stages)), 2.1]

@@ -74,7 +74,7 @@ class _Row:
         self.blocks = [Block(tuple(trace.input.shape[1:]), ["input"], 0)]
         for number, stage in enumerate(trace.stages(), 1):
             shape = tuple(trace.steps[trace.result_of(stage)].result.shape[1:])
-            learned = sum(trace.steps[i].parameters for i in stage)
+            learned = sum(trace.steps[i].parameters for i in stage if not trace.steps[i].call)  # counted once
             self.blocks.append(Block(shape, [_name(trace, i) for i in stage], learned))
             self.place |= dict.fromkeys(stage, number)
         gaps = (max(a.width / 2 + GAP + b.width / 2, pitch) for a, b in pairwise(self.blocks))
@@ -103,7 +103,7 @@ def _name(trace: Trace, index: int) -> str:
     """A layer's name, and the size of its window if it has one, or the size to which it pools."""
     name, settings = trace.keys[index], trace.steps[index].settings
     if (size := settings.get("kernel_size")) is not None:
-        return f"{name} {times(pair(size))}"
+        return f"{name} {times(size if isinstance(size, tuple) else pair(size))}"
     return f"{name} to {times(pair(settings['output_size']))}" if "output_size" in settings else name
 
 

@@ -67,7 +67,7 @@ def adversarial_pairs(digits: Digits, changed: Tensor, before: Sequence[int], af
     pixels = digits.pixels.cpu()
     added = array(changed - pixels)[:, 0]
     largest = np.abs(added).max(axis=(1, 2))
-    scale = Scale(-float(largest.max()), float(largest.max()), "across inputs")
+    scale = Scale.about_zero(added, "across inputs")
     picture, axes = page(1.3 * count + 1.5, 4.9, rows=3, columns=count, squeeze=False)
     for k, (above, middle, below) in enumerate(axes.T):
         draw_grey(above, pixels[k])
