@@ -118,7 +118,8 @@ def winning_paths(trace: Trace, paths: Iterable[Sequence[Stop]]) -> Picture:
     for ax, title in zip(axes[0], ["input", *spatial, "score"], strict=True):
         ax.set_title(title)
     way = "from the score to the value that pushed it up most, through open gates and pool winners, down to one pixel"
-    picture.caption(f"Read from right to left: {way}. Each column has its layer's scale; black is 0, with signs white.")
+    zero = "black is 0" + ", or white where there are signs" * any(scale.low for scale in scales.values())
+    picture.caption(f"Read from right to left: {way}. Each column has one scale for its layer; {zero}.")
     pixels = "; ".join(f"pixel y {y} x {x}" for _, y, x in (stops[""].unit for stops in rows))
     return picture.told(f"{len(rows)} paths from the score back to pixels of the digit: {pixels}")
 
