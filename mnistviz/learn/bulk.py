@@ -106,7 +106,7 @@ def _answer(job: Job, source: Path, out: Path, work: Path) -> Job:
     if done and out.stat().st_size == done["bytes"]:
         return job._replace(**{name: done[name] for name in ("digits", "right", "unread")})
     what = f"{project.shown(out)} is there, and no card says that it holds answers"
-    refuse(out.exists() and not card.exists() and not note.exists(), what, fix="move it, or choose another folder `out`")
+    refuse(out.exists() and not card.exists() and not note.exists(), what, fix="move it, or choose another `out`")
     model, log, start = load_model(job.model, pick_device(job.device)), Log(job.live), time.perf_counter()
     pieces = (_from_folder if source.is_dir() else _from_csv)(source, state.get("digits", 0))
     first = list(islice(pieces, 1))  # what cannot be read at all is refused before anything is written

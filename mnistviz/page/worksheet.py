@@ -1,5 +1,6 @@
 """Worksheets for a class: every pupil's own numbers of one network, on paper, and the answers at the end."""
 
+import re
 import textwrap
 from collections.abc import Iterator
 from itertools import product
@@ -56,7 +57,7 @@ class Page:
 
     def words(self, x: float, y: float, text: object, size: float = 9, **how: Any) -> None:
         """Text that stands on the line y, with a true minus."""
-        self.axes.text(x, y, f"{text}".replace("-", "−"), fontsize=size, **how)
+        self.axes.text(x, y, re.sub(r"(?<!\w)-(?=\d)", "−", f"{text}"), fontsize=size, **how)
 
     def lines(self, y: float, text: str, letters: int) -> float:
         """Sentences from this line on; returns where they end."""
