@@ -7,7 +7,6 @@ import numpy as np
 
 from mnistviz.animate.canvas import Canvas, Source, width_of
 from mnistviz.errors import MnistvizError
-from mnistviz.learn.models import log_probabilities
 from mnistviz.look.trace import Trace
 from mnistviz.show.picture import percent
 from mnistviz.show.scales import Scale, array
@@ -60,7 +59,7 @@ def rounded(value: float, decimals: int) -> str:
 
 def softmax(trace: Trace) -> np.ndarray:
     """The probabilities a trace ends in, (N, 10); after a softmax or log-softmax they are the same."""
-    return array(log_probabilities(trace.steps[-1].result.double()).exp())
+    return array(trace.probabilities())
 
 
 def input_scale(trace: Trace) -> Scale | None:

@@ -158,6 +158,11 @@ class Trace:
         refuse(not made, what, fix="record all layers, or pass the loss itself")
         return made[-1]
 
+    def probabilities(self) -> Tensor:
+        """Of each digit, (N, 10): the softmax of what the pass ends in, or that itself if a softmax has made it."""
+        last = self.steps[-1]
+        return last.result.double() if last.kind == "Softmax" else last.result.double().softmax(1)
+
     def one_digit(self) -> Tensor:
         """The input, (1, …), or an error if several digits went through together."""
         count, what = len(self.input), "this looks at one digit, and the trace holds a batch"

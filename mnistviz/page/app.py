@@ -9,7 +9,6 @@ import streamlit as st
 from mnistviz.errors import MnistvizError
 from mnistviz.learn.checkpoint import read_card
 from mnistviz.learn.data import Digits
-from mnistviz.learn.models import log_probabilities
 from mnistviz.look.arithmetic import WEIGHTED
 from mnistviz.look.trace import Trace, times
 from mnistviz.page import reading
@@ -45,7 +44,7 @@ def main() -> None:
         if path is not None and digit is not None:
             with answer:  # at once: before any figure is drawn
                 trace = reading.passed(path, path.stat().st_mtime, digit.images.numpy().tobytes())
-                st.html(reading.as_html(digit, log_probabilities(trace.output).exp()[0].numpy()))
+                st.html(reading.as_html(digit, trace.probabilities()[0].numpy()))
             inside(path, digit, trace)
         elif path is not None:
             answer.info(INVITED[st.session_state["way"]], icon=":material/draw:")

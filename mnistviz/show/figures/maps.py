@@ -7,7 +7,6 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from mnistviz.errors import MnistvizError, one_of, refuse, some
-from mnistviz.learn.models import log_probabilities
 from mnistviz.look.field import receptive_field
 from mnistviz.look.trace import Step, Trace, sizes, times
 from mnistviz.show.colours import BLUE, FAINT, INK, PALE
@@ -173,7 +172,7 @@ def complete_prediction(trace: Trace, label: int | None = None, each: int = 8) -
     refuse(scores.ndim != 1, "the trace does not end in a row of scores", given=sizes(trace.steps[-1].output))
     if not np.isfinite(scores).all():
         return notice(f"No answer: {int((~np.isfinite(scores)).sum())} of {scores.size} scores are not finite numbers.")
-    shares = array(log_probabilities(trace.steps[-1].result.double()).exp()[0])
+    shares = array(trace.probabilities()[0])
     answer = int(shares.argmax())
     stages = trace.stages()[:-1]
     widths = [1.5, *([1.12] * len(stages)), 2.1]
