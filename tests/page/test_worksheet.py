@@ -77,7 +77,8 @@ def solve(sheet: Sheet, title: str) -> list[Any]:
         shares = [Decimal(float(10**9 * power / total)) / 10**9 for power in powers]
         return [*gaps, *powers, total, *(Fraction(p.quantize(Decimal("0.01"), ROUND_HALF_UP)) for p in shares)]
     k = int(heads[0].removeprefix("p of "))
-    p, y, (h, rate, w) = solve(sheet, SOFTMAX)[7 + classes.index(k)], int(k == sheet.label), filter(None, cells[0][0])
+    p, y = solve(sheet, SOFTMAX)[7 + classes.index(k)], int(k == sheet.label)
+    h, rate, w = (cell for cell in cells[0][0] if cell is not None)  # a weight may be printed as 0.000
     return [p, y, p - y, (p - y) * h, (p - y) * h * rate, w - (p - y) * h * rate]
 
 
