@@ -90,8 +90,10 @@ def test_going_back_in_a_drawing_reads_what_was_there_then(tab, model):
     expected = torch.tensor(then).softmax(1)[0]
     np.testing.assert_allclose(tab.value("lab.answer()")["probabilities"], expected, atol=1e-4)
     shown = tab.page.locator("#pad").screenshot()
-    settled(tab, "#answers", "→")  # by then every moment was read
+    tab.value("lab.operate(edits)", edits=[{"step": 4, "channel": 6, "scale": 0, "shift": 0}])
+    tab.page.wait_for_timeout(1000)  # by then the edited network has read every moment
     assert tab.page.locator("#pad").screenshot() == shown
+    tab.value("lab.operate([])")
 
 
 def test_the_operating_table_is_ablation(tab, model, mnist):
