@@ -1,6 +1,5 @@
 """The published systems beside what the studies measured, as the rows of a table: `python -m benchmarks.published`."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +8,6 @@ import mnistviz as mv
 from mnistviz.learn.study import read, results
 
 STUDIES = Path(__file__).resolve().parent.parent / "studies"
-EARLIER = Path(__file__).parent / "results" / "published.json"  # one run each, before there were studies
 HEAD = [
     "",
     "system",
@@ -48,15 +46,13 @@ def figure(values: pd.Series) -> str:
 
 def rows() -> list[list[str]]:
     theirs, ours = table("published"), table("tuned")
-    lines, earlier = [], {}
-    for each in json.loads(EARLIER.read_text(encoding="utf-8"))["systems"]:
-        earlier[each["model"]] = f"{each['measured']} (1 earlier run)"
+    lines = []
     for name, (system, published, said) in SYSTEMS.items():
         own, best = theirs[theirs["model"] == name], ours[(ours["model"] == name) & (ours["changes"] == "")]
         usual = own[own["changes"] == ""]
         figures = {column: figure(usual[column]) for column in ("val_kept", "val_final", "test_kept", "test_final")}
         figures["first"] = figure(own[own["changes"] == "epochs 1"]["test_final"])
-        as_published = f"{said.format(**figures)} ({runs(usual)})" if len(usual) else earlier.get(name, "")
+        as_published = f"{said.format(**figures)} ({runs(usual)})" if len(usual) else ""
         with_ours = f"test {figure(best['test_final'])} ({runs(best)})" if len(best) else ""
         size = f"{mv.models.count_parameters(mv.models.build(name)):,}"
         lines.append([system, f"`{name}`", size, published, as_published, with_ours])
