@@ -53,6 +53,8 @@ def _cluster(address: str | None, workers: int, module: str) -> Iterator[Any]:
     """Joblib's backend of a Dask cluster: the one at this address, or of this machine for as long as it lasts."""
     try:
         from dask.distributed import CancelledError, Client, KilledWorker
+        from distributed.comm import connect
+        from distributed.utils import LoopRunner
         from joblib._dask import DaskDistributedBackend
     except ImportError as error:
         raise MnistvizError("the engine 'dask' needs more packages", fix='pip install "mnistviz[study]"') from error
@@ -76,9 +78,13 @@ def _cluster(address: str | None, workers: int, module: str) -> Iterator[Any]:
     local: dict[str, Any] = {"n_workers": workers, "threads_per_worker": 1, "memory_limit": None}
     local |= {"dashboard_address": None, "silence_logs": logging.CRITICAL}
     try:
+        if address:  # a client would wait for ever for one that takes the call and says nothing
+            LoopRunner().run_sync(connect, address, callback_timeout=TIMEOUT).abort()
         with Client(address, timeout=TIMEOUT) if address else Client(**local) as client:
             client.wait_for_workers(1, timeout=TIMEOUT)
-            client.run(import_module, module)
+            for told in client.run(import_module, module, on_error="return").values():
+                if isinstance(told, Exception):  # a broken torch raises anything
+                    raise ImportError(told)
             yield Backend(client=client)
     except ImportError as error:
         fix = "install the same mnistviz and torch on every machine of the cluster"

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -155,8 +156,16 @@ def test_a_scheduler_without_workers_and_one_that_goes_away_are_said(monkeypatch
         refused(lambda: list(spread(time.sleep, [4, 4, 4], **settings)), "no Dask scheduler with a worker")
 
 
-def test_a_worker_without_torch_is_said(tmp_path, monkeypatch):
-    (tmp_path / "torch.py").write_text("raise ImportError('there is no torch here')")
+def test_an_address_that_takes_the_call_and_says_nothing_is_left(monkeypatch):
+    monkeypatch.setattr(engines, "TIMEOUT", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        settings = {"engine": "dask", "address": f"tcp://127.0.0.1:{silent.getsockname()[1]}"}
+        refused(lambda: list(spread(tasks.square, [1], **settings)), "no Dask scheduler", "tcp://127.0.0.1", "dask worker")
+
+
+@pytest.mark.parametrize("error", ["ImportError", "OSError"])
+def test_a_worker_without_torch_is_said(error, tmp_path, monkeypatch):
+    (tmp_path / "torch.py").write_text(f"raise {error}('there is no torch here')")
     monkeypatch.syspath_prepend(str(tmp_path))  # worker processes inherit the path
     with distributed.LocalCluster(n_workers=1, **LOCAL) as bare:
         settings = {"engine": "dask", "address": bare.scheduler_address}
