@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import mnistviz as mv
 from mnistviz import commands, project
-from mnistviz.errors import refuse
+from mnistviz.errors import MnistvizError, refuse
 
 if TYPE_CHECKING:
     from torch import nn
@@ -71,9 +71,13 @@ def predict(options: Options) -> None:
         _refuse_seen(options.model, digits.test)
         mv.kaggle.write_submission(options.submission, mv.predict(model, digits.test).argmax(1))
         print(f"{options.submission}: {len(digits.test):,} rows of ImageId,Label")
-    folders = [path for path in options.pictures if Path(path).is_dir()]
+    failed, folders = [], [path for path in options.pictures if Path(path).is_dir()]
     for path in (path for path in options.pictures if path not in folders):
-        digit = mv.read_digit(path)
+        try:
+            digit = mv.read_digit(path)
+        except MnistvizError as error:
+            failed.append(str(error))
+            continue
         probabilities = mv.predict(model, digit)[0]
         sure = mv.handwriting.how_sure(digit.pixels, probabilities)
         best, *then = (f"{digit} {probabilities[digit]:.1%}" for digit in (-probabilities).argsort()[:3])
@@ -82,10 +86,9 @@ def predict(options: Options) -> None:
     if many := [*options.csv, *folders]:
         from mnistviz.learn.bulk import predict_files
 
-        failed = []
         for done in predict_files(many, options.model, **{name: getattr(options, name) for name in BULK}):
             print(done) if not done.error else failed.append(done.error)
-        refuse(failed, "\n".join(failed))
+    refuse(failed, "\n".join(failed))
 
 
 def study(options: Options) -> None:

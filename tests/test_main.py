@@ -305,8 +305,13 @@ def test_predict_goes_on_behind_a_file_that_it_cannot_read(checkpoint: Path, tmp
     kaggle.write_csv(tmp_path / "good.csv", np.zeros((2, 28, 28), np.uint8))
     (tmp_path / "bad.csv").write_text("a,b\n")
     files = (tmp_path / "bad.csv", tmp_path / "good.csv")
-    assert run("predict", "--csv", *files, "--model", checkpoint, "--out", tmp_path / "out") == 1
-    assert "bad.csv does not have Kaggle's columns" in capsys.readouterr().err
+    Image.fromarray(np.eye(28, dtype=np.uint8) * 255).save(tmp_path / "good.png")
+    pictures = (tmp_path / "bad.csv", tmp_path / "good.png")
+    assert run("predict", *pictures, "--csv", *files, "--model", checkpoint, "--out", tmp_path / "out") == 1
+    told = capsys.readouterr()
+    assert f"{tmp_path / 'good.png'}: " in told.out
+    for wrong in ("bad.csv cannot be read as a picture", "bad.csv does not have Kaggle's columns"):
+        assert wrong in told.err
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"good_answers.csv", "good_answers.json"}
 
 

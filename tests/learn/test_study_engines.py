@@ -160,7 +160,7 @@ def test_an_address_that_takes_the_call_and_says_nothing_is_left(monkeypatch):
     monkeypatch.setattr(engines, "TIMEOUT", 1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         settings = {"engine": "dask", "address": f"tcp://127.0.0.1:{silent.getsockname()[1]}"}
-        refused(lambda: list(spread(tasks.square, [1], **settings)), "no Dask scheduler", "tcp://127.0.0.1", "dask worker")
+        refused(lambda: list(spread(tasks.square, [1], **settings)), "no Dask scheduler", "127.0.0.1", "dask worker")
 
 
 @pytest.mark.parametrize("error", ["ImportError", "OSError"])
