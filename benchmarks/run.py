@@ -5,6 +5,7 @@ python -m benchmarks.run --all     also what is missing of the studies: hours
 """
 
 import argparse
+import re
 import statistics
 import subprocess
 import sys
@@ -209,7 +210,7 @@ def trained() -> list[str]:
         "Mean ± standard deviation over the seeds, at the last epoch where no validation rule is named. `studies/`",
         "holds every run, with its seconds and the instructions of its processor.",
     ]
-    return ["", "## The published systems, and the frontier", "", *published.markdown(), "", *note]
+    return ["## The published systems, and the frontier", "", *published.markdown(), "", *note]
 
 
 def table_row(cells: Iterable[str]) -> str:
@@ -248,16 +249,17 @@ def main() -> None:
         measured = part(digits)
         rows += measured
         print("\n".join(map(table_row, measured)), flush=True)
+    path, machine = Path(__file__).parent / "results.md", hardware()
+    kinds = dict(re.findall(r"^## On (.+?)\n\n(.+?)\n\n(?=## )", path.read_text(), flags=re.DOTALL | re.MULTILINE))
+    table = ["| what | here | beside | ratio | goal |", "|---|---|---|---|---|", *map(table_row, rows)]
+    about = " · ".join(f"{name} {value}" for name, value in machine.items())
+    kinds[machine["instructions"]] = "\n".join([about, "", *table])  # other processors keep what they measured
     lines = [
         "# Measured",
         "",
         "Written by `make bench`. Medians of interleaved repeats with their range; every ratio comes from one run.",
         "",
-        " · ".join(f"{name} {value}" for name, value in hardware().items()),
-        "",
-        "| what | here | beside | ratio | goal |",
-        "|---|---|---|---|---|",
-        *map(table_row, rows),
+        *(f"## On {kind}\n\n{measured}\n" for kind, measured in sorted(kinds.items(), reverse=True)),
         *trained(),
         "",
         "*Seconds to 99.0 %* count training only: neither import, nor reading the files, nor evaluation is inside",
@@ -265,7 +267,7 @@ def main() -> None:
         "`sprint` runs to its fixed last epoch and its test accuracy chooses nothing.",
         "",
     ]
-    project.write_bytes(Path(__file__).parent / "results.md", "\n".join(lines).encode())
+    project.write_bytes(path, "\n".join(lines).encode())
 
 
 if __name__ == "__main__":
