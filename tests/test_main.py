@@ -255,6 +255,16 @@ def test_evaluate_says_that_kaggles_own_test_has_no_labels(checkpoint: Path, sma
     assert "no labels to judge by" in capsys.readouterr().err
 
 
+def test_a_student_is_not_judged_by_what_its_teachers_learned(repository, mnist, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("MNISTVIZ_ROOT", str(repository))
+    monkeypatch.setattr(sources, "load_mnist", lambda folder: mnist)
+    call = ("train", "light", "--recipe", "distilled", "--images", 500, "--epochs", 1, "--out", tmp_path)
+    for wrong in (("--validation", 0.3), ("--data", "kaggle")):
+        assert run(*call, *wrong) == 1
+        assert "would judge their student" in capsys.readouterr().err
+    assert run(*call) == 0
+
+
 def test_predict_reads_a_picture(checkpoint: Path, few: mv.Digits, repository: Path, tmp_path: Path, capsys) -> None:
     picture = tmp_path / "digit.png"
     dark_on_light = 255 - few.images[0].numpy()
