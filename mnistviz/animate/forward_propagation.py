@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from mnistviz.animate.canvas import Canvas, Frame, ease, width_of
 from mnistviz.animate.film import Film
-from mnistviz.animate.stage import EDGE, WIDE, as_maps, bars, fitting, input_scale, rounded, softmax, sources, title
+from mnistviz.animate.stage import EDGE, WIDE, as_maps, bars, fitting, input_scale, rounded, title
 from mnistviz.errors import MnistvizError, refuse
 from mnistviz.look.field import receptive_field
 from mnistviz.look.trace import Step, Trace, sizes, times
@@ -21,7 +21,7 @@ def forward_propagation(trace: Trace, *, frames: int = 8) -> Film:
     What only changes the form of its input, or does nothing outside training, is named and not drawn again.
     """
     trace.one_digit()
-    end = f"then ten probabilities; the answer is {softmax(trace)[0].argmax()}"
+    end = f"then ten probabilities; the answer is {trace.probabilities()[0].argmax()}"
     alt = f"A digit goes through {', '.join(_shown(trace))}: all maps of every layer light up, {end}."
     return Film(lambda: _frames(trace, frames), alt, poster=400)
 
@@ -31,7 +31,7 @@ def _shown(trace: Trace) -> list[str]:
 
 
 def _frames(trace: Trace, moves: int) -> Iterator[Frame]:
-    canvas, shares, shown = Canvas(WIDE, HIGH), softmax(trace)[0], _shown(trace)
+    canvas, shares, shown = Canvas(WIDE, HIGH), array(trace.probabilities()[0]), _shown(trace)
     rail = ["digit", *shown, "answer"]
     below = "every value of every layer, from one recorded forward pass"
     title(canvas, "A digit on its way through the network", below)
@@ -63,7 +63,7 @@ def _digit(canvas: Canvas, trace: Trace, key: str = "") -> None:
     canvas.fill(0, TOP, WIDE, HIGH - 46 - TOP)
     zoom, top = 140 // max(trace.input.shape[2:]), TOP + 40
     canvas.text(EDGE, TOP + 12, "the digit")
-    canvas.maps(EDGE, top, array(trace.input[0, :1]), input_scale(trace), zoom, sources("input", [0]))
+    canvas.maps(EDGE, top, array(trace.input[0, :1]), input_scale(trace), zoom, [("input", 0, 0)])
     if not key:
         return
     try:
@@ -108,7 +108,8 @@ def _light_up(canvas: Canvas, key: str, step: Step, moves: int) -> Iterator[Fram
     for start in range(0, count, together):
         part = range(start, min(start + together, count))
         x, y = left + start % columns * across, top + start // columns * down
-        canvas.maps(x, y, maps[start : part.stop], scale, zoom, sources(key, part), min(columns, len(part)), gap)
+        claimed = [(key, 0, k) for k in part]
+        canvas.maps(x, y, maps[start : part.stop], scale, zoom, claimed, min(columns, len(part)), gap)
         for k in part if few else ():
             middle, value = left + k * across + across // 2, float(maps[k, 0, 0])
             canvas.text(middle, top - 18, str(k), 18, "faint", "mm")

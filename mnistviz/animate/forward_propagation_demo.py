@@ -6,7 +6,7 @@ import numpy as np
 
 from mnistviz.animate.canvas import Canvas, Frame, ease
 from mnistviz.animate.film import Film
-from mnistviz.animate.stage import EDGE, WIDE, as_maps, bars, footer, input_scale, same_layers, softmax, sources, title
+from mnistviz.animate.stage import EDGE, WIDE, as_maps, bars, footer, input_scale, same_layers, title
 from mnistviz.errors import MnistvizError, some
 from mnistviz.look.trace import Trace
 from mnistviz.show.picture import percent
@@ -31,7 +31,7 @@ def forward_propagation_demo(
     same_layers(traces)
     for trace in traces:
         trace.one_digit()
-    answers = ", ".join(str(softmax(trace)[0].argmax()) for trace in traces)
+    answers = ", ".join(str(int(trace.probabilities().argmax())) for trace in traces)
     alt = f"{len(traces)} digits go through the network one after another; the answers are {answers}."
     known = [None] * len(traces) if labels is None else labels
     return Film(lambda: _frames(traces, known, frames), alt, poster=400)
@@ -56,7 +56,7 @@ class _Column:
         self.values = [result[self.channels] for result in results]
 
     def draw(self, canvas: Canvas, n: int) -> None:
-        claimed = sources(self.key, self.channels)
+        claimed = [(self.key, 0, c) for c in self.channels]
         canvas.maps(self.x, TOP, self.values[n], self.scale, self.zoom, claimed, self.columns, self.gap)
 
 
@@ -74,10 +74,10 @@ def _frames(traces: Sequence[Trace], labels: Sequence[int | None], moves: int) -
     zero = "0 is black, or white among signs"
     footer(canvas, f"The channels that differ most. One scale per layer, across all inputs; {zero}.")
     for n, (trace, label) in enumerate(zip(traces, labels, strict=True)):
-        shares, digit, scale = softmax(trace)[0], array(trace.input[0, :1]), input_scale(trace)
+        shares, digit, scale = array(trace.probabilities()[0]), array(trace.input[0, :1]), input_scale(trace)
         answer = int(shares.argmax())
         canvas.fill(start - 10, TOP, WIDE, GATHERED - TOP)
-        canvas.maps(EDGE, TOP, digit, scale, 112 // max(digit.shape[1:]), sources("input", [0]))
+        canvas.maps(EDGE, TOP, digit, scale, 112 // max(digit.shape[1:]), [("input", 0, 0)])
         yield canvas.frame(90, n)
         for column in columns:
             column.draw(canvas, n)
@@ -89,7 +89,7 @@ def _frames(traces: Sequence[Trace], labels: Sequence[int | None], moves: int) -
         if label is not None:
             verdict, ink = (f"{answer} ✓", "green") if answer == label else (f"{answer} ✗", "red")
         x = EDGE + n * min(92, (WIDE - EDGE) // len(traces))
-        canvas.maps(x, GATHERED + 12, digit, scale, 1, sources("input", [0]))
+        canvas.maps(x, GATHERED + 12, digit, scale, 1, [("input", 0, 0)])
         canvas.text(x + 34, GATHERED + 26, verdict, 20, ink, "lm", bold=True)
         canvas.text(EDGE, TOP + 124, f"answer: {answer}", 19, ink, bold=True)
         canvas.text(EDGE, TOP + 150, percent(float(shares[answer])), 17, "faint")

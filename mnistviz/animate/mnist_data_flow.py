@@ -5,10 +5,10 @@ from itertools import product
 
 from mnistviz.animate.canvas import Canvas, Frame, ease, width_of
 from mnistviz.animate.film import Film
-from mnistviz.animate.stage import EDGE, WIDE, as_maps, footer, softmax, sources, title
+from mnistviz.animate.stage import EDGE, WIDE, as_maps, footer, title
 from mnistviz.look.trace import Step, Trace, sizes, times
 from mnistviz.show.picture import percent
-from mnistviz.show.scales import Scale, short
+from mnistviz.show.scales import Scale, array, short
 
 HIGH, MIDDLE = 468, 230
 ROOM = WIDE - 2 * EDGE - 30  # for all blocks and the gaps between them
@@ -49,7 +49,7 @@ class _Block:
     def draw(self, canvas: Canvas, x: int, size: str, front: int = 0) -> None:
         """Draw it with its left edge at x, and its name below; `front` is the channel that faces us."""
         if self.flat:
-            claimed = sources(self.key, range(len(self.values)))
+            claimed = [(self.key, 0, k) for k in range(len(self.values))]
             canvas.maps(x, self.top, self.values, self.scale, self.zoom, claimed, self.columns, 0)
         else:
             count, y = len(self.values), self.top + self.slant
@@ -97,7 +97,7 @@ def _frames(trace: Trace, moves: int) -> Iterator[Frame]:
                 yield canvas.frame(80)
             yield canvas.frame(400)
         x += block.width
-    shares = softmax(trace)[0]
+    shares = array(trace.probabilities()[0])
     best = int(shares.argmax())
     below = f"softmax makes it a probability of {percent(shares[best])}"
     title(canvas, f"The largest of ten scores: the answer is {best}", below)

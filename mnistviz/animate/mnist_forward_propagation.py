@@ -8,7 +8,7 @@ import numpy as np
 from mnistviz.animate.canvas import Canvas, Frame, Point, Source, coverage, ease
 from mnistviz.animate.film import Film
 from mnistviz.animate.palette import RAMPS
-from mnistviz.animate.stage import EDGE, WIDE, as_maps, footer, input_scale, softmax, title
+from mnistviz.animate.stage import EDGE, WIDE, as_maps, footer, input_scale, title
 from mnistviz.errors import refuse
 from mnistviz.look.paths import Stop, flow, winning_path
 from mnistviz.look.trace import Trace, sizes
@@ -154,7 +154,7 @@ class Stage:
             names = " → ".join(self.trace.keys[i] for i in stage if i <= result)
             title(canvas, HEADING, f"{names}   {sizes(self.trace.steps[result].output)}")
             yield canvas.frame(stand)
-        shares = softmax(self.trace)[0]
+        shares = array(self.trace.probabilities()[0])
         for grown in ease(moves):
             self._answer(canvas, shares, grown)
             yield canvas.frame(50)

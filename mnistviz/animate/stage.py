@@ -57,11 +57,6 @@ def rounded(value: float, decimals: int) -> str:
     return f"{round(float(value), decimals) + 0.0:.{decimals}f}".replace("-", "−")
 
 
-def softmax(trace: Trace) -> np.ndarray:
-    """The probabilities a trace ends in, (N, 10); after a softmax or log-softmax they are the same."""
-    return array(trace.probabilities())
-
-
 def input_scale(trace: Trace) -> Scale | None:
     """Grey levels for pixels from 0 to 1, a scale for any other input."""
     pixels = array(trace.input)
@@ -71,10 +66,6 @@ def input_scale(trace: Trace) -> Scale | None:
 def as_maps(result: Any) -> np.ndarray:
     """Maps (K, H, W) as they are; of a flat layer each value is a map."""
     return array(result) if result.ndim == 3 else array(result).reshape(-1, 1, 1)
-
-
-def sources(layer: str, channels: list[int] | range, n: int = 0) -> list[Source]:
-    return [(layer, n, c) for c in channels]
 
 
 def fitting(count: int, height: int, width: int, wide: int, high: int, gap: int = 4) -> tuple[int, int]:

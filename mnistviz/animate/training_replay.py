@@ -6,7 +6,7 @@ import numpy as np
 
 from mnistviz.animate.canvas import Canvas, Frame
 from mnistviz.animate.film import Film
-from mnistviz.animate.stage import EDGE, WIDE, input_scale, same_layers, softmax, sources, title
+from mnistviz.animate.stage import EDGE, WIDE, input_scale, same_layers, title
 from mnistviz.errors import refuse, some
 from mnistviz.look.diary import Moment
 from mnistviz.look.trace import Trace
@@ -88,12 +88,12 @@ def _frames(probes: Sequence[Moment], right: list[float], judged: int, ms: int) 
         canvas.fill(x, below + 2, wide, 26)
         canvas.number(x, below, right[n], ("right",), f"{percent(right[n])} of {judged:,} right", size=18, bold=True)
         chart(canvas, CHART, steps, right, n)
-        result, shares = array(trace[maps].result), softmax(trace)
+        result, shares = array(trace[maps].result), array(trace.probabilities())
         zoom = max(1, SIDE // max(result.shape[2:]))
         gap = SIDE + 4 - result.shape[3] * zoom
         for d in range(len(result)):
             y = TOP + d * ROW
-            canvas.maps(EDGE + 76, y, result[d, shown], values, zoom, sources(maps, shown, d), gap=gap)
+            canvas.maps(EDGE + 76, y, result[d, shown], values, zoom, [(maps, d, c) for c in shown], gap=gap)
             _bars(canvas, 610, y, shares[d], d)
         yield canvas.frame(ms if n else 1000, n)
 
@@ -108,7 +108,7 @@ def _stage(first: Trace, conv: str, maps: str, shown: int, kernels: Scale, value
     canvas.text(610, TOP - 8, "probabilities, 0 to 9", 17, "faint", "ls")
     for d in range(count):
         digit = array(first.input[d, :1])
-        canvas.maps(EDGE, TOP + d * ROW, digit, input_scale(first), SIDE // 28, sources("input", [0], d))
+        canvas.maps(EDGE, TOP + d * ROW, digit, input_scale(first), SIDE // 28, [("input", d, 0)])
     y = TOP + count * ROW + 10
     canvas.scale(EDGE, y, kernels, 150, words="kernels")
     canvas.scale(EDGE + 330, y, values, 150, words=f"maps of {maps}")
