@@ -249,10 +249,7 @@ def ablate(model: nn.Module, layer: str, channels: Any) -> Iterator[None]:
         if not isinstance(output, Tensor) or output.ndim < 2:
             raise MnistvizError(f"layer {name!r} has no channels to silence", given=sizes(output))
         one_of(f"channel in layer {name!r}", silent, output.shape[axis])
-        keep = torch.ones(output.shape[axis], device=output.device, dtype=torch.bool)
-        keep[silent] = False
-        after = output.ndim - 2 if axis == 1 else 0
-        return output.where(keep.view(-1, *[1] * after), 0)  # also where the value was not a number
+        return output.index_fill(axis, torch.tensor(silent, device=output.device), 0)
 
     with Hooks(compiled) as hooks:
         hooks.after(module, silence, prepend=True)  # first in line, so that a capture outside sees the silence too
