@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mnistviz.errors import MnistvizError, one_of, refuse
 from mnistviz.look.arithmetic import ledger
-from mnistviz.look.capture import ablate, capture, record
+from mnistviz.look.capture import ablate, record
 from mnistviz.look.layers import undisturbed, unwrapped
 from mnistviz.look.trace import Trace, sizes
 
@@ -52,8 +52,7 @@ def contrast(trace: Trace, one: int, other: int) -> Contrast:
     """`contrast(trace, 9, 4).gaps`: which features make the score for 9 larger than the one for 4, exactly."""
     trace.one_digit()
     layer = trace.last_linear()
-    for answer in (one, other):
-        one_of("answer", answer, trace[layer].result.shape[-1])
+    one_of("answer", (one, other), trace[layer].result.shape[-1])
     first, second = (ledger(trace, layer, answer) for answer in (one, other))
     features = first.patch.double()
     for_one, for_other = first.kernel.double() * features, second.kernel.double() * features
@@ -78,15 +77,13 @@ class Silenced:
 def silenced(model: nn.Module, pixels: Tensor, right: int, layers: Sequence[str]) -> list[Silenced]:
     """`silenced(model, digit.pixels, 4, ["relu5", "relu6"])`: every channel silent in turn, what helps most first.
 
-    The first of the list closes the gap between the right score and the answer most; it flips the answer if
-    its own is another. Name layers after a batch norm, where a zero is a silence.
+    Name layers after a batch norm, where a zero is a silence.
     """
     refuse(len(pixels) != 1, "this looks at one digit", given=f"{len(pixels)} inputs", fix="pass digits[i].pixels")
     model, _ = unwrapped(model)
-    with capture(model, list(layers)) as trace:
-        scores = model(pixels)[0]
-    one_of("answer", right, len(scores))
-    wrong = int(scores.argmax())
+    trace = record(model, pixels, list(layers))
+    one_of("answer", right, trace.output.shape[1])
+    wrong = int(trace.output[0].argmax())
     rows = []
     with undisturbed(model):
         for layer in dict.fromkeys(layers):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mnistviz.device import device_of
 from mnistviz.errors import refuse
-from mnistviz.look.capture import capture
+from mnistviz.look.capture import record
 from mnistviz.look.field import Field, receptive_field
 from mnistviz.look.trace import sizes
 
@@ -41,15 +41,13 @@ def top_examples(model: nn.Module, inputs: Tensor, layer: str, k: int = 9, batch
     refuse(not 1 <= k <= len(inputs), "how many examples", given=k, allowed=f"1 to {len(inputs)}, the inputs there are")
     device = device_of(model)
     highest = []
-    for batch_of_inputs in inputs.split(batch):
-        with capture(model, layer.rpartition(":")[0] or layer) as trace:  # "relu:1" is a call of "relu"
-            model(batch_of_inputs.to(device))
+    for chunk in inputs.split(batch):
+        trace = record(model, chunk.to(device), layer.rpartition(":")[0] or layer)  # "relu:1" is a call of "relu"
         result = trace[layer].result
         refuse(result.ndim not in (2, 4), f"the output of {layer!r} has no channels", given=sizes(result))
         units = result.contiguous().flatten(2) if result.ndim == 4 else result.unsqueeze(2)
         highest.append(units.max(2))
-    with capture(model) as geometry:
-        model(inputs[:1].to(device))
+    geometry = record(model, inputs[:1].to(device))
     values, places = (torch.cat(part) for part in zip(*highest, strict=True))
     values, rows = values.sort(dim=0, descending=True, stable=True)
     rows, values, at = rows[:k].T.cpu(), values[:k].T.cpu(), places.gather(0, rows[:k]).T.cpu()
