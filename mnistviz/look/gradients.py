@@ -35,11 +35,15 @@ def backward(trace: Trace, loss: Tensor | None = None, *, labels: Any = None) ->
     if isinstance(loss, Tensor) == (labels is not None):
         raise MnistvizError("say what to go back from: a loss, or the labels", fix="backward(trace, labels=[7])")
     if loss is None:
-        labels = _checked(labels, trace)
-        scores = trace.steps[trace.scores_at()].live
-        assert scores is not None
+        last = trace.steps[trace.scores_at()]
+        scores = last.result
+        labels = torch.as_tensor(labels, device=scores.device).flatten().long()
+        refuse(scores.ndim != 2, "labels need a row of scores for each digit", given=f"scores {tuple(scores.shape)}")
+        refuse(len(labels) != len(scores), "one label for each digit", given=len(labels), allowed=str(len(scores)))
+        one_of("label", labels.tolist(), scores.shape[1])
+        assert last.live is not None
         with torch.enable_grad():
-            loss = F.cross_entropy(scores, labels)
+            loss = F.cross_entropy(last.live, labels)
     refuse(loss.numel() != 1, "a loss is one number", given=f"{tuple(loss.shape)}", fix="take its mean or its sum")
     edges = [edge for edge, _ in trace.graph]
     what = "this loss depends on nothing that was recorded"
@@ -67,15 +71,6 @@ def backward(trace: Trace, loss: Tensor | None = None, *, labels: Any = None) ->
     trace.delta, trace.elsewhere = deltas[0], (edges[0] and edges[0][:2]) in ends
     trace.loss, trace.labels = float(loss.detach()), labels
     return trace
-
-
-def _checked(labels: Any, trace: Trace) -> Tensor:
-    scores = trace.steps[trace.scores_at()].result
-    labels = torch.as_tensor(labels, device=scores.device).flatten().long()
-    refuse(scores.ndim != 2, "labels need a row of scores for each digit", given=f"scores {tuple(scores.shape)}")
-    refuse(len(labels) != len(scores), "one label for each digit", given=len(labels), allowed=str(len(scores)))
-    one_of("label", labels.tolist(), scores.shape[1])
-    return labels
 
 
 @dataclass(frozen=True, eq=False)
