@@ -42,11 +42,9 @@ def flow(trace: Trace, layer: str, back: bool = False) -> Tensor:
     With `back`, after `backward`, it is what came back from o to i, w·δ: a column adds up to that input map's δ.
     """
     trace.one_digit()
-    step = trace[layer]
-    if step.kind not in WEIGHTED or step.weight is None:
-        allowed = ", ".join(trace.of_kind(*WEIGHTED)) or "no layer of this trace"
-        raise MnistvizError(f"{layer!r} is a {step.kind}: no weights mix its channels", allowed=allowed)
-    weight = step.weight.double()
+    step = trace.step_of_kind(layer, WEIGHTED, ": no weights mix its channels", "no layer of this trace")
+    refuse("weight" not in step.weights, f"{layer!r} makes its weight anew in each pass")
+    weight = step.weights["weight"].double()
     if step.kind == "Linear" and step.input.ndim != 2:
         raise MnistvizError(f"{layer!r} is applied to more than one row of features", given=sizes(step.inputs))
     delta = trace.delta_of(layer)[0].double() if back else None
