@@ -44,8 +44,7 @@ def dream(
     with undisturbed(model), torch.enable_grad():
         start = excited(raw.sigmoid()).detach().mean(1)
         for _ in range(steps):
-            pixels = raw.sigmoid()
-            seen = pixels
+            pixels = seen = raw.sigmoid()
             if priors:
                 down, across = torch.randint(-2, 3, (2,), generator=generator).tolist()
                 seen = pixels.roll((down, across), (2, 3))

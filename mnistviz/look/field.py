@@ -73,14 +73,13 @@ def receptive_field(trace: Trace, layer: str, y: int | None = None, x: int | Non
             (_, *place), index = place_of(unit, step.input.shape[1:]), source_of(trace, index)
     lines = [Lines([line], line, line) for line in place]  # rows and columns; empty: all there are
     while index != MODEL_INPUT:
-        step, source = trace.steps[index], source_of(trace, index)
+        step, index = trace.steps[index], source_of(trace, index)
         if step.input.ndim != 4:
             lines = []
         elif not lines or step.result.ndim != 4:
             lines = [Lines(range(size), 0, size - 1) for size in step.input.shape[2:]]
         else:
             lines = [_behind(step, axis, part) for axis, part in enumerate(lines)]
-        index = source
     refuse(not lines, "the model's input has no rows and columns", given=sizes(trace.inputs))
     rows, columns = lines
     what = f"this unit of {layer!r} sees only the border that padding adds, and nothing of the input"

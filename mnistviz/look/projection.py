@@ -8,8 +8,6 @@ from torch import Tensor
 
 from mnistviz.errors import choose, refuse
 
-METHODS = ("pca", "tsne")
-
 
 @dataclass(frozen=True, eq=False)
 class Projection:
@@ -28,7 +26,7 @@ def project(
 
     Several sets of rows, one for each moment of a training, share one plane: that of the last.
     """
-    choose("projection", method, dict.fromkeys(METHODS))
+    choose("projection", method, dict.fromkeys(("pca", "tsne")))
     sets = [features] if isinstance(features, Tensor) else list(features)
     tables = [f.detach().cpu().double().flatten(1).numpy() if len(f) else np.zeros((0, 0)) for f in sets]
     last, finite = tables[-1], all(np.isfinite(table).all() for table in tables)

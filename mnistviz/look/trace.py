@@ -195,7 +195,9 @@ class Trace:
         sides = "<<<><>"  # the columns of numbers stand to the right
         line = "  ".join(f"{{:{side}{width}}}" for side, width in zip(sides, widths, strict=True))
         ends = f"{sizes(self.inputs)} → {sizes(self.output)}" if self.complete else "a pass that did not end"
-        head = f"Trace{_batch(self.inputs)}: {ends}, {len(self.steps)} steps"
+        counts = [len(x) if x.ndim else 1 for x in tensors(self.inputs)]
+        batch = "" if not counts else " of one input" if counts[0] == 1 else f" of {counts[0]} inputs"
+        head = f"Trace{batch}: {ends}, {len(self.steps)} steps"
         table = [line.format(*row).rstrip() for row in rows]
         return "\n".join([head, *table, *(f"note: {note}" for note in self.notes)])
 
@@ -245,11 +247,6 @@ def _only_tensor(value: Any, what: str) -> Tensor:
     first = tensors(value)[:1]
     refuse(not first, f"{what} holds no tensor", given=type(value).__name__)
     return first[0]
-
-
-def _batch(inputs: Any) -> str:
-    counts = [len(x) if x.ndim else 1 for x in tensors(inputs)]
-    return "" if not counts else " of one input" if counts[0] == 1 else f" of {counts[0]} inputs"
 
 
 def _range(value: Any) -> tuple[str, str]:
