@@ -102,9 +102,3 @@ def short(value: float) -> str:
         return "0"
     text = f"{value:.2f}" if 0.01 <= abs(value) < 1000 else f"{value:.1e}"
     return text.replace("-", "−")
-
-
-def nan_note(values: Any) -> str:
-    """A sentence for a caption if some values are not numbers; else nothing."""
-    n_nan = int(np.isnan(array(values)).sum())
-    return f" {n_nan:,} values are not numbers (NaN) and drawn green." if n_nan else ""

@@ -11,7 +11,7 @@ from mnistviz.look.field import receptive_field
 from mnistviz.look.trace import Step, Trace, sizes, times
 from mnistviz.show.colours import BLUE, FAINT, INK, PALE
 from mnistviz.show.picture import Picture, beside, names_down, notice, page, percent
-from mnistviz.show.scales import Scale, array, nan_note, short
+from mnistviz.show.scales import Scale, array, short
 from mnistviz.show.tiles import draw_grey, outline, tile_cells, tile_maps
 
 
@@ -91,7 +91,9 @@ def maps_beside(
     right.set_title(title, pad=6)
     if colours.scope != "map":
         colours.bar(right)
-    picture.caption(f"{facts} Colours: {colours}.{nan_note(maps)}")
+    n_nan = int(np.isnan(maps).sum())
+    green = f" {n_nan:,} values are not numbers (NaN) and drawn green." if n_nan else ""
+    picture.caption(f"{facts} Colours: {colours}.{green}")
     ends = "none a number" if np.isnan(maps).all() else f"from {short(np.nanmin(maps))} to {short(np.nanmax(maps))}"
     constant = int((maps.min((1, 2)) == maps.max((1, 2))).sum()) if maps[0].size > 1 else 0
     return picture.told(f"{what} of layer {layer} for the digit at the left, {ends}; {constant or 'none'} constant.")
