@@ -17,12 +17,10 @@ def frontier(measured: pd.DataFrame, published: pd.DataFrame | None = None) -> P
     refuse(measured.empty, "there are no networks to draw", fix="give a row to each network that has a run")
     picture, ax = page(9.0, 4.6)
     ours = measured.assign(errors=100 * (1 - measured["mean"]), bar=100 * measured["sd"].where(measured["runs"] > 1, 0))
-    points = (
-        ours if published is None else pd.concat([ours, published.assign(errors=100 * (1 - published["accuracy"]))])
-    )
+    theirs = ours[:0] if published is None else published.assign(errors=100 * (1 - published["accuracy"]))
+    points = pd.concat([ours, theirs])
     for _, row in ours.iterrows():
         ax.errorbar(row["parameters"], row["errors"], row["bar"] or None, fmt="o", color=BLUE, capsize=3)
-    theirs = points[len(ours) :]
     ax.scatter(theirs["parameters"], theirs["errors"], facecolors="none", edgecolors=ORANGE, marker="D", s=34)
     ax.margins(x=0.2)  # room for a name on either side
     ax.set(xscale="log", yscale="log", xlabel="parameters", ylabel="errors, %")
