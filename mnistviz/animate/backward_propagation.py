@@ -12,7 +12,7 @@ from mnistviz.animate.mnist_forward_propagation import ANSWER, BOTTOM, TOP, Colu
 from mnistviz.animate.stage import EDGE, WIDE, footer, title
 from mnistviz.errors import refuse
 from mnistviz.look.trace import Trace
-from mnistviz.show.picture import percent
+from mnistviz.show.picture import an, percent
 from mnistviz.show.scales import Scale, array, short
 
 HIGH, STRIP = 756, 588  # of a frame, and where the kernels begin
@@ -70,7 +70,7 @@ class _Stage(Stage):
         yield canvas.frame(1000)
         yield from self.forward(canvas, max(1, moves // 2), 50)
         yield canvas.frame(500)
-        (p, source, _), heading = self.shares[0], f"How wrong is that, if it is a {label}?"
+        (p, source, _), heading = self.shares[0], f"How wrong is that, if it is {an(label)}?"
         share = (p, source, _digits(p, 7 if p > 0.99 else 4))
         title(canvas, heading, f"loss = −log p({label}) = −log ", share, " = ", self.loss[0])
         canvas.box(scores.x + scores.side + 7, round(scores.middle(label)) - 13, 20, 26)

@@ -27,7 +27,7 @@ from mnistviz.look.capture import record
 from mnistviz.look.causes import nearest
 from mnistviz.look.trace import Trace
 from mnistviz.show import figures
-from mnistviz.show.picture import Picture, page, percent
+from mnistviz.show.picture import Picture, an, page, percent
 from mnistviz.show.tiles import draw_grey
 
 MEGABYTES, MEGAPIXELS = 10, 25  # of a picture that is handed in
@@ -89,10 +89,10 @@ def passed(path: Path, changed: float, image: bytes) -> Trace:
 def as_html(digit: Digits, shares: np.ndarray) -> str:
     """The answer, how sure it is, and ten bars."""
     first, second = (int(i) for i in np.argsort(-shares)[:2])
-    sure, other = how_sure(digit.pixels, shares), f"a {second} with {percent(shares[second])}"
+    sure, other = how_sure(digit.pixels, shares), f"{an(second)} with {percent(shares[second])}"
     answer, words = str(first), "It is sure." if sure == "sure" else f"It is {sure}; after that it thinks of {other}."
     if sure == UNREAD:
-        answer, words = "?", f"{UNREAD}. It would guess a {first} with {percent(shares[first])}, or {other}."
+        answer, words = "?", f"{UNREAD}. It would guess {an(first)} with {percent(shares[first])}, or {other}."
     rows = "".join(
         f'<li{" class=best" if str(d) == answer else ""}><b>{d}</b><i><u style="width:{share:.1%}"></u></i>'
         f"<span>{percent(share)}</span></li>"
@@ -137,7 +137,7 @@ def neighbours(path: Path, changed: float, trace: Trace, count: int = 8) -> Pict
     picture, axes = page(count + 1.2, 1.9, columns=count + 1)
     draw_grey(axes[0], trace.input, "yours")
     for ax, row, name, distance in zip(axes[1:], rows[0], names, distances[0], strict=True):
-        draw_grey(ax, known[row], f"a {name}")
+        draw_grey(ax, known[row], an(name))
         ax.set_xlabel(f"at {distance:.1f}", fontsize=9)
     among = f"among {len(known):,} training digits"
     picture.caption(f"The {count} nearest {among}; distances between what goes into {trace.last_linear()}.")

@@ -151,6 +151,11 @@ def colour_bar(drawn: ScalarMappable, axes: Axes | Sequence[Axes], **place: Any)
     return bar
 
 
+def an(name: object) -> str:
+    """`an(7)` is "a 7", and `an(8)` is "an 8"."""
+    return f"an {name}" if str(name)[:1] == "8" else f"a {name}"
+
+
 def percent(share: float) -> str:
     """Never rounds a doubt away: 99.97 % is not 100 %."""
     if share >= 0.9995:

@@ -9,7 +9,7 @@ from mnistviz.errors import MnistvizError, one_of
 from mnistviz.learn.data import Digits
 from mnistviz.learn.evaluate import Report
 from mnistviz.show.colours import BLUE, FAINT, INK, ORANGE, PALE, RIGHT, WRONG
-from mnistviz.show.picture import Picture, names_down, notice, only, page, percent, shares_on
+from mnistviz.show.picture import Picture, an, names_down, notice, only, page, percent, shares_on
 from mnistviz.show.tiles import GREY_LEVELS, draw_grey
 
 
@@ -78,7 +78,7 @@ def one_prediction(digit: Digits, probabilities: np.ndarray) -> Picture:
     truth = None if digit.labels is None else int(digit.labels[0])
     mark, colour = ("", BLUE) if truth is None else RIGHT if truth == answer else WRONG
     picture, (left, right) = page(8.2, 3.3, columns=2, width_ratios=[1, 1.75])
-    draw_grey(left, digit.images[0], "what goes in" + ("" if truth is None else f": a {truth}"), white=255)
+    draw_grey(left, digit.images[0], "what goes in" + ("" if truth is None else f": {an(truth)}"), white=255)
     bars = right.barh(range(10), shares, color=[colour if d == answer else PALE for d in range(10)], height=0.72)
     right.bar_label(bars, [percent(share) for share in shares], padding=4, fontsize=9, color=INK)
     right.set(xlim=(0, 1.16), xticks=[0, 0.25, 0.5, 0.75, 1], yticks=range(10))
@@ -87,7 +87,7 @@ def one_prediction(digit: Digits, probabilities: np.ndarray) -> Picture:
     names_down(right)
     right.tick_params(axis="y", labelsize=11)
     picture.caption("28×28 grey levels, 0 black to 255 white; the ten probabilities sum to 100 %.")
-    known = "" if truth is None else f" It is a {truth}."
+    known = "" if truth is None else f" It is {an(truth)}."
     surest = f"the answer is {answer} with {percent(shares[answer])}"
     return picture.told(f"A handwritten digit and ten probability bars; {surest}.{known}")
 

@@ -4,7 +4,7 @@ from matplotlib.axes import Axes
 
 from mnistviz.look.causes import Cause, Contrast, Silenced
 from mnistviz.show.colours import BLUE, FAINT, INK, ORANGE
-from mnistviz.show.picture import Picture
+from mnistviz.show.picture import Picture, an
 from mnistviz.show.tiles import draw_grey
 
 SHOWN = 12  # features, and channels
@@ -23,7 +23,7 @@ def cause(cause: Cause) -> Picture:
     for k, (image, label, distance) in enumerate(zip(cause.neighbours, cause.labels, cause.distances, strict=True)):
         ax = picture.add_subplot(below[0, k])
         draw_grey(ax, image)
-        ax.set_xlabel(f"a {label}, at {distance:.1f}", fontsize=9)
+        ax.set_xlabel(f"{an(label)}, at {distance:.1f}", fontsize=9)
     turned = sum(silence.answer == truth for silence in silenced)
     bars = f"Features in orange speak for {answer}, in blue for {truth}; all bars sum to the gap between the two scores"
     helpful = f"the {len(silenced[:SHOWN])} channels whose silence helps {truth} most"
@@ -32,7 +32,7 @@ def cause(cause: Cause) -> Picture:
     gap = f"the features behind the gap of {contrast.total:+.2f}"
     silent = f"the channels whose silence changes it ({turned} flip the answer)"
     labels = f"its nearest training digits, labelled {', '.join(map(str, cause.labels))}"
-    return picture.told(f"A digit answered {answer} that is a {truth}: {gap}, {silent}, and {labels}.")
+    return picture.told(f"A digit answered {answer} that is {an(truth)}: {gap}, {silent}, and {labels}.")
 
 
 def _draw_gaps(axes: Axes, contrast: Contrast) -> None:

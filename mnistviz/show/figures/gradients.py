@@ -11,7 +11,7 @@ from mnistviz.look.trace import Trace, times
 from mnistviz.show.colours import BLUE, ORANGE, curve
 from mnistviz.show.figures.arithmetic import product_bars
 from mnistviz.show.figures.maps import maps_beside
-from mnistviz.show.picture import Picture, page
+from mnistviz.show.picture import Picture, an, page
 from mnistviz.show.scales import Scale, array, short
 from mnistviz.show.tiles import draw_map
 
@@ -25,7 +25,7 @@ def gradient_maps(trace: Trace, layer: str, channels: Iterable[int] | None = Non
     of, scale = f" of the batch of {count}" * (count > 1), Scale.about_zero(delta[digit])
     facts = f"The loss{of}, {trace.loss:.3g}, rises with an orange value and falls with a blue one."
     picture = maps_beside(trace.input[[digit]], delta[digit], layer, title, scale, facts, channels)
-    picture.axes[0].set_title(name if trace.labels is None else f"{name}: a {trace.labels[digit]}")
+    picture.axes[0].set_title(name if trace.labels is None else f"{name}: {an(trace.labels[digit])}")
     return picture.told(f"δ, the gradient of the loss: {picture.alt}")
 
 

@@ -10,7 +10,7 @@ from mnistviz.errors import MnistvizError, one_of, refuse, some
 from mnistviz.look.field import receptive_field
 from mnistviz.look.trace import Step, Trace, sizes, times
 from mnistviz.show.colours import BLUE, FAINT, INK, PALE
-from mnistviz.show.picture import Picture, beside, names_down, notice, page, percent
+from mnistviz.show.picture import Picture, an, beside, names_down, notice, page, percent
 from mnistviz.show.scales import Scale, array, short
 from mnistviz.show.tiles import draw_grey, outline, tile_cells, tile_maps
 
@@ -180,7 +180,7 @@ def complete_prediction(trace: Trace, label: int | None = None, each: int = 8) -
     widths = [1.5, *([1.12] * len(stages)), 2.1]
     picture, axes = page(sum(widths) + 0.6, 4.6, columns=len(widths), width_ratios=widths)
     picture.get_layout_engine().set(wspace=0.16)  # type: ignore
-    draw_grey(axes[0], digit, "input" if label is None else f"input: a {label}")
+    draw_grey(axes[0], digit, "input" if label is None else f"input: {an(label)}")
     results = [trace.result_of(stage) for stage in stages]
     for ax, stage, result in zip(axes[1:-1], stages, results, strict=True):
         _draw_stage(ax, trace.steps[result], each)
