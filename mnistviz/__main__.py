@@ -3,24 +3,17 @@
 It parses first: what a command needs is loaded when the command runs.
 """
 
-import argparse
 import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import mnistviz as mv
 from mnistviz import commands, project
+from mnistviz.commands import Options
 from mnistviz.errors import MnistvizError, refuse
 
-if TYPE_CHECKING:
-    from torch import nn
-
-    from mnistviz.learn.data import Digits
-
 BULK = ("out", "device", "engine", "workers", "address")  # options handed on to predict_files
-Options = argparse.Namespace
 
 
 def train(options: Options) -> None:
@@ -58,7 +51,9 @@ def train(options: Options) -> None:
 
 
 def evaluate(options: Options) -> None:
-    model = _model(options)
+    from mnistviz.device import pick_device
+
+    model = mv.load_model(options.model, pick_device(options.device))
     digits = mv.load_digits(options.data).judged
     _refuse_seen(options.model, digits)
     report = mv.evaluate(model, digits)
@@ -69,7 +64,9 @@ def evaluate(options: Options) -> None:
 
 
 def predict(options: Options) -> None:
-    model = _model(options)
+    from mnistviz.device import pick_device
+
+    model = mv.load_model(options.model, pick_device(options.device))
     if options.submission:
         digits = mv.load_digits("kaggle")
         _refuse_seen(options.model, digits.test)
@@ -175,26 +172,19 @@ def models(options: Options) -> None:
         print(f"{name:<9}{(make.__doc__ or '').splitlines()[0]}")
 
 
-def _model(options: Options) -> "nn.Module":
-    from mnistviz.device import pick_device
-
-    return mv.load_model(options.model, pick_device(options.device))
-
-
-def _refuse_seen(model: str, digits: "Digits") -> None:
+def _refuse_seen(model: str, digits: "mv.Digits") -> None:
     card = mv.read_card(model)
-    if not mv.checkpoint.unseen(card, digits):
-        learned = card.get("data", {}).get("train", "unknown digits")
-        what = "this model may have learned from these very digits; a score would mean nothing"
-        given = f"learned from {learned}, to be judged on {digits.source}"
-        fix = "judge it on the set it was trained on (--data), or train one on yours: python -m mnistviz train"
-        raise mv.MnistvizError(what, given=given, fix=fix)
+    what = "this model may have learned from these very digits; a score would mean nothing"
+    learned = card.get("data", {}).get("train", "unknown digits")
+    given = f"learned from {learned}, to be judged on {digits.source}"
+    fix = "judge it on the set it was trained on (--data), or train one on yours: python -m mnistviz train"
+    refuse(not mv.checkpoint.unseen(card, digits), what, given=given, fix=fix)
 
 
 COMMANDS = (train, evaluate, predict, study, animate, page, worksheet, app, data, models)
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> commands.Parser:
     return commands.parser({command.__name__: command for command in COMMANDS})
 
 

@@ -21,8 +21,7 @@ def parser(runs: Mapping[str, Callable[[Options], None]]) -> Parser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, about: str, example: str, device: bool = False) -> Parser:
-        epilog = f"example: python -m mnistviz {example}"
-        sub = commands.add_parser(name, help=about, description=about, epilog=epilog)
+        sub = commands.add_parser(name, help=about, description=about, epilog=f"example: python -m mnistviz {example}")
         sub.set_defaults(run=runs[name])
         if device:
             sub.add_argument("--device", help="cuda, mps or cpu (default: the best there is)")
@@ -43,9 +42,8 @@ def parser(runs: Mapping[str, Callable[[Options], None]]) -> Parser:
     sub.add_argument("--recipe", choices=RECIPES, default="tuned", help="default: tuned")
     sub.add_argument("--data", choices=("mnist", "kaggle"), default="mnist", help="default: mnist")
     sub.add_argument("--images", type=int, help="learn from at most this many, every digit in proportion")
-    sub.add_argument(
-        "--validation", type=float, default=0.15, help="share kept to judge by (default: 0.15, as for the teachers)"
-    )
+    about = "share kept to judge by (default: 0.15, as for the teachers)"
+    sub.add_argument("--validation", type=float, default=0.15, help=about)
     sub.add_argument("--epochs", type=int, help="instead of the recipe's")
     sub.add_argument("--seed", type=int, help="instead of the recipe's")
     sub.add_argument("--out", type=Path, help="folder for weights, cards and history (default: models/_mine/MODEL)")
@@ -104,11 +102,8 @@ def parser(runs: Mapping[str, Callable[[Options], None]]) -> Parser:
     about = "with the checkpoints that `train --lapse` kept beside these weights"
     sub.add_argument("--lapse", action="store_true", help=about)
 
-    about, example = (
-        "print exercises in a network's own numbers, and the answers",
-        "worksheet --model light --pupils 30",
-    )
-    sub = command("worksheet", about, f"{example} --out worksheets.pdf")
+    about = "print exercises in a network's own numbers, and the answers"
+    sub = command("worksheet", about, "worksheet --model light --pupils 30 --out worksheets.pdf")
     sub.add_argument("--model", default=project.DEFAULT, help=MODEL)
     sub.add_argument("--pupils", type=int, default=30, help="1 to 200, each with other numbers (default: 30)")
     sub.add_argument("--out", type=Path, help="the file, a .pdf (default: visualizations/_mine/MODEL_worksheets.pdf)")
