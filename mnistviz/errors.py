@@ -53,6 +53,5 @@ def one_of(kind: str, numbers: int | Iterable[int], count: int) -> None:
     """`one_of("channel in 'conv1'", 40, 32)`, or several, raises: no such channel, and how they are counted."""
     several = [numbers] if isinstance(numbers, int) else list(numbers)
     wrong = [number for number in several if not 0 <= number < count]
-    if wrong or not several:
-        given = wrong[0] if len(wrong) == 1 else wrong or "none"
-        raise MnistvizError(f"no such {kind}", given=given, allowed=f"0 to {count - 1}, counted from 0")
+    given = wrong[0] if len(wrong) == 1 else wrong or "none"
+    refuse(wrong or not several, f"no such {kind}", given=given, allowed=f"0 to {count - 1}, counted from 0")

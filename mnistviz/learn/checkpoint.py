@@ -23,8 +23,7 @@ from mnistviz.learn.data import Digits
 from mnistviz.learn.history import Fit
 from mnistviz.learn.recipes import to_table
 
-BEST, FINAL, RESUME = "best_mnist_model.pth", "final_mnist_model.pth", "resume.pt"
-HISTORY = "history.csv"
+BEST, FINAL, HISTORY, RESUME = "best_mnist_model.pth", "final_mnist_model.pth", "history.csv", "resume.pt"
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")  # numbers that are counted, not learned
 
 
@@ -163,8 +162,7 @@ class Store:
         if improved:
             save_model(self.folder / BEST, history.best, self._card(history.best_epoch))
         history.save(self.folder / HISTORY)
-        content = {"contract": self._contract} | self.fit.state_dict()
-        project.write_bytes(self.folder / RESUME, _to_bytes(content))
+        project.write_bytes(self.folder / RESUME, _to_bytes({"contract": self._contract} | self.fit.state_dict()))
 
     def finish(self) -> None:
         """The last weights and the best, once more, and no way on: this training is complete."""
@@ -207,9 +205,8 @@ def find(name: str | Path) -> Path:
             fix="work in the repository, which holds them (or set MNISTVIZ_ROOT to it), or train your own: "
             f"python -m mnistviz train {name}, then load models/_mine/{name}/{BEST}",
         )
-    if not Path(name).is_file():
-        allowed = "a path to a .pth file, or one of " + ", ".join(models.MODELS)
-        raise MnistvizError("no such checkpoint", given=str(name), allowed=allowed)
+    allowed = "a path to a .pth file, or one of " + ", ".join(models.MODELS)
+    refuse(not Path(name).is_file(), "no such checkpoint", given=str(name), allowed=allowed)
     return Path(name)
 
 

@@ -1,6 +1,5 @@
 """Kaggle's files: `train.csv` and `test.csv` in, `submission.csv` out."""
 
-import os
 import re
 from collections.abc import Iterator
 from itertools import chain, repeat, zip_longest
@@ -123,10 +122,9 @@ def write_submission(path: str | Path, predictions: np.ndarray, *, rows: int = T
     """
     predictions = np.asarray(predictions)
     are_digits = predictions.dtype.kind in "iu" and np.isin(predictions, np.arange(10)).all()
-    if predictions.shape != (rows,) or not are_digits:
-        given, allowed = f"{predictions.dtype} of shape {predictions.shape}", f"{rows:,} whole numbers from 0 to 9"
-        fix = "predict the whole of digits.test, unshuffled"
-        raise MnistvizError("these are not predictions for Kaggle's test set", given=given, allowed=allowed, fix=fix)
+    given, allowed = f"{predictions.dtype} of shape {predictions.shape}", f"{rows:,} whole numbers from 0 to 9"
+    what, fix = "these are not predictions for Kaggle's test set", "predict the whole of digits.test, unshuffled"
+    refuse(predictions.shape != (rows,) or not are_digits, what, given=given, allowed=allowed, fix=fix)
     table = pd.DataFrame({"ImageId": np.arange(1, rows + 1), "Label": predictions.astype(np.int64)})
     with project.atomic(path) as part:
         table.to_csv(part, index=False, lineterminator="\n")
@@ -134,7 +132,7 @@ def write_submission(path: str | Path, predictions: np.ndarray, *, rows: int = T
     return table
 
 
-def validate_submission(path: str | os.PathLike[str], predictions: np.ndarray) -> None:
+def validate_submission(path: str | Path, predictions: np.ndarray) -> None:
     """Read a submission back as Kaggle would and compare it with the predictions, line by line."""
     lines = Path(path).read_text().split("\n")
     expected = ["ImageId,Label", *(f"{i},{label}" for i, label in enumerate(predictions, 1)), ""]
