@@ -37,13 +37,12 @@ class Augment:
         kind = "augmentation setting"
         check(kind, self, "rotation", lambda x: 0 <= x <= 180, "0 to 180 degrees")
         check(kind, self, "shift", lambda x: 0 <= x <= 1, "0 to 1, a fraction of the picture")
-        check(kind, self, "zoom", lambda x: 0 <= x < 1, "0 up to but not including 1")
+        check(kind, self, "zoom aspect", lambda x: 0 <= x < 1, "0 up to but not including 1")
         check(kind, self, "crop", lambda x: x[0] >= 1 and 0 <= x[1] <= 1, "(side ≥ 1, probability)")
         check(kind, self, "elastic", lambda x: x[0] >= 0 and x[1] > 0, "(pixels ≥ 0, smoothness > 0)")
         check(kind, self, "cutout", lambda x: x[0] >= 0 and 0 <= x[1] <= 1, "(side ≥ 0, probability)")
         check(kind, self, "mixup blur gamma", lambda x: x >= 0, "0 or more")
         check(kind, self, "slant", lambda x: 0 <= x <= 60, "0 to 60 degrees")
-        check(kind, self, "aspect", lambda x: 0 <= x < 1, "0 up to but not including 1")
         check(kind, self, "stroke", lambda x: 0 <= x <= 5, "0 to 5 pixels")
 
     def __call__(self, x: Tensor, y: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
@@ -80,8 +79,7 @@ class Augment:
             across = across / wide
         # two rows of the inverse map per image, first x, then y: (2, 3, N)
         rows = torch.stack([across, down, draw[2:4] * 2 * self.shift], dim=1)
-        where = rows.permute(2, 0, 1).reshape(2 * n, 3) @ _plane(h, w, x.device)
-        where = where.view(n, 2, h, w)
+        where = (rows.permute(2, 0, 1).reshape(2 * n, 3) @ _plane(h, w, x.device)).view(n, 2, h, w)
         if self.elastic[0]:
             where = where + self._elastic_field(n, h, w, x.device, generator)
         return where.permute(0, 2, 3, 1)
@@ -106,7 +104,8 @@ class Augment:
         if self.stroke:
             thicker = (2 * draw[0] - 1) * self.stroke
             for pixel in range(math.ceil(self.stroke)):
-                thick, thin, share = _spread(x), 1 - _spread(1 - x), (thicker.abs() - pixel).clamp(0, 1)
+                share = (thicker.abs() - pixel).clamp(0, 1)
+                thick, thin = F.max_pool2d(x, 3, 1, 1), 1 - F.max_pool2d(1 - x, 3, 1, 1)
                 x = torch.where(thicker > 0, torch.lerp(x, thick, share), torch.lerp(x, thin, share / 2))
         if self.blur:
             full, sigma = x.amax((2, 3), keepdim=True), (draw[1] * self.blur).clamp_min(1e-2)
@@ -138,11 +137,6 @@ def _gaussian(side: int, sigma: Tensor) -> Tensor:
     """One matrix per picture that blurs a column of `side` pixels, each row a bell curve: (N, 1, side, side)."""
     at = torch.arange(side, device=sigma.device, dtype=sigma.dtype)
     return torch.softmax(-0.5 * ((at[:, None] - at) / sigma) ** 2, dim=-1)
-
-
-def _spread(x: Tensor) -> Tensor:
-    """The largest of each pixel and its eight neighbours."""
-    return F.max_pool2d(x, 3, 1, 1)
 
 
 def squares(x: Tensor, top: Tensor, left: Tensor, side: int) -> Tensor:
