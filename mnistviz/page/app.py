@@ -12,7 +12,7 @@ from mnistviz.learn.data import Digits
 from mnistviz.look.arithmetic import WEIGHTED
 from mnistviz.look.trace import Trace, times
 from mnistviz.page import reading
-from mnistviz.page.drawing import PAGE, SEVEN, digit_of, drawn
+from mnistviz.page.drawing import PAGE, SCRIPT, SEVEN, STYLE, digit_of, drawn
 from mnistviz.show import figures
 
 PICTURES = ["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff"]
@@ -59,18 +59,14 @@ def source() -> Digits | None:
         "Where from", list(INVITED), default="Draw", required=True, key="way", label_visibility="collapsed"
     )
     with st.container(key="draw" if way == "Draw" else "hidden"):  # the drawing stays while a picture is looked at
-        pad = st.components.v2.component("pad", css=(PAGE / "pad.css").read_text(), js=SCRIPT)
+        pad = st.components.v2.component("pad", css=STYLE, js=SCRIPT + MOUNT)
         drawing = st.session_state.get("pad", {}).get("strokes") or []
         pad(key="pad", data=PAD | {"strokes": drawing}, on_strokes_change=lambda: None)
     if way == "Draw":
         return digit_of(drawing) if drawing else None
-    limits = f"up to {reading.MEGABYTES} MB and {reading.MEGAPIXELS} million pixels"
-    about = f"A picture of one digit, {limits}"
+    about = f"A picture of one digit, up to {reading.MEGABYTES} MB and {reading.MEGAPIXELS} million pixels"
     file = st.file_uploader(about, PICTURES, max_upload_size=reading.MEGABYTES, key="picture")
     return None if file is None else reading.handed_in(file)
-
-
-SCRIPT = "\n".join([*((PAGE / name).read_text() for name in ("pad.js", "box.js")), MOUNT])
 
 
 def chosen() -> Path | None:
@@ -95,9 +91,8 @@ def chosen() -> Path | None:
 
 def inside(path: Path, digit: Digits, trace: Trace) -> None:
     """How it came to that: only what is looked at is drawn."""
-    names = ["Maps", "One value", "Nearest digits", "Film"]
-    shown = st.tabs(names, on_change="rerun", key="part")
-    for tab, draw in zip(shown, (maps, one_value, nearest, film), strict=True):
+    parts = {"Maps": maps, "One value": one_value, "Nearest digits": nearest, "Film": film}
+    for tab, draw in zip(st.tabs(list(parts), on_change="rerun", key="part"), parts.values(), strict=True):
         if tab.open:
             with tab:
                 try:

@@ -43,8 +43,7 @@ def page(model: nn.Module, path: str | Path, lapse: Timelapse | None = None, tit
     The model is a flat `nn.Sequential` of the layers of `mv.models`; it stays as it is. With a `Timelapse` of its
     training the page holds those checkpoints too. `title` is by default the name of the architecture.
     """
-    digits = load_digits("mnist").test[:DIGITS]
-    data = described(model, digits, title)
+    data = described(model, load_digits("mnist").test[:DIGITS], title)
     looks, layers = {} if lapse is None else lapse.checkpoints, _layers(model)
     fix = "give lapse.callbacks to fit, and train"
     refuse(lapse is not None and not looks, "nothing was kept of this training", fix=fix)

@@ -16,6 +16,7 @@ SIDE, PEN, INK = 280, 1 / 14, (22, 22, 29)  # as in pad.js
 FINER = 4  # drawn so much larger, then averaged: soft edges
 MOST = 20_000  # points: an hour of scribbling
 PAGE = Path(__file__).parent
+SCRIPT, STYLE = (PAGE / "pad.js").read_text() + (PAGE / "box.js").read_text(), (PAGE / "pad.css").read_text()
 Strokes = Sequence[Sequence[Sequence[float]]]
 STORED = "29,27 37,24 44,24 52,24 60,24 69,24 72,27 68,34 63,42 58,50 54,59 49,69 46,81"  # x,y in hundredths of the pad
 SEVEN = [[[int(number) / 100 for number in point.split(",")] for point in STORED.split()]]

@@ -8,7 +8,7 @@ from PIL import Image
 from mnistviz import project
 from mnistviz.errors import MnistvizError
 from mnistviz.learn.data import Digits
-from mnistviz.page.drawing import PAGE, SEVEN, Strokes, digit_of, drawn
+from mnistviz.page.drawing import SCRIPT, SEVEN, STYLE, Strokes, digit_of, drawn
 from mnistviz.show.picture import Picture, bare, page
 from mnistviz.show.tiles import draw_grey
 
@@ -48,8 +48,8 @@ class Pad(AnyWidget):
     Where nobody can draw, a page that is only read or a notebook run by a program, a stored drawing stands in.
     """
 
-    _esm = "\n".join([*((PAGE / name).read_text() for name in ("pad.js", "box.js")), RENDER])
-    _css = (PAGE / "pad.css").read_text()
+    _esm = SCRIPT + RENDER
+    _css = STYLE
     strokes: Any = List().tag(sync=True)
     stored: Any = Bool().tag(sync=True)
 

@@ -120,10 +120,9 @@ def _page(size: tuple[int, int], sheet: Sheet, number: str, title: str) -> Page:
     page.words(140, 5, number, 13, ha="right", weight="bold")
     page.words(0, 16, "Name")
     page.rule(11, 16.5, 140)
-    about = (
-        f"Your digit is number {sheet.digit} of MNIST's test part. {_said(sheet)} All numbers are the network's own "
-    )
-    page.lines(23, f"{about}for it, rounded for paper. Channels, rows, columns and features count from 0.", 84)
+    about = f"Your digit is number {sheet.digit} of MNIST's test part. {_said(sheet)} All numbers are the network's "
+    about += "own for it, rounded for paper. Channels, rows, columns and features count from 0."
+    page.lines(23, about, 84)
     _digit(page, sheet, WIDTH - 36, 0, 36)
     y = 37.0
     for i, (name, task) in enumerate(sheet.tasks.items(), 1):
@@ -163,9 +162,8 @@ def _answers(size: tuple[int, int], sheets: list[Sheet], title: str) -> Iterator
     """The key: of every sheet all results, those on paper above those of the network."""
     page, y = Page(size), 13.0
     page.words(0, 5, f"Answers: {title}", 13, weight="bold")
-    page.words(
-        0, 11, "paper: what the printed numbers give; network: what the network computes. They differ by rounding."
-    )
+    legend = "paper: what the printed numbers give; network: what the network computes. They differ by rounding."
+    page.words(0, 11, legend)
     for number, sheet in enumerate(sheets, 1):
         lines = [f"Sheet {number}, digit {sheet.digit}. {_said(sheet)}"]
         for i, task in enumerate(sheet.tasks.values(), 1):
