@@ -139,11 +139,10 @@ class DigitSet:
     @property
     def judged(self) -> Digits:
         """The test digits with their labels, or with the answers that were kept apart, to judge a model by."""
-        labels = self.test.labels if self.answers is None else self.answers
-        if labels is None:
-            fix = "judge by MNIST's (--data mnist), or let Kaggle judge a submission (--submission)"
-            raise MnistvizError(f"{self.test.source} has no labels to judge by", fix=fix)
-        return Digits(self.test.images, labels, self.test.source)
+        judged = self.test if self.answers is None else replace(self.test, labels=self.answers)
+        fix = "judge by MNIST's (--data mnist), or let Kaggle judge a submission (--submission)"
+        refuse(judged.labels is None, f"{judged.source} has no labels to judge by", fix=fix)
+        return judged
 
 
 # name: (magic number, shape, md5 of the uncompressed bytes)
@@ -216,7 +215,6 @@ def read_idx(path: str | Path) -> np.ndarray:
     path = Path(path)
     magic, shape, md5 = choose("MNIST file", path.name.removesuffix(".gz"), IDX)
     name = project.shown(path)
-
     fix = "restore the file (git checkout digit-recognizer), or delete it to download"
     refuse(not path.exists(), f"{name} does not exist", fix=fix)
     try:
@@ -232,8 +230,7 @@ def read_idx(path: str | Path) -> np.ndarray:
     wrong, allowed = (*axes, len(raw)) != (*shape, size), f"shape {shape}, {size:,} bytes"
     refuse(wrong, what, given=given, allowed=allowed, fix=fix)
     digest = hashlib.md5(raw, usedforsecurity=False).hexdigest()
-    what = f"{name} has other content than MNIST"
-    refuse(digest != md5, what, given=f"md5 {digest}", allowed=f"md5 {md5}", fix=fix)
+    refuse(digest != md5, f"{name} has other content than MNIST", given=f"md5 {digest}", allowed=f"md5 {md5}", fix=fix)
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape).copy()
 
 

@@ -12,7 +12,6 @@ from mnistviz import project
 from mnistviz.errors import MnistvizError, refuse
 
 PIXELS = [f"pixel{i}" for i in range(784)]
-TEST_ROWS = 28_000
 
 
 def read_csv(path: str | Path, *, labelled: bool) -> tuple[np.ndarray, np.ndarray | None]:
@@ -115,7 +114,7 @@ def write_csv(path: str | Path, images: np.ndarray, labels: np.ndarray | None = 
         csv.write_csv(pa.table(columns), file, csv.WriteOptions(include_header=False))
 
 
-def write_submission(path: str | Path, predictions: np.ndarray, *, rows: int = TEST_ROWS) -> pd.DataFrame:
+def write_submission(path: str | Path, predictions: np.ndarray, *, rows: int = 28_000) -> pd.DataFrame:
     """`write_submission("submission.csv", predictions)`: `ImageId,Label`, 28,000 rows counted from 1.
 
     The file is read back and compared before this returns; the table is what it holds.

@@ -183,8 +183,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     groups = table.groupby(["model", "recipe", "changes", "data"], sort=False)
     columns: dict[str, Any] = {"runs": groups["seconds"].count(), "failed": groups["error"].count()}
     for name, title in shown.items():
-        both = groups[name].agg(["mean", "std"])
-        told = [f"{mean:.3%} ± {sd:.3%}" for mean, sd in both.to_numpy(float)]
+        told = [f"{mean:.3%} ± {sd:.3%}" for mean, sd in groups[name].agg(["mean", "std"]).to_numpy(float)]
         columns[title] = [text.removesuffix(" ± nan%").replace("nan%", "") for text in told]  # of one run; of none
     columns["seconds"] = groups["seconds"].mean().round(1)
     return pd.DataFrame(columns).reset_index()
