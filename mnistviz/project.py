@@ -15,8 +15,7 @@ DEFAULT = "simple_hands"  # the reference weights that read whatever people hand
 def root(start: Path | None = None) -> Path:
     """The project's folder: `$MNISTVIZ_ROOT`, else the nearest parent with a `digit-recognizer/`.
 
-    Looked for from the working directory upwards, then from this file, so a notebook finds it
-    wherever it is started. Away from any project it is the working directory itself.
+    Looked for from the working directory upwards, then from this file; else it is the working directory itself.
     """
     if "MNISTVIZ_ROOT" in os.environ:
         return Path(os.environ["MNISTVIZ_ROOT"]).resolve()

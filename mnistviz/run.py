@@ -65,9 +65,8 @@ class Run(Profile):
 def start(profile: str | None = None, seed: int = 0, device: str | None = None) -> Run:
     """`run = mv.start(PROFILE, seed=SEED)` seeds everything, chooses device and sizes, and prints them.
 
-    The profile is the argument, else `$MNISTVIZ_PROFILE`, else "full". A run writes below folders with
-    the profile's name (`models/_full/` …), so it can never overwrite a shipped model or picture; only
-    `make release`, which sets `$MNISTVIZ_RELEASE`, writes the shipped pictures and films.
+    The profile is the argument, else `$MNISTVIZ_PROFILE`, else "full". A run writes below folders of that name, such as
+    `models/_full/`, never what is shipped; only `make release` (`$MNISTVIZ_RELEASE`) writes shipped pictures and films.
     """
     import matplotlib
 

@@ -16,9 +16,8 @@ from mnistviz.learn.data import Digits
 class Attack:
     """`Attack(0.3, steps=40, step=0.01)(model, x, y)`: no pixel changes by more than 0.3, and the loss rises.
 
-    Each step moves every pixel by `step` in the direction in which the loss grows, then back into the
-    allowed range and into 0 to 1. One step of the whole size is FGSM, many are PGD. The model is left as it
-    was: modes, gradients, statistics.
+    Each step moves every pixel by `step` in the direction in which the loss grows, then back into the allowed range
+    and into 0 to 1. One step of the whole size is FGSM, many are PGD. The model is left as it was.
     """
 
     epsilon: float

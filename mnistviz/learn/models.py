@@ -1,8 +1,7 @@
 """The published architectures, each a flat `nn.Sequential` whose layers have the names used everywhere.
 
-Every model takes float images in [0, 1] of shape (N, 1, 28, 28): black is 0, ink is 1. Where a system
-standardises its pixels, that is the model's first layer, `normalise`, so weights can never meet
-pixels on another scale.
+Every model takes float images in [0, 1] of shape (N, 1, 28, 28): black is 0, ink is 1. Where a system standardises its
+pixels, that is the model's first layer, `normalise`, so weights can never meet pixels on another scale.
 """
 
 import math
