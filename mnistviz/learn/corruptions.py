@@ -21,8 +21,7 @@ def corrupt(digits: Digits, kind: str, strength: int, seed: int = 0) -> Digits:
         raise MnistvizError("strength of a corruption", given=strength, allowed="0 (none) to 5")
     if not strength or not len(digits):
         return digits
-    generator = torch.Generator().manual_seed(seed)
-    x = change(digits.pixels.cpu(), strength, generator).clamp(0, 1)
+    x = change(digits.pixels.cpu(), strength, torch.Generator().manual_seed(seed)).clamp(0, 1)
     images = (x * 255).round().to(torch.uint8).squeeze(1).to(digits.images.device)
     return Digits(images, digits.labels, f"{digits.source}, {kind} {strength} of 5")
 
