@@ -453,6 +453,15 @@ def layer_by_layer(model: nn.Module, x: Tensor, edit: Callable[[str, Tensor], Te
     return outputs
 
 
+def slopes_by_hand(model: nn.Sequential, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """∂loss/∂ the input, every output and every weight of a flat model, by name: plain autograd, without a capture."""
+    values = {"input": x.clone().requires_grad_()}
+    for name, layer in model.named_children():
+        values[name] = scores = layer([*values.values()][-1])
+    wanted = values | dict(model.named_parameters())
+    return dict(zip(wanted, torch.autograd.grad(F.cross_entropy(scores, labels), [*wanted.values()]), strict=True))
+
+
 def silencing(layer: str, channels: int | list[int]) -> Callable[[str, Tensor], Tensor]:
     """An edit: these channels times 0, the others times 1."""
 

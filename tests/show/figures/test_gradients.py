@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from helpers import caption_of, refused, sheet_of
 from matplotlib.colors import to_hex
 from torch import Tensor, nn
-from zoo import seeded
+from zoo import seeded, slopes_by_hand
 
 import mnistviz as mv
 from mnistviz import figures
@@ -18,15 +18,10 @@ from mnistviz.show.scales import Scale, short
 
 
 def both_ways(model: nn.Sequential, x: Tensor, labels: Tensor) -> tuple[Any, dict[str, Tensor]]:
-    """A trace gone back through; and ∂loss/∂ every output, the input and every weight, by name, without a capture."""
+    """A trace gone back through; and every gradient of its loss, by name, without a capture."""
     with mv.capture(model, gradients=True) as trace:
         model(x)
-    values = {"input": x.clone().requires_grad_()}
-    for name, layer in model.eval().named_children():
-        values[name] = scores = layer([*values.values()][-1])
-    wanted = values | dict(model.named_parameters())
-    found = torch.autograd.grad(F.cross_entropy(scores, labels), [*wanted.values()])
-    return mv.backward(trace, labels=labels), dict(zip(wanted, found, strict=True))
+    return mv.backward(trace, labels=labels), slopes_by_hand(model.eval(), x, labels)
 
 
 @pytest.fixture(scope="module")
