@@ -1,16 +1,14 @@
 """The way a number went: winners of pools, gates, and every step of a path, each found again without the library."""
 
-import copy
 from itertools import pairwise, product
 
 import numpy as np
 import pytest
 import torch
 from helpers import refusals, refused
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings
 from torch import Tensor, nn
-from zoo import convolutions, flow_by_hand, images, layer_by_layer, make, pairs, record, seeded
+from zoo import convolutions, flow_by_hand, images, layer_by_layer, layers, make, noise, record, seeded
 
 import mnistviz as mv
 from mnistviz.look.paths import Stop
@@ -30,32 +28,17 @@ def winner_by_hand(pool: nn.MaxPool2d, x: Tensor, n: int, c: int, i: int, j: int
     return best
 
 
-@st.composite
-def pools(draw: st.DrawFn) -> tuple[nn.MaxPool2d, Tensor]:
-    """Any max-pool, and small whole numbers, so that there are ties; half the time all of them negative."""
-    kernel, dilation = draw(pairs(1, 4)), draw(pairs(1, 2))
-    padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
-    pool = nn.MaxPool2d(kernel, draw(pairs(1, 4)), padding, dilation, ceil_mode=draw(st.booleans()))
-    shape = (draw(st.integers(1, 2)), draw(st.integers(1, 3)), *draw(pairs(1, 9)))
-    # smaller maps do not hold a window, or a dilated one jumps over them and has no winner
-    assume(all(n > (k - 1) * d - p for n, k, d, p in zip(shape[2:], kernel, dilation, padding, strict=True)))
-    dice = torch.Generator().manual_seed(draw(st.integers(0, 999)))
-    x = torch.randint(-3, 3, shape, generator=dice).float()
-    return pool, x - 4 if draw(st.booleans()) else x
-
-
 @settings(max_examples=30, deadline=None)
-@given(drawn=pools())
+@given(drawn=layers("max"))
 def test_winners_are_those_of_a_loop_by_hand(drawn):
     """A border never wins, of equals the first does, for each digit of a batch, in any order of memory."""
     pool, x = drawn
     out = pool(x)
+    expected = {at: winner_by_hand(pool, x, *at) for at in product(*map(range, out.shape))}
+    assert all(x[(*at[:2], *place)] == out[at] for at, place in expected.items())
     for same in (x, x.to(memory_format=torch.channels_last), x.mT.contiguous().mT, torch.stack([x, x + 1], -1)[..., 0]):
         winners = mv.paths.pool_winners(record(nn.Sequential(pool), same), "0")
-        for n, c, i, j in product(*map(range, out.shape)):
-            place = int(winners.y[n, c, i, j]), int(winners.x[n, c, i, j])
-            assert place == winner_by_hand(pool, x, n, c, i, j)
-            assert x[(n, c, *place)] == out[n, c, i, j]
+        assert {at: (int(winners.y[at]), int(winners.x[at])) for at in expected} == expected
 
 
 def test_a_nan_wins_and_a_gate_at_zero_is_shut():
@@ -178,51 +161,32 @@ def test_ranks_end_with_the_products_that_are_on_the_picture():
     assert min(counts) < 9
 
 
-def check_sums(trace: Trace, key: str) -> None:
-    """A row, with the bias once for each pixel, adds up to the sum of its output map."""
-    flow, step = mv.flow(trace, key), trace[key]
-    assert flow.shape == (step.result.shape[1], step.input.shape[1])
-    bias = 0 if step.bias is None else step.bias.double() * step.result[0, 0].numel()
-    total = step.result[0].double().reshape(len(flow), -1).sum(1)
-    torch.testing.assert_close(flow.sum(1) + bias, total, rtol=1e-4, atol=1e-3)
+def check_flow(layer: nn.Module, x: Tensor) -> None:
+    """The sums of its products. A row, with the bias once for each pixel, adds up to the sum of its output map.
+
+    Of the way back a column adds up to what came back to that map of the input.
+    """
+    with mv.capture(layer, gradients=True) as trace:
+        out = layer(x)
+    mv.backward(trace, out.square().sum())
+    flow, back, step = mv.flow(trace, ""), mv.flow(trace, "", back=True), trace[""]
+    bias = 0 if step.bias is None else step.bias * step.result[0, 0].numel()
+    np.testing.assert_allclose(flow, flow_by_hand(layer, x), atol=1e-9)
+    np.testing.assert_allclose(flow.sum(1) + bias, step.result[0].reshape(len(flow), -1).sum(1), atol=1e-9)
+    np.testing.assert_allclose(back, flow_by_hand(layer, torch.ones_like(x), step.delta), atol=1e-9)
+    np.testing.assert_allclose(back.sum(0), trace.delta[0].reshape(flow.shape[1], -1).sum(1), atol=1e-9)
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 @settings(max_examples=40, deadline=None)
 @given(drawn=convolutions())
 def test_flow_through_any_convolution_and_back_is_the_sum_of_its_products(drawn):
-    """Of the way back a column adds up to what came back to that map of the input."""
-    conv, x = drawn
-    with mv.capture(conv, gradients=True) as trace:
-        out = conv(x)
-    mv.backward(trace, out.square().sum())
-    np.testing.assert_allclose(mv.flow(trace, ""), flow_by_hand(conv, x), atol=1e-9)
-    check_sums(trace, "")
-    back = mv.flow(trace, "", back=True)
-    np.testing.assert_allclose(back, flow_by_hand(conv, torch.ones_like(x), trace[""].delta), atol=1e-9)
-    np.testing.assert_allclose(back.sum(0), trace.delta[0].sum((1, 2)), atol=1e-9)
+    check_flow(*drawn)
 
 
-def test_the_flows_back_of_every_layer_add_up_to_what_came_back(reference, mnist):
-    for name in ("light", "compact"):
-        model = copy.deepcopy(reference[name]).double()
-        with mv.capture(model, gradients=True) as trace:
-            model(mnist.test[0].pixels.double())
-        mv.backward(trace, labels=[4])
-        for key, step in trace.of_kind("Conv2d", "Linear").items():
-            arrived = trace[step.sources[0]].delta[0]
-            flow = mv.flow(trace, key, back=True)
-            torch.testing.assert_close(flow.sum(0), arrived.reshape(len(arrived), -1).sum(1), rtol=1e-10, atol=1e-12)
-        products = flow_by_hand(model.fc1, torch.ones_like(trace["fc1"].input), trace["fc1"].delta)
-        np.testing.assert_allclose(mv.flow(trace, "fc1", back=True), products, rtol=1e-12)
-
-
-def test_the_flows_of_every_layer_of_every_model_add_up_to_its_output(passes):
-    linear, x = nn.Linear(7, 4, bias=False), torch.randn(1, 7)
-    np.testing.assert_allclose(mv.flow(record(linear, x), ""), flow_by_hand(linear, x), rtol=1e-5)
-    for trace in passes.values():
-        for key in trace.of_kind("Conv2d", "Linear"):
-            check_sums(trace, key)
+@pytest.mark.parametrize("bias", [False, True])
+def test_flow_through_a_linear_layer_and_back_is_its_products(bias):
+    check_flow(nn.Linear(7, 4, bias).double(), noise(1, 7))
 
 
 def simple(n: int = 1) -> Trace:
