@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import assume
@@ -429,6 +430,17 @@ def unsettle(model: nn.Module) -> nn.Module:
     for p in list(model.parameters())[::2]:
         p.grad = torch.full_like(p, 0.5) if p.requires_grad else None
     return model
+
+
+def entering(listen: Callable[..., Any], *what: Any, name: str = "small", runs: bool = False) -> None:
+    """`with listen(model, *what)`: nothing is left behind; where `runs` is False, the body is not even entered."""
+    case = make(name)
+    before = facts(case.model.train(not runs))
+    try:
+        with listen(case.model, *what):
+            case() if runs else pytest.fail("the body must not run")
+    finally:
+        assert facts(case.model) == before
 
 
 def assert_equal(result: Any, expected: Any) -> None:

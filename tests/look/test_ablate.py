@@ -1,5 +1,6 @@
 """Silencing changes exactly the channels named, in every mode and order, and ends with its block."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import zoo
 from helpers import refusals, refused
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
-from zoo import GRAD_MODES, assert_equal, by_hand, facts, make, record, silencing, unsettle
+from zoo import GRAD_MODES, assert_equal, by_hand, entering, facts, make, record, silencing, unsettle
 
 import mnistviz as mv
 
@@ -158,17 +159,7 @@ def test_silence_leaves_a_computed_weight_as_it_was():
     assert facts(model) == before
 
 
-def silence(layer: str, channels: Any, name: str = "small", runs: bool = False) -> None:
-    """Nothing is left behind; where `runs` is False, the body is not even entered."""
-    case = make(name)
-    before = facts(case.model.eval())
-    try:
-        with mv.ablate(case.model, layer, channels):
-            case() if runs else pytest.fail("the body must not run")
-    finally:
-        assert facts(case.model) == before
-
-
+silence = partial(entering, mv.ablate)
 BAD = {
     "a channel too many": (lambda: silence("conv1", 4), "no such channel in layer 'conv1'", "4", "0 to 3"),
     "a negative channel": (lambda: silence("fc1", -1), "no such channel in layer 'fc1'", "0 to 7"),
@@ -176,7 +167,7 @@ BAD = {
     "seen as it runs": (lambda: silence("relu1", 4, runs=True), "no such channel in layer 'relu1'", "0 to 3"),
     "a misspelt layer": (lambda: silence("cnov1", 0), "unknown layer", "conv1, relu1", "did you mean 'conv1'"),
     "a pattern": (lambda: silence("conv*", 0), "unknown layer", "conv1, relu1"),
-    "several outputs": (lambda: silence("", 0, "lstm", runs=True), "no channels to silence"),
+    "several outputs": (lambda: silence("", 0, name="lstm", runs=True), "no channels to silence"),
     "not a model": (lambda: silenced("deep", torch.ones(1), "conv1", 0), "not a model", "str"),
 }
 test_bad_calls_are_refused_with_what_is_allowed = refusals(BAD)

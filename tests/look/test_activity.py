@@ -4,7 +4,6 @@ import copy
 import math
 import weakref
 from contextlib import suppress
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch import Tensor, nn
-from zoo import assert_equal, facts, layer_by_layer, make, record, seeded, unsettle
+from zoo import assert_equal, entering, facts, layer_by_layer, make, record, seeded, unsettle
 
 import mnistviz as mv
 from mnistviz.look.activity import Activity, Bins, Totals, summarise
@@ -268,16 +267,6 @@ def test_of_all_outputs_none_is_kept(few):
         assert held == 2 * 4 * totals.units + 8 * (Bins().count + 2)
 
 
-def watching(layers: Any) -> None:
-    model = make("small").model
-    before = facts(model)
-    try:
-        with mv.watch(model, layers):
-            pytest.fail("the body must not run")
-    finally:
-        assert facts(model) == before
-
-
 def of(name: str) -> Activity:
     case = make(name)
     return in_batches(case.model, *case.args, 9)
@@ -292,6 +281,6 @@ BAD = {
     "which of two calls": (lambda: of("reused_relu")["relu"], "ran 2 times", "relu:0, relu:1"),
     "a layer that never ran": (lambda: of("module_list")["by_name.unused"], "'by_name.unused': no pass called it"),
     "nothing ran": (lambda: Activity(("relu",))["relu"], "no call seen for layer 'relu': nothing ran yet"),
-    "a layer to watch": (lambda: watching("conv9"), "unknown layer", "did you mean 'conv"),
+    "a layer to watch": (lambda: entering(mv.watch, "conv9"), "unknown layer", "did you mean 'conv"),
 }
 test_bad_calls_are_refused_with_what_is_allowed = refusals(BAD)

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from helpers import refusals, refused
 from torch import nn
-from zoo import GRAD_MODES, SAMPLE, by_hand, facts, hooks, make, record, seeded, unsettle
+from zoo import GRAD_MODES, SAMPLE, by_hand, entering, facts, hooks, make, record, seeded, unsettle
 
 import mnistviz as mv
 
@@ -144,17 +145,7 @@ def test_a_second_pass_is_refused_again_after_the_first_was_broken_off(model, x)
     torch.testing.assert_close(model(x), by_hand(model, x))  # it can be called again
 
 
-def capturing(layers: Any) -> None:
-    """Refused before anything happens."""
-    model = make("small").model
-    before = facts(model)
-    try:
-        with mv.capture(model, layers):
-            pytest.fail("the body must not run")
-    finally:
-        assert facts(model) == before
-
-
+capturing = partial(entering, mv.capture)
 BAD = {
     "a misspelt layer": (lambda: capturing("cnov1"), "'cnov1'", "conv1, relu1, conv2", "did you mean 'conv1'"),
     "a pattern of no layer": (lambda: capturing("bn*"), "'bn*'", "conv1, relu1", "choose one of these names"),
