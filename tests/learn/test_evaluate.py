@@ -13,7 +13,6 @@ from helpers import refusals, wilson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
-from sklearn.calibration import calibration_curve
 from torch import Tensor, nn
 
 import mnistviz as mv
@@ -125,14 +124,10 @@ def test_a_report_agrees_with_scikit_learn(report, trained, few):
     assert 0 < report.correct < 600
     assert report.accuracy == metrics.accuracy_score(truth, answers)
     np.testing.assert_array_equal(report.predictions, answers)
-    np.testing.assert_array_equal(report.confusion, metrics.confusion_matrix(truth, answers))
-    np.testing.assert_allclose(report.confusion_rates, metrics.confusion_matrix(truth, answers, normalize="true"))
     expected = np.transpose(metrics.precision_recall_fscore_support(truth, answers))
     np.testing.assert_allclose(report.per_digit[["precision", "recall", "f1", "support"]], expected)
     briers = [metrics.brier_score_loss(truth == digit, report.probabilities[:, digit]) for digit in range(10)]
     assert report.brier == pytest.approx(sum(briers), rel=1e-9)
-    share, confidence = calibration_curve(answers == truth, report.confidence, n_bins=15)
-    np.testing.assert_allclose(report.reliability()[["accuracy", "confidence"]], np.stack([share, confidence], 1))
 
 
 @settings(max_examples=30, deadline=None)
@@ -142,8 +137,7 @@ def test_counting_by_hand_gives_confusion_pairs_and_interval(outcome):
     expected = [[outcome.count((true, answer)) for answer in range(10)] for true in range(10)]
     assert report.confusion.tolist() == expected
     assert report.correct == sum(a == b for a, b in outcome) == round(report.accuracy * n)
-    for digit, row in enumerate(expected):
-        assert report.confusion_rates[digit].sum() == pytest.approx(1 if any(row) else 0)
+    np.testing.assert_allclose(report.confusion_rates, [[k / max(1, sum(row)) for k in row] for row in expected])
     wrong = sorted({(a, b) for a, b in outcome if a != b}, key=lambda pair: (-outcome.count(pair), pair))
     rows = [[a, b, expected[a][b], expected[a][b] / sum(expected[a])] for a, b in wrong]
     assert report.pairs.to_numpy().tolist() == rows  # the most frequent first

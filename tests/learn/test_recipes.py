@@ -95,17 +95,6 @@ def test_reductions_come_when_they_should():
     assert rates(plateau, 9, losses) == pytest.approx([1, 1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5])
 
 
-def test_one_cycle_rises_on_a_cosine_and_falls_on_another():
-    peak, low, end = 0.25 * 21 - 1, 1 / 25, 1 / 25 / 10_000
-
-    def cosine(a: float, b: float, share: float) -> float:
-        return b + (a - b) * (1 + math.cos(math.pi * share)) / 2
-
-    expected = [cosine(low, 1, t / peak) if t <= peak else cosine(1, end, (t - peak) / (20 - peak)) for t in range(21)]
-    recipe = Recipe("", epochs=2, lr=1.0, schedule="one-cycle", warm_up=0.25)
-    assert rates(recipe, 21) == pytest.approx(expected)
-
-
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 6), st.integers(1, 12), st.sampled_from([0.0, 0.1, 0.2, 0.25, 0.3, 0.5, 1.0]))
 def test_one_cycle_lasts_any_training_and_never_exceeds_its_rate(epochs, steps, warm_up):
