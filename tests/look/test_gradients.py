@@ -338,7 +338,7 @@ BAD = {
     "a ledger too early": (lambda: mv.backward_ledger(small(), "conv1", bias=0), *NOT_YET),
     "a proof too early": (lambda: mv.replay_backward(small()), *NOT_YET),
     "a frozen weight": (ask("conv1", make("frozen").model, bias=0), "reached a bias of 'conv1'", "requires_grad=True"),
-    "the other head": (ask("angle", zoo.Heads(lambda a, b: a), torch.ones(2, 4), bias=0), "not depend on 'angle'"),
+    "the other head": (ask("angle", zoo.Heads(lambda a, b: a), torch.ones(2, 4), bias=0), "on 'angle'", "layer feeds"),
     "two at once": (ask("conv1", weight=(0, 0, 0, 0), bias=0), "one weight, one bias or one unit", "weight, bias"),
     "no such weight": (ask("conv2", weight=(6, 0, 0, 0)), "no such weight in 'conv2'", "0 to 5, 0 to 3, 0 to 2"),
     "a negative bias": (ask("fc1", bias=-1), "no such bias in 'fc1'", "(-1,)", "0 to 7"),

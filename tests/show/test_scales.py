@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers import refused, scale_of, sheet_of
+from helpers import scale_of, sheet_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -184,12 +184,6 @@ def test_numbers_are_as_short_as_can_be_read():
     values = [0.0, -0.0, 5.774, -0.42, 0.01, 0.0099, -1234.0, 999.0, math.inf, -math.inf]
     texts = ["0", "0", "5.77", "−0.42", "0.01", "9.9e−03", "−1.2e+03", "999.00", "inf", "−inf"]
     assert [short(value) for value in values] == texts
-
-
-def test_what_has_no_scale_is_refused(passes):
-    refused(lambda: Scale.over([1.0], "each"), "unknown colour scope", "'each'", ", ".join(SCOPES))
-    refused(lambda: Scale.for_layer(passes["deep"], "conv2", "layers"), "'layers'", "mean 'layer'")
-    refused(lambda: Scale.for_layer(passes["deep"], "conv7"), "did you mean 'conv")
 
 
 SHAPES = [(1, 7, 7, 1), (5, 3, 3, 4), (6, 5, 2, 3), (4, 28, 28, 2), (3, 40, 40, 2), (16, 1, 1, 8), (257, 3, 3, 16)]
