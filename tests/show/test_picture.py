@@ -7,8 +7,6 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -50,14 +48,6 @@ def test_the_house_style_is_used_and_given_back_after_an_error_too():
     assert picture.axes[0].title.get_text() == ""  # titles stand on the left
     assert picture.axes[0].get_title(loc="left") == "rising ✓"
     assert not picture.axes[0].spines["top"].get_visible()
-
-
-@settings(max_examples=15, deadline=None)
-@given(st.text(st.characters(codec="utf-8", exclude_characters="\0", exclude_categories=["Cs", "Cc"]), max_size=60))
-def test_the_alt_text_is_inside_the_file(alt):
-    picture, _ = page(0.5, 0.5)
-    picture.alt = alt
-    assert Image.open(io.BytesIO(picture._png())).text["Description"] == alt
 
 
 def test_a_page_looks_the_same_whatever_the_readers_settings_are_and_so_do_files(tmp_path):
