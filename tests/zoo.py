@@ -19,8 +19,6 @@ from torch.utils._pytree import tree_leaves
 import mnistviz as mv
 from mnistviz.look.trace import Trace
 
-Models, Passes = dict[str, nn.Sequential], dict[str, Trace]  # what the fixtures `reference`, `passes` …
-Golden = Callable[[str, object], None]  # … and `golden` give
 GRAD_MODES = {"grad": torch.enable_grad, "no_grad": torch.no_grad, "inference": torch.inference_mode}
 
 
@@ -50,6 +48,12 @@ def seeded(seed: int = 0) -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
+
+
+def same(a: nn.Module | dict[str, Tensor], b: nn.Module | dict[str, Tensor]) -> bool:
+    """Whether two networks, or their state dicts, hold equal weights."""
+    first, second = (x.state_dict() if isinstance(x, nn.Module) else x for x in (a, b))
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
 def record(model: nn.Module, *inputs: Any, **options: Any) -> Trace:

@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tasks import deadly, deaths
 from torch import nn
+from zoo import same, seeded
 
 import mnistviz as mv
 from mnistviz.learn.attacks import Attack
@@ -33,13 +34,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:Detected pickle protocol")  # to
 
 
 def compact(seed: int = 0) -> nn.Sequential:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with seeded(seed):
         return mv.models.compact()
-
-
-def same(state: dict, other: dict) -> bool:
-    return state.keys() == other.keys() and all(torch.equal(state[key], other[key]) for key in state)
 
 
 def not_loaded(path: Path, *words: str) -> None:
@@ -318,7 +314,7 @@ def test_a_setting_that_a_later_version_adds_stops_no_training(few, tmp_path):
     train(tmp_path, few, callbacks={"epoch": interrupt})
     for model, folder in zip(models, (tmp_path, None), strict=True):
         mv.fit(model, few[:120], few[400:], later, folder=folder, resume=folder is not None, progress=False)
-    assert all(map(torch.equal, models[0].state_dict().values(), models[1].state_dict().values()))
+    assert same(*models)
     train(tmp_path / "on", few, callbacks={"epoch": interrupt})
     fails = {"folder": tmp_path / "on", "resume": True, "progress": False}
     refused(lambda: mv.fit(compact(), few[:120], few[400:], later.but(more=0.6), **fails), "another recipe")

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 from torch import nn
+from zoo import seeded
 
 import mnistviz as mv
 from mnistviz.learn.corruptions import CORRUPTIONS, corrupt, robustness
@@ -177,8 +178,7 @@ def test_cover_blacks_out_one_square_over_the_middle(strength, some, pixels):
 
 
 def test_robustness_is_the_accuracy_for_every_kind_and_strength(some):
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
+    with seeded():
         model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
     rows = [(kind, strength) for kind in CORRUPTIONS for strength in range(6)]
     expected = [(*row, mv.evaluate(model, corrupt(some, *row, seed=3)).accuracy) for row in rows]

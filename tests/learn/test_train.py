@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from helpers import refused
 from torch import Tensor, nn
+from zoo import same, seeded
 
 import mnistviz as mv
 from mnistviz.learn.attacks import Attack
@@ -24,18 +25,12 @@ STILL = PLAIN.but(optimiser="sgd", lr=1e-12, epochs=1)  # weights as good as sti
 
 def tiny(seed: int = 0, dropout: float = 0.0) -> nn.Sequential:
     """784 → 16 → 10, the same weights for the same seed."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with seeded(seed):
         return nn.Sequential(nn.Flatten(), nn.Linear(784, 16), nn.ReLU(), nn.Dropout(dropout), nn.Linear(16, 10))
 
 
 def train(model: nn.Module, part: mv.Digits, val: mv.Digits | None = None, recipe: Recipe = PLAIN, **more) -> History:
     return mv.fit(model, part, val, recipe, device="cpu", progress=False, **more)
-
-
-def same(a: nn.Module | dict[str, Tensor], b: nn.Module | dict[str, Tensor]) -> bool:
-    first, second = (x.state_dict() if isinstance(x, nn.Module) else x for x in (a, b))
-    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
 @pytest.fixture(scope="module")
