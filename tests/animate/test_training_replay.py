@@ -1,7 +1,6 @@
 """Scenes of several digits: ten one after another, a few through a training, many on one plane."""
 
 import re
-from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
@@ -17,6 +16,7 @@ from mnistviz.animate import palette
 from mnistviz.animate.embedding_evolution import FIELD, plane
 from mnistviz.look.capture import record
 from mnistviz.look.diary import Moment
+from mnistviz.look.projection import project
 from mnistviz.look.trace import Trace
 
 Several = tuple[list[Tensor], list[Trace], list[int]]
@@ -151,30 +151,16 @@ def test_a_label_that_is_none_counts_neither_as_right_nor_as_wrong(probes, judge
     assert reads(text, float((answers.numpy() == np.array(labels[1:])).mean()))
 
 
-def pixels_by_hand(moments: Sequence[Moment]) -> tuple[list[list[np.ndarray]], float]:
-    """Where each dot is across and down, on the first two right singular vectors of the last moment; and their share.
-
-    The sign of a vector is open: each coordinate comes in both directions.
-    """
-    rows = [m.trace["fc2"].input.double().numpy() for m in moments]
-    middle = rows[-1].mean(0)
-    _, sizes, axes = np.linalg.svd(rows[-1] - middle, full_matrices=False)
-    points = [(r - middle) @ axes[:2].T for r in rows]
-    low, high = np.concatenate(points).min(0), np.concatenate(points).max(0)
-    shares = [(p - low) / (high - low) for p in points]
-    x, y, wide, tall = FIELD
-    across = [[x + 6 + s[:, 0] * (wide - 12) for s in shares], [x + 6 + (1 - s[:, 0]) * (wide - 12) for s in shares]]
-    down = [[y + tall - 6 - s[:, 1] * (tall - 12) for s in shares], [y + 6 + s[:, 1] * (tall - 12) for s in shares]]
-    return [across, down], float((sizes[:2] ** 2).sum() / (sizes**2).sum())
-
-
-def test_all_frames_lie_on_one_plane_found_again_by_singular_values(judged):
+def test_all_frames_lie_on_the_plane_of_the_last(judged):
     places, held = plane(judged[1])
-    by_hand, share = pixels_by_hand(judged[1])
-    for axis, directions in enumerate(by_hand):  # one and the same sign fits all frames
-        off = [max(np.abs(p[:, axis] - q).max() for p, q in zip(places, way, strict=True)) for way in directions]
-        assert min(off) < 0.51
-    assert held == pytest.approx(share)
+    projection = project([moment.trace["fc2"].input for moment in judged[1]])
+    low, high = (getattr(np.concatenate(projection.points), end)(0) for end in ("min", "max"))
+    x, y, wide, tall = FIELD
+    for dots, points in zip(places, projection.points, strict=True):
+        across, down = ((points - low) / (high - low)).T
+        assert np.abs(dots[:, 0] - (x + 6 + across * (wide - 12))).max() < 0.51
+        assert np.abs(dots[:, 1] - (y + tall - 6 - down * (tall - 12))).max() < 0.51
+    assert held == projection.held
 
 
 def test_every_dot_is_at_its_place_in_the_colour_of_its_digit(judged):

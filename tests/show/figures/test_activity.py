@@ -167,20 +167,13 @@ def points_of(picture: Picture, labels: Tensor) -> np.ndarray:
     return points
 
 
-def test_points_are_the_two_principal_components_by_hand_or_those_of_t_sne(records):
-    digits, table = records.few[:150], records.features.double().numpy()
-    picture = figures.embedding(records.features, digits, thumbnails=0)
-    centred = table - table.mean(0)
-    expected = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
-    drawn = points_of(picture, digits.labels)
-    signs = np.sign((drawn * expected).sum(0))  # a direction may point either way
-    np.testing.assert_allclose(drawn, expected * signs, atol=1e-6)
-    again = figures.embedding(records.features[:30], records.few[:30], "tsne", thumbnails=0, seed=5, perplexity=2.5)
-    points = project(records.features[:30], "tsne", 5, 2.5).points[0]
-    np.testing.assert_array_equal(points_of(again, records.few.labels[:30]), points)
-    assert "t-SNE, perplexity 2.5:" in caption_of(again)
-    share = expected.var(0).sum() / table.var(0).sum()
-    assert f"the two directions hold {100 * share:.1f} % of the variance" in caption_of(picture)
+@pytest.mark.parametrize(("method", "more"), [("pca", {}), ("tsne", {"seed": 5, "perplexity": 2.5})])
+def test_points_are_those_of_the_projection_and_what_it_holds_is_told(method, more, records):
+    picture = figures.embedding(records.features[:30], records.few[:30], method, thumbnails=0, **more)
+    projection = project(records.features[:30], method, **more)
+    np.testing.assert_array_equal(points_of(picture, records.few.labels[:30]), projection.points[0])
+    told = "the two directions hold {:.1f} % of the variance" if projection.held else "t-SNE, perplexity 2.5:"
+    assert told.format(100 * (projection.held or 0)) in caption_of(picture)
 
 
 def test_each_digit_has_the_colour_of_its_class_and_each_class_that_occurs_its_number(records):
