@@ -10,6 +10,7 @@ from helpers import refused
 from oracle import ACCENT, Returned, lies, lies_of, texts_of
 from torch import Tensor, nn
 from torch.nn.functional import conv_transpose2d
+from zoo import seeded
 
 import mnistviz as mv
 from mnistviz.animate import Film, palette, scenes
@@ -17,7 +18,6 @@ from mnistviz.animate.mnist_forward_propagation import Stage
 from mnistviz.look.capture import record
 
 RATE = 0.01
-Models = dict[str, nn.Sequential]
 
 
 @pytest.fixture(scope="session")
@@ -31,8 +31,7 @@ def film_of(model: nn.Module, x: Tensor, label: int, frames: int = 1) -> Film:
 
 def own() -> nn.Sequential:
     """A network that somebody wrote, of other layers than the systems have; it has learned nothing yet."""
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
+    with seeded(3):
         parts = [nn.Conv2d(1, 4, 7, stride=2, padding=3), nn.Tanh(), nn.Conv2d(4, 9, 3), nn.BatchNorm2d(9)]
         return nn.Sequential(*parts, nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(324, 10)).eval()
 

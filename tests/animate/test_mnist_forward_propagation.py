@@ -16,9 +16,7 @@ import mnistviz as mv
 from mnistviz.animate import palette, stage
 from mnistviz.animate.mnist_forward_propagation import LINKS, MAPS, Stage
 from mnistviz.look.capture import record
-from mnistviz.look.trace import Trace
 
-Passes = tuple[Fresh, Trace]
 SIDES = st.integers(1, 28)  # of a map
 
 

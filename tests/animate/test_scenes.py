@@ -9,13 +9,13 @@ import torch
 from helpers import refusals, refused
 from oracle import Fresh, half_step, lies, lies_of, reads
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
+from zoo import same, seeded
 
 import mnistviz as mv
 from mnistviz import project
 from mnistviz.animate import Claim, Film, palette, scenes
 from mnistviz.look.capture import record
-from mnistviz.look.trace import Trace
 from mnistviz.show.scales import Scale
 
 FORGED = {  # in which layer of "light" a number is changed
@@ -27,7 +27,6 @@ FORGED = {  # in which layer of "light" a number is changed
 }
 SCENES: dict[str, Callable[..., Film]] = {scene: getattr(mv.animate, scene) for scene in FORGED}
 every_scene = pytest.mark.parametrize("scene", SCENES)
-Passes = tuple[Fresh, Trace]
 
 
 def assert_same(film: Film, other: Film) -> None:
@@ -222,10 +221,6 @@ BAD = {
 test_what_cannot_be_made_is_told = refusals(BAD)
 
 
-def same(weights: dict[str, Tensor], others: dict[str, Tensor]) -> bool:
-    return all(torch.equal(w, others[name]) for name, w in weights.items())
-
-
 def test_a_training_starts_afresh_ends_with_its_last_step_and_leaves_the_dice_of_others(training):
     torch.manual_seed(99)
     np.random.seed(99)
@@ -236,11 +231,10 @@ def test_a_training_starts_afresh_ends_with_its_last_step_and_leaves_the_dice_of
     assert np.array_equal(other, np.random.get_state()[1])
     (model, lapse), recipe = training, mv.recipes.tuned("light")
     assert all(same(weights, again.checkpoints[step]) for step, weights in lapse.checkpoints.items())
-    with torch.random.fork_rng():
-        torch.manual_seed(recipe.seed)
+    with seeded(recipe.seed):
         fresh = mv.models.build("light")
     first, last = lapse.checkpoints[0], lapse.checkpoints[-(-200 // recipe.batch)]
     assert (min(lapse.checkpoints), max(lapse.checkpoints)) == (0, -(-200 // recipe.batch))
-    assert same(fresh.state_dict(), first)
-    assert same(model.state_dict(), last)
+    assert same(fresh, first)
+    assert same(model, last)
     assert not same(first, last)

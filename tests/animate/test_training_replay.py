@@ -10,6 +10,7 @@ import torch
 from helpers import refusals
 from oracle import ACCENT, Fresh, lies, reads, texts_of
 from torch import Tensor, nn
+from zoo import seeded
 
 import mnistviz as mv
 from mnistviz.animate import palette
@@ -33,8 +34,7 @@ def several(real, mnist) -> Several:
 def lapse(few) -> tuple[mv.Timelapse, nn.Sequential]:
     """A compact network that learns from 600 digits, looked at a dozen times and more."""
     kept = mv.Timelapse.over(20, 14)
-    with torch.random.fork_rng():
-        torch.manual_seed(5)
+    with seeded(5):
         model = mv.models.build("compact")
     recipe = mv.recipes.published("compact").but(epochs=2, batch=64)
     mv.fit(model, few, None, recipe, device="cpu", callbacks=kept.callbacks, progress=False)
