@@ -137,7 +137,7 @@ def lines(paths: Iterable[Path]) -> dict[str, int]:
 def test_the_house_is_within_its_budgets() -> None:
     assert sum(lines(FILES).values()) <= 11_565
     assert sum(lines(LIBRARY / f"{name}.py" for name in CORE).values()) <= 3_200
-    assert sum(lines(TESTS).values()) <= 16_540
+    assert sum(lines(TESTS).values()) <= 16_545
     assert sum(lines(WEB).values()) <= 1_800
     assert not [
         name for path in WEB for line in path.read_text().splitlines() if len(line) > 120 and (name := named(path))
