@@ -133,7 +133,7 @@ def statistics(digits: DigitSet) -> list[Row]:
             "peak memory of `predict` in `watch`, all layers",
             f"{peak:,.0f} MiB",
             f"`predict` alone {alone:,.0f} MiB",
-            f"+{peak - alone:.0f} MiB",
+            f"{peak - alone:+.0f} MiB",
             "under 200 MB",
         ),
     ]
