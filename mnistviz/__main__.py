@@ -26,12 +26,13 @@ def train(options: Options) -> None:
         recipe = getattr(mv.recipes, options.recipe)(options.model).but(**given)
         torch.manual_seed(recipe.seed)
         # what a student is judged by, its teachers were judged by: they learned with the seed that their split has
-        seed = mv.read_card(recipe.teachers[0])["seed"] if recipe.teachers else recipe.seed
+        teachers = [mv.read_card(name) for name in recipe.teachers]
+        seed = teachers[0]["seed"] if teachers else recipe.seed
         part, val = mv.load_digits(options.data).train.split(options.validation, seed=seed)
-        judges, known = f"{len(val):,} images, {val.source}", [mv.read_card(name)["data"] for name in recipe.teachers]
+        judges = f"{len(val):,} images, {val.source}"
         what = "the teachers may have learned from digits that would judge their student"
-        fix = "leave out --validation and --data"
-        refuse(any(data["validation"] != judges for data in known), what, given=judges, fix=fix)
+        other = any(card["data"].get("validation") != judges for card in teachers)
+        refuse(other, what, given=judges, fix="leave out --validation and --data")
         part = part.sample(options.images)  # after the split: `val` is what every lesson takes for it
         model = mv.models.build(options.model)
         folder = options.out or project.models_folder() / "_mine" / options.model
